@@ -1,0 +1,26 @@
+# A folder is an idea: its sources join a library, its *_test.cc become one test program.
+
+# plait_folder_sources(OUT folder…): all sources of the folders but tests, fuzzers and benchmarks.
+function(plait_folder_sources out)
+  set(sources)
+  foreach(folder ${ARGN})
+    file(GLOB here CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/plait/${folder}/*.cc)
+    list(FILTER here EXCLUDE REGEX "_(test|fuzz)\\.cc$")
+    list(APPEND sources ${here})
+  endforeach()
+  set(${out} ${sources} PARENT_SCOPE)
+endfunction()
+
+# plait_folder_test(folder library): builds and registers <folder>_test if the folder has tests.
+function(plait_folder_test folder library)
+  file(GLOB tests CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/plait/${folder}/*_test.cc)
+  if(NOT tests)
+    return()
+  endif()
+  string(REPLACE "/" "_" name ${folder}_test)
+  add_executable(${name} ${tests})
+  target_include_directories(${name} SYSTEM PRIVATE ${PLAIT_RAPIDCHECK_INCLUDE})
+  target_link_libraries(${name} PRIVATE ${library} nlohmann_json::nlohmann_json ${PLAIT_RAPIDCHECK_LIBRARY}
+                        GTest::gtest GTest::gmock GTest::gtest_main)
+  add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+endfunction()

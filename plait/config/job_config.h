@@ -1,0 +1,99 @@
+/// job.toml as a value. Only config/ knows the file's syntax; keys are those of docs/job.md.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "plait/base/error.h"
+
+namespace plait {
+
+/// Keys of Hugging Face's config.json.
+struct ModelConfig {
+  std::string architecture = "llama";
+  std::int64_t vocab_size = 256;
+  std::int64_t hidden_size = 96;
+  std::int64_t intermediate_size = 256;
+  int num_hidden_layers = 8;
+  int num_attention_heads = 4;
+  int num_key_value_heads = 4;
+  double rms_norm_eps = 1e-5;
+  double rope_theta = 10000.0;
+  bool tie_word_embeddings = false;
+  std::string init;  ///< folder with safetensors to start from; empty: from the seed
+};
+
+struct DataConfig {
+  std::string train;
+  std::string validation;
+  double validation_share = 0.05;  ///< tail of train, used if `validation` is empty
+  std::string format = "bytes";    ///< "bytes", "uint16", "uint32"
+  int sequence_length = 64;
+};
+
+struct ParallelConfig {
+  int pipeline = 4;  ///< ranks P
+  int chunks = 0;    ///< stages per rank V; 0: what the schedule needs
+  int data = 1;
+  int expert = 1;
+  std::string schedule = "dualpipe-v";  ///< a name or a file
+  int microbatches = 8;
+  std::string pairs = "sequence";  ///< this version runs a pair's members in sequence
+  std::string recompute = "none";
+  std::vector<int> layers_per_stage;  ///< empty: by cost
+};
+
+struct OptimizerConfig {
+  double lr = 3e-3;
+  std::pair<double, double> betas{0.9, 0.95};
+  double eps = 1e-8;
+  double weight_decay = 0.1;
+  double clip_norm = 1.0;  ///< 0: no clipping
+  int warmup_steps = 20;
+  double min_lr_share = 0.1;
+};
+
+struct RunConfig {
+  int steps = 100;
+  int batch_size = 16;     ///< sequences a step, over all replicas
+  int validate_every = 0;  ///< steps; 0: only at the end
+  int log_every = 1;
+  std::uint64_t seed = 1;
+  std::string folder;  ///< empty: runs/<job's name>
+  int threads = 1;     ///< intra-op threads per rank
+  std::string comm = "inproc";
+  std::string device = "cpu";
+  std::string dtype = "float32";
+  double timeout_s = 60.0;
+  double start_timeout_s = 300.0;
+};
+
+struct JobConfig {
+  std::string name;  ///< the file's stem
+  ModelConfig model;
+  DataConfig data;
+  ParallelConfig parallel;
+  OptimizerConfig optimizer;
+  RunConfig run;
+};
+
+/// `section.key` and the text right of the `=`, as given by --set or a shortcut flag.
+struct Override {
+  std::string key;
+  std::string value;
+  std::string flag;  ///< how the user wrote it, for messages
+};
+
+/// Reads a job file; later overrides win. Unknown keys (with the nearest known one), wrong types,
+/// values out of range and keys of features that are not built yet are errors that name the file
+/// and line, or the flag. Paths in [data] and model.init are relative to the working directory.
+Expected<JobConfig> read_job_config(const std::string& path,
+                                    const std::vector<Override>& overrides);
+
+/// The job as TOML, every key written out; read_job_config of it gives the same job.
+std::string print_job_config(const JobConfig& job);
+
+}  // namespace plait

@@ -1,0 +1,50 @@
+/// One entry of a rank's list: what is done to one (stage, micro-batch), or an idle slot.
+///
+/// Types are those of torch.distributed.pipelining, so that files go both ways (docs/glossary.md).
+#pragma once
+
+#include <cstdint>
+
+namespace plait {
+
+enum class ActionType : std::uint8_t {
+  kIdle,            ///< an empty cell
+  kForward,         ///< F
+  kBackwardInput,   ///< I
+  kBackwardWeight,  ///< W
+  kBackward,        ///< B, I then W
+  kOverlapFB,       ///< OVERLAP_F_B: the next `members` actions run as one pair
+  kSendF,           ///< SEND_F; stage is the sending stage
+  kRecvF,           ///< RECV_F; stage is the receiving stage
+  kSendB,           ///< SEND_B; stage is the sending stage
+  kRecvB,           ///< RECV_B; stage is the receiving stage
+  kUnshard,
+  kReshard,
+  kReduceGrad,
+};
+
+/// Flat: a pair is a kOverlapFB action followed by its members in the same list.
+struct Action {
+  std::int32_t stage = -1;       ///< -1 for idle slots and pairs
+  std::int32_t microbatch = -1;  ///< -1 where the type has none
+  ActionType type = ActionType::kIdle;
+  std::uint8_t copy = 0;      ///< copy of the stage, 0 unless the placement has several
+  std::uint16_t members = 0;  ///< of a pair: how many of the following actions belong to it
+
+  friend bool operator==(const Action&, const Action&) = default;
+};
+static_assert(sizeof(Action) <= 16);
+
+constexpr bool is_compute(ActionType type) {
+  return type == ActionType::kForward || type == ActionType::kBackwardInput ||
+         type == ActionType::kBackwardWeight || type == ActionType::kBackward;
+}
+constexpr bool is_send(ActionType type) {
+  return type == ActionType::kSendF || type == ActionType::kSendB;
+}
+constexpr bool is_recv(ActionType type) {
+  return type == ActionType::kRecvF || type == ActionType::kRecvB;
+}
+constexpr bool is_communication(ActionType type) { return is_send(type) || is_recv(type); }
+
+}  // namespace plait

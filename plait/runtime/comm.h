@@ -1,0 +1,57 @@
+/// How values move between ranks: point-to-point messages for the step, small host data beside it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "plait/base/error.h"
+#include "plait/runtime/value.h"
+
+namespace plait {
+
+enum class Direction : std::uint8_t { kForward, kBackward };
+
+/// One message of the pipeline. (direction, sender_stage, microbatch) is unique within a step.
+struct Message {
+  int source = -1;       ///< rank
+  int destination = -1;  ///< rank
+  Direction direction = Direction::kForward;
+  int sender_stage = -1;
+  int microbatch = -1;
+};
+
+/// Told once of each message's end, from any thread, maybe before send() or recv() returns.
+class CompletionSink {
+ public:
+  virtual ~CompletionSink() = default;
+  /// `result` holds the value for a receive, null for a send.
+  virtual void completed(std::uint32_t token, Expected<Value> result) noexcept = 0;
+};
+
+/// One rank's end of the pipeline's messages. Calls never block. A sent value belongs to the comm
+/// until its send completes. Thread-safe.
+class Comm {
+ public:
+  virtual ~Comm() = default;
+  virtual void send(const Message& message, Value value, std::uint32_t token,
+                    CompletionSink& sink) = 0;
+  virtual void recv(const Message& message, std::uint32_t token, CompletionSink& sink) = 0;
+  /// Ends what is under way and everything after it with `error`. Idempotent. After it has
+  /// returned no sink is called any more.
+  virtual void abort(const Error& error) = 0;
+};
+
+/// Host data between all ranks outside the step: metrics, norms, agreement on when to stop.
+/// Every rank makes the same calls in the same order. Blocks, at most the run's timeout.
+class Exchange {
+ public:
+  virtual ~Exchange() = default;
+  virtual int rank() const = 0;
+  virtual int ranks() const = 0;
+  /// Each rank's bytes, in rank order; lengths may differ.
+  virtual Expected<std::vector<std::string>> all_gather(std::string_view mine) = 0;
+};
+
+}  // namespace plait

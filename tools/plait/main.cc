@@ -1,0 +1,19 @@
+#include <CLI/CLI.hpp>
+
+#include "tools/plait/commands.h"
+
+int main(int argc, char** argv) {
+  using namespace plait::tools;
+  CLI::App app{"plait: pipeline schedules, compiled, proven, run and shown"};
+  app.set_version_flag("--version", "plait " PLAIT_VERSION);
+  app.require_subcommand(1);
+  int exit_code = kExitOk;
+  add_train(app, exit_code);
+  add_sample(app, exit_code);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kExitOk : kExitUsage;
+  }
+  return exit_code;
+}
