@@ -3,9 +3,12 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <stdexcept>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "plait/base/error.h"
 
 namespace plait {
 
@@ -13,6 +16,17 @@ namespace plait {
 struct Parameter {
   std::string name;
   at::Tensor tensor;
+};
+
+/// What a segment throws to name a cause; the stage adds the segment's name.
+class SegmentError : public std::runtime_error {
+ public:
+  SegmentError(ErrorCode code, const std::string& message)
+      : std::runtime_error(message), code_(code) {}
+  ErrorCode code() const { return code_; }
+
+ private:
+  ErrorCode code_;
 };
 
 /// Tensors in, tensors out. Inputs are detached, contiguous leaves; outputs are made contiguous at

@@ -1,0 +1,33 @@
+/// A model on disk as Hugging Face's transformers keep it: config.json beside model.safetensors
+/// (or shards with model.safetensors.index.json, read only).
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "plait/base/error.h"
+#include "plait/config/job_config.h"
+#include "plait/nn/parameter_store.h"
+#include "plait/runtime/torch/segment.h"
+
+namespace plait {
+
+/// config.json of a LlamaForCausalLM. `init` of the result is `folder`. Errors (kInvalidInput,
+/// kNotBuilt) name file and key: another architecture, biases, scaled rotary positions, ….
+Expected<ModelConfig> read_model_config(const std::string& folder);
+
+/// Loads the parameters that `store` holds; others of the model are left in the file. The folder
+/// must hold exactly the tensors of `model` in their shapes (lm_head.weight may be there or not if
+/// embeddings are tied), else an error (kInvalidInput) names the tensor, what was found and what
+/// was needed. `store` is then half filled.
+Expected<void> load_parameters(const std::string& folder, const ModelConfig& model,
+                               ParameterStore& store);
+
+/// Writes model.safetensors and config.json; makes the folder. `parameters` must be all of the
+/// model's, in any order. `max_sequence` becomes max_position_embeddings.
+Expected<void> write_model_folder(const std::string& folder, const ModelConfig& model,
+                                  std::int64_t max_sequence,
+                                  const std::vector<Parameter>& parameters);
+
+}  // namespace plait

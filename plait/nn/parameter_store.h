@@ -1,0 +1,53 @@
+/// The parameters of one rank, by name, whatever stage uses them.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "plait/runtime/torch/segment.h"
+
+namespace plait {
+
+/// Not thread-safe; each rank has its own.
+class ParameterStore {
+ public:
+  /// A new leaf tensor of that shape, not initialised. The name must be new.
+  at::Tensor create(const std::string& name, at::IntArrayRef shape);
+  /// Another leaf on the same storage with a gradient of its own, for a second use that must
+  /// accumulate apart (tied embeddings). The parameter must exist.
+  at::Tensor alias(const std::string& name);
+
+  bool contains(const std::string& name) const { return entries_.contains(name); }
+  /// Undefined if there is none.
+  at::Tensor find(const std::string& name) const;
+  /// In order of names; each once, aliases aside.
+  std::vector<Parameter> parameters() const;
+  std::int64_t count() const;  ///< numbers, each once
+
+  /// Gives every leaf and alias a zero gradient if it has none, for accumulation in place.
+  void allocate_gradients();
+  /// Sets all gradients to zero, keeping their memory.
+  void zero_gradients();
+  /// Adds the aliases' gradients to the parameter's, in the order they were made, and zeroes them.
+  /// Once a step, after the last W and before anything reads a gradient.
+  void add_alias_gradients();
+
+ private:
+  struct Entry {
+    at::Tensor leaf;
+    std::vector<at::Tensor> aliases;
+  };
+  std::map<std::string, Entry> entries_;
+};
+
+/// Fills with normal numbers of that deviation, drawn by counter from (seed, name): the same bits
+/// on every rank, split and platform. Each is the sum of eight uniform numbers of 16 bits.
+void fill_normal(const at::Tensor& tensor, std::uint64_t seed, std::string_view name,
+                 double deviation);
+
+}  // namespace plait
