@@ -1,0 +1,80 @@
+"""Runs the plait command as a user would; shared by the tests of this folder."""
+
+import os
+import pathlib
+import subprocess
+import tempfile
+import tomllib
+import unittest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+PLAIT = os.environ.get("PLAIT", str(ROOT / "build/release/bin/plait"))
+
+# A model that trains a step in milliseconds.
+SMALL_JOB = """
+[model]
+vocab_size = 256
+hidden_size = 16
+intermediate_size = 24
+num_hidden_layers = 8
+num_attention_heads = 2
+num_key_value_heads = 1
+
+[data]
+train = "text.txt"
+validation_share = 0.2
+sequence_length = 8
+
+[parallel]
+pipeline = 2
+schedule = "dualpipe-v"
+microbatches = 4
+
+[run]
+steps = 3
+batch_size = 4
+seed = 7
+timeout_s = 20.0
+"""
+
+TEXT = bytes(32 + (i * i + i // 7) % 90 for i in range(4000))
+
+
+class CommandTest(unittest.TestCase):
+    """Each test has a folder of its own with a small job and its data."""
+
+    def setUp(self) -> None:
+        holder = tempfile.TemporaryDirectory()
+        self.addCleanup(holder.cleanup)
+        self.folder = pathlib.Path(holder.name)
+        (self.folder / "text.txt").write_bytes(TEXT)
+        (self.folder / "job.toml").write_text(SMALL_JOB)
+
+    def plait(self, *arguments: str, timeout: float = 120, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+        return subprocess.run([PLAIT, *arguments], cwd=self.folder, capture_output=True, text=True, timeout=timeout,
+                              env={**os.environ, **(env or {})}, check=False)
+
+    def train(self, *arguments: str, **options) -> subprocess.CompletedProcess:
+        return self.plait("train", "job.toml", *arguments, **options)
+
+    def write_job(self, **sections: dict) -> None:
+        """Rewrites job.toml with keys changed or added."""
+        job = tomllib.loads(SMALL_JOB)
+        for section, keys in sections.items():
+            job.setdefault(section, {}).update(keys)
+        lines = []
+        for section, keys in job.items():
+            lines.append(f"[{section}]")
+            lines += [f"{key} = {toml(value)}" for key, value in keys.items()]
+        (self.folder / "job.toml").write_text("\n".join(lines) + "\n")
+
+    def files(self) -> set[str]:
+        return {path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*")}
+
+
+def toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return repr(value)

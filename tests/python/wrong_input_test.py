@@ -1,0 +1,130 @@
+"""Wrong input gets one clear error (file, line or flag; found; needed), exit code 2, and leaves nothing behind."""
+
+import os
+import socket
+import unittest
+
+import command
+
+
+class WrongInput(command.CommandTest):
+    def refused(self, *needed: str, arguments: tuple[str, ...] = (), env: dict[str, str] | None = None) -> None:
+        before = self.files()
+        result = self.train(*arguments, env=env)
+        self.assertEqual(result.returncode, 2, result.stdout + result.stderr)
+        errors = [line for line in result.stderr.splitlines() if "error" in line]
+        self.assertEqual(len(errors), 1, result.stderr)
+        for text in needed:
+            self.assertIn(text, errors[0])
+        self.assertEqual(self.files(), before)
+
+    def test_misspelt_key(self) -> None:
+        self.write_job(parallel={"microbatch": 4})
+        self.refused("job.toml:", "microbatch", "microbatches")
+
+    def test_unknown_section(self) -> None:
+        self.write_job(optimiser={"lr": 0.1})
+        self.refused("job.toml:", "optimiser", "optimizer")
+
+    def test_misspelt_flag_key(self) -> None:
+        self.refused("--set", "run.step", "steps", arguments=("--set", "run.step=3"))
+
+    def test_wrong_type(self) -> None:
+        self.write_job(run={"steps": "many"})
+        self.refused("job.toml:", "steps", "many", "integer")
+
+    def test_missing_job(self) -> None:
+        (self.folder / "job.toml").unlink()
+        self.refused("job.toml")
+
+    def test_broken_toml(self) -> None:
+        (self.folder / "job.toml").write_text("[model\n")
+        self.refused("job.toml:1")
+
+    def test_too_few_microbatches(self) -> None:
+        self.refused("3", "4", arguments=("--microbatches", "3", "--set", "run.batch_size=3"))
+
+    def test_fewer_layers_than_stages(self) -> None:
+        self.refused("3", "4", "layers", "stages", arguments=("--set", "model.num_hidden_layers=3"))
+
+    def test_wrong_layers_per_stage(self) -> None:
+        self.refused("layers_per_stage", "9", "8", arguments=("--set", "parallel.layers_per_stage=[2, 2, 2, 3]"))
+
+    def test_batch_not_divisible(self) -> None:
+        self.refused("batch_size", "6", "4", arguments=("--set", "run.batch_size=6"))
+
+    def test_unknown_schedule(self) -> None:
+        self.refused("dualpipe-w", "dualpipe-v", arguments=("--schedule", "dualpipe-w"))
+
+    def test_missing_data(self) -> None:
+        self.refused("absent.txt", arguments=("--set", "data.train=absent.txt"))
+
+    def test_empty_data(self) -> None:
+        (self.folder / "text.txt").write_bytes(b"")
+        self.refused("text.txt", "empty")
+
+    def test_short_data(self) -> None:
+        (self.folder / "text.txt").write_bytes(b"abc")
+        self.refused("text.txt", "3", "9")
+
+    def test_token_outside_vocabulary(self) -> None:
+        self.refused("text.txt", "100", arguments=("--set", "model.vocab_size=100"))
+
+    def test_odd_token_file(self) -> None:
+        (self.folder / "text.txt").write_bytes(b"\0" * 4001)
+        self.refused("text.txt", "4001", "uint16", arguments=("--set", "data.format=uint16"))
+
+    def test_existing_run_folder(self) -> None:
+        (self.folder / "runs/job").mkdir(parents=True)
+        self.refused("runs/job", "--overwrite")
+
+    def test_overwrite_spares_foreign_folders(self) -> None:
+        (self.folder / "runs/job").mkdir(parents=True)
+        (self.folder / "runs/job/thesis.tex").write_text("mine")
+        self.refused("runs/job", arguments=("--overwrite",))
+
+    def test_run_folder_that_cannot_be_written(self) -> None:
+        (self.folder / "runs").write_text("a file")
+        self.refused("runs")
+
+    def test_tied_embeddings_on_two_ranks(self) -> None:
+        self.refused("tie_word_embeddings", "rank 0", "rank 1",
+                     arguments=("--set", "model.tie_word_embeddings=true", "--schedule", "1f1b"))
+
+    def test_features_not_built_yet(self) -> None:
+        for setting, found in (("run.dtype=bfloat16", "bfloat16"), ("run.device=cuda", "cuda"), ("run.comm=nccl", "nccl"),
+                               ("parallel.pairs=braid", "braid"), ("parallel.recompute=full", "full"),
+                               ("parallel.data=2", "2"), ("parallel.expert=2", "2"),
+                               ("model.n_routed_experts=8", "n_routed_experts"),
+                               ("model.architecture=deepseek-v3", "deepseek-v3")):
+            with self.subTest(setting):
+                self.refused(found, "this version", arguments=("--set", setting))
+
+    def test_missing_init(self) -> None:
+        self.refused("nowhere", arguments=("--set", "model.init=nowhere"))
+
+    def test_unknown_flag(self) -> None:
+        result = self.train("--rank", "2", "--quick")
+        self.assertEqual(result.returncode, 2)
+
+    def test_broken_torchrun_environment(self) -> None:
+        self.refused("WORLD_SIZE", "two", arguments=("--comm", "gloo"),
+                     env={"RANK": "0", "WORLD_SIZE": "two", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1",
+                          "MASTER_PORT": "29511"})
+
+    def test_world_size_that_is_not_the_jobs(self) -> None:
+        self.refused("3", "2", arguments=("--comm", "gloo"),
+                     env={"RANK": "0", "WORLD_SIZE": "3", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1",
+                          "MASTER_PORT": "29511"})
+
+    def test_port_in_use(self) -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            self.refused(str(port), "in use", arguments=("--comm", "gloo", "--port", str(port)))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    unittest.main()
