@@ -2,6 +2,11 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <memory>
+#include <string>
+
+#include "plait/base/error.h"
+#include "plait/ir/csv.h"
 
 namespace plait::tools {
 
@@ -14,7 +19,27 @@ enum ExitCode : int {
   kExitTerminated = 143,
 };
 
+void add_list(CLI::App& app, int& exit_code);
+void add_make(CLI::App& app, int& exit_code);
+void add_show(CLI::App& app, int& exit_code);
+void add_check(CLI::App& app, int& exit_code);
 void add_train(CLI::App& app, int& exit_code);
 void add_sample(CLI::App& app, int& exit_code);
+
+/// Prints "plait COMMAND: error: …" to stderr and returns the error's exit code.
+int report(const char* command, const Error& error);
+
+/// SCHEDULE with the flags that give or override its shape.
+struct ScheduleArguments {
+  std::string schedule;
+  int ranks = 0;
+  int microbatches = 0;
+  int chunks = 0;
+  int stages = 0;
+  std::string placement;
+
+  static std::shared_ptr<ScheduleArguments> add_to(CLI::App& command);
+  Expected<Schedule> load() const;
+};
 
 }  // namespace plait::tools

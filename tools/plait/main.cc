@@ -8,6 +8,10 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", "plait " PLAIT_VERSION);
   app.require_subcommand(1);
   int exit_code = kExitOk;
+  add_list(app, exit_code);
+  add_make(app, exit_code);
+  add_show(app, exit_code);
+  add_check(app, exit_code);
   add_train(app, exit_code);
   add_sample(app, exit_code);
   try {

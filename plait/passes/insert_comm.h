@@ -1,0 +1,22 @@
+/// insert-comm: adds the sends and receives that carry values across ranks.
+///
+/// Input:  rank 0: 0F0 0B0              rank 1: 1F0 1B0
+/// Output: rank 0: 0F0 0SEND_F0 0RECV_B0 0B0
+///         rank 1: 1RECV_F0 1F0 1B0 1SEND_B0
+#pragma once
+
+#include "plait/base/error.h"
+#include "plait/ir/schedule.h"
+
+namespace plait {
+
+/// The ranks are swept in order, one action each (an idle slot takes its turn and is dropped); a send stands right after
+/// its producer, and its receive at what is then the end of the peer's list, so that the sweep's
+/// order is a witness against deadlock. Pairs are blocks: all inputs before, all results after.
+///
+/// Errors: communication in the input; no rank can go on (names each, its action and what it waits
+/// for). Cost: O(sweeps * P), about the schedule's length in unit time times P.
+/// Source: torch.distributed.pipelining, _add_send_recv.
+Expected<Schedule> insert_comm(Schedule schedule);
+
+}  // namespace plait

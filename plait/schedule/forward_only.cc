@@ -1,0 +1,31 @@
+#include <algorithm>
+
+#include "plait/placement/placements.h"
+#include "plait/schedule/generators.h"
+#include "plait/schedule/shape.h"
+
+namespace plait {
+
+Expected<Schedule> generate_forward_only(const Placement& placement, int microbatches) {
+  PLAIT_TRY_VOID(check_shape("forward-only", placement.ranks, microbatches, 1, 0));
+  Schedule schedule = empty_schedule("forward-only", placement, microbatches);
+  schedule.forward_only = true;
+  // Micro-batch mb reaches stage s at time mb + s: in this order no rank waits for one behind it.
+  const int stages = placement.stages();
+  for (int time = 0; time < stages + microbatches - 1; ++time) {
+    for (int stage = std::max(0, time - microbatches + 1); stage <= std::min(time, stages - 1);
+         ++stage) {
+      schedule.ranks[static_cast<std::size_t>(placement.rank_of(stage))].push_back(
+          compute(ActionType::kForward, stage, time - stage));
+    }
+  }
+  return schedule;
+}
+
+Expected<Schedule> generate_forward_only(int ranks, int microbatches, int chunks) {
+  PLAIT_TRY_VOID(check_shape("forward-only", ranks, microbatches, chunks, 0));
+  PLAIT_TRY(Placement placement, place_loop(ranks, ranks * chunks));
+  return generate_forward_only(placement, microbatches);
+}
+
+}  // namespace plait

@@ -1,0 +1,21 @@
+#include "plait/placement/placements.h"
+#include "plait/schedule/generators.h"
+#include "plait/schedule/shape.h"
+
+namespace plait {
+
+Expected<Schedule> generate_gpipe(int ranks, int microbatches, int chunks) {
+  PLAIT_TRY_VOID(check_shape("gpipe", ranks, microbatches, chunks, 1));
+  PLAIT_TRY(Placement placement, place_loop(ranks, ranks));
+  Schedule schedule = empty_schedule("gpipe", std::move(placement), microbatches);
+  for (int rank = 0; rank < ranks; ++rank) {
+    std::vector<Action>& list = schedule.ranks[static_cast<std::size_t>(rank)];
+    for (int mb = 0; mb < microbatches; ++mb)
+      list.push_back(compute(ActionType::kForward, rank, mb));
+    for (int mb = 0; mb < microbatches; ++mb)
+      list.push_back(compute(ActionType::kBackward, rank, mb));
+  }
+  return schedule;
+}
+
+}  // namespace plait

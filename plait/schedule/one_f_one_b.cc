@@ -1,0 +1,33 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "plait/placement/placements.h"
+#include "plait/schedule/generators.h"
+#include "plait/schedule/shape.h"
+
+namespace plait {
+
+Expected<Schedule> generate_one_f_one_b(int ranks, int microbatches, int chunks) {
+  PLAIT_TRY_VOID(check_shape("1f1b", ranks, microbatches, chunks, 1));
+  if (microbatches < ranks) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("1f1b: microbatches is {}, needs at least {}, the number of ranks",
+                            microbatches, ranks));
+  }
+  PLAIT_TRY(Placement placement, place_loop(ranks, ranks));
+  Schedule schedule = empty_schedule("1f1b", std::move(placement), microbatches);
+  for (int rank = 0; rank < ranks; ++rank) {
+    std::vector<Action>& list = schedule.ranks[static_cast<std::size_t>(rank)];
+    const int warm_up = std::min(microbatches, ranks - 1 - rank);
+    for (int mb = 0; mb < warm_up; ++mb) list.push_back(compute(ActionType::kForward, rank, mb));
+    for (int mb = 0; mb < microbatches; ++mb) {
+      if (mb + warm_up < microbatches)
+        list.push_back(compute(ActionType::kForward, rank, mb + warm_up));
+      list.push_back(compute(ActionType::kBackward, rank, mb));
+    }
+  }
+  return schedule;
+}
+
+}  // namespace plait

@@ -1,0 +1,213 @@
+#include "plait/trace/ascii.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+#include <vector>
+
+namespace plait {
+namespace {
+
+struct Box {
+  Action action;
+  int begin = 0;
+  int units = 1;
+  bool in_pair = false;
+};
+
+bool gives_gradient(ActionType type) {
+  return type == ActionType::kBackward || type == ActionType::kBackwardInput;
+}
+
+/// Places every compute action at its earliest unit of time.
+class UnitLayout {
+ public:
+  explicit UnitLayout(const Schedule& schedule)
+      : schedule_(schedule),
+        microbatches_(static_cast<std::size_t>(schedule.microbatches)),
+        ends_(2 * static_cast<std::size_t>(schedule.placement.stages()) * microbatches_, kNotYet) {}
+
+  Expected<std::vector<std::vector<Box>>> run() {
+    std::vector<std::vector<Box>> rows(schedule_.ranks.size());
+    std::vector<std::size_t> next(rows.size());
+    std::vector<int> free_from(rows.size());
+    std::vector<std::size_t> pair_end(rows.size());
+    for (bool progress = true; progress;) {
+      progress = false;
+      for (std::size_t rank = 0; rank < rows.size(); ++rank) {
+        const std::vector<Action>& list = schedule_.ranks[rank];
+        for (; next[rank] < list.size(); ++next[rank], progress = true) {
+          const Action& action = list[next[rank]];
+          if (action.type == ActionType::kOverlapFB)
+            pair_end[rank] = next[rank] + action.members + 1;
+          if (!is_compute(action.type)) continue;
+          const int ready = input_end(action);
+          if (ready == kNotYet) break;
+          Box box{action, std::max(ready, free_from[rank]),
+                  action.type == ActionType::kBackward ? 2 : 1, next[rank] < pair_end[rank]};
+          free_from[rank] = box.begin + box.units;
+          finish(action, free_from[rank]);
+          rows[rank].push_back(box);
+        }
+      }
+    }
+    for (std::size_t rank = 0; rank < rows.size(); ++rank) {
+      if (next[rank] < schedule_.ranks[rank].size()) {
+        return fail(ErrorCode::kCheckFailed,
+                    fmt::format("rank {} cannot go on at position {}: the schedule cannot be drawn",
+                                rank, next[rank]),
+                    schedule_.name);
+      }
+    }
+    return rows;
+  }
+
+ private:
+  static constexpr int kNotYet = -1;
+
+  std::size_t cell(bool forward, int stage, int microbatch) const {
+    return (static_cast<std::size_t>(stage) * 2 + (forward ? 1 : 0)) * microbatches_ +
+           static_cast<std::size_t>(microbatch);
+  }
+  int input_end(const Action& action) const {
+    const bool forward = action.type == ActionType::kForward;
+    if (!forward && !gives_gradient(action.type)) return 0;
+    const int producer = action.stage + (forward ? -1 : 1);
+    if (producer < 0 || producer >= schedule_.placement.stages()) return 0;
+    return ends_[cell(forward, producer, action.microbatch)];
+  }
+  void finish(const Action& action, int end) {
+    const bool forward = action.type == ActionType::kForward;
+    if (forward || gives_gradient(action.type))
+      ends_[cell(forward, action.stage, action.microbatch)] = end;
+  }
+
+  const Schedule& schedule_;
+  std::size_t microbatches_;
+  std::vector<int> ends_;
+};
+
+char letter(ActionType type, bool later_stage) {
+  switch (type) {
+    case ActionType::kForward:
+      return later_stage ? 'F' : 'f';
+    case ActionType::kBackwardInput:
+      return later_stage ? 'I' : 'i';
+    case ActionType::kBackwardWeight:
+      return later_stage ? 'W' : 'w';
+    default:
+      return later_stage ? 'B' : 'b';
+  }
+}
+
+// Okabe and Ito's colours, the nearest of the 256: a later stage is the darker one.
+int background(const Box& box, bool later_stage) {
+  switch (box.action.type) {
+    case ActionType::kForward:
+      return later_stage ? 25 : 75;
+    case ActionType::kBackwardInput:
+      return later_stage ? 30 : 79;
+    case ActionType::kBackwardWeight:
+      return later_stage ? 65 : 150;
+    default:
+      return later_stage ? 166 : 214;
+  }
+}
+
+class Painter {
+ public:
+  Painter(const Schedule& schedule, const std::vector<std::vector<Box>>& rows,
+          const AsciiStyle& style)
+      : schedule_(schedule), rows_(rows), style_(style) {
+    cell_ = 1 + static_cast<int>(std::to_string(schedule.microbatches - 1).size());
+    label_ = 6 + static_cast<int>(std::to_string(rows.size() - 1).size());
+    for (const std::vector<Box>& row : rows) {
+      if (!row.empty()) length_ = std::max(length_, row.back().begin + row.back().units);
+    }
+  }
+
+  std::string paint() const {
+    const int per_band = std::max(8, (style_.width - label_) / cell_);
+    std::string text;
+    for (int begin = 0; begin < length_; begin += per_band) {
+      if (begin > 0) text += '\n';
+      const int end = std::min(begin + per_band, length_);
+      for (std::size_t rank = 0; rank < rows_.size(); ++rank) {
+        text += fmt::format("{:<{}}", fmt::format("rank {}", rank), label_) +
+                paint_row(rank, begin, end) + '\n';
+      }
+    }
+    return text + legend();
+  }
+
+ private:
+  std::string paint_row(std::size_t rank, int begin, int end) const {
+    std::string text;
+    int time = begin;
+    const int first_stage = first_stage_of(rank);
+    for (const Box& box : rows_[rank]) {
+      if (box.begin + box.units <= begin) continue;
+      if (box.begin >= end) break;
+      for (; time < box.begin; ++time) text += idle();
+      const bool later = box.action.stage != first_stage;
+      std::string cells;
+      for (; time < std::min(box.begin + box.units, end); ++time) {
+        cells += time == box.begin
+                     ? fmt::format("{:<{}}",
+                                   fmt::format("{}{}", letter(box.action.type, later),
+                                               box.action.microbatch),
+                                   cell_)
+                     : std::string(static_cast<std::size_t>(cell_), box.in_pair ? '=' : '-');
+      }
+      text += style_.colour ? coloured(box, later, cells) : cells;
+    }
+    if (!style_.colour) {
+      for (; time < end; ++time) text += idle();
+    }
+    while (!text.empty() && text.back() == ' ') text.pop_back();
+    return text;
+  }
+
+  static std::string coloured(const Box& box, bool later, const std::string& cells) {
+    return fmt::format("\x1b[48;5;{};38;5;{}{}m{}\x1b[0m", background(box, later), later ? 231 : 16,
+                       box.in_pair ? ";4" : "", cells);
+  }
+  std::string idle() const { return fmt::format("{:<{}}", ".", cell_); }
+  int first_stage_of(std::size_t rank) const {
+    const std::vector<int> stages = schedule_.placement.stages_of(static_cast<int>(rank));
+    return stages.empty() ? -1 : stages.front();
+  }
+  std::string legend() const {
+    bool pairs = false;
+    bool several = false;
+    for (std::size_t rank = 0; rank < rows_.size(); ++rank) {
+      for (const Box& box : rows_[rank]) {
+        pairs = pairs || box.in_pair;
+        several = several || box.action.stage != first_stage_of(rank);
+      }
+    }
+    return fmt::format("f forward  b backward  i, w backward for inputs, for weights  . idle{}{}\n",
+                       several ? "  CAPITALS: a rank's later stages" : "",
+                       pairs ? (style_.colour ? "  underlined: pair"
+                                              : "  B3==: backward of a pair, after its forward")
+                             : "");
+  }
+
+  const Schedule& schedule_;
+  const std::vector<std::vector<Box>>& rows_;
+  AsciiStyle style_;
+  int cell_ = 2;
+  int label_ = 7;
+  int length_ = 0;
+};
+
+}  // namespace
+
+Expected<std::string> draw_schedule(const Schedule& schedule, const AsciiStyle& style) {
+  PLAIT_TRY(const std::vector<std::vector<Box>> rows, UnitLayout(schedule).run());
+  return Painter(schedule, rows, style).paint();
+}
+
+}  // namespace plait

@@ -1,0 +1,51 @@
+#include "plait/trace/ascii.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <iterator>
+
+#include "plait/ir/csv.h"
+
+namespace plait {
+namespace {
+
+Schedule read(const std::string& csv) { return *read_csv(csv, "test", {}); }
+
+std::string golden(const std::string& name) {
+  std::ifstream file(PLAIT_SOURCE_DIR "/tests/golden/" + name, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+TEST(Ascii, DualPipeVIsTheGolden) {
+  EXPECT_EQ(*draw_schedule(read(golden("dualpipev_4rank_10mb.csv")), {}),
+            golden("dualpipev_4rank_10mb.txt"));
+}
+
+TEST(Ascii, OneFOneBByHand) {
+  // F takes 1, B takes 2: rank 1 runs F0 at 1, B0 at 2; rank 0 has B0 at 4, F1 right behind F0.
+  const std::string picture = *draw_schedule(read("0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1\n"), {});
+  EXPECT_EQ(picture.substr(0, picture.find("\nf forward")),
+            "rank 0 f0f1. . b0--. b1--\n"
+            "rank 1 . f0b0--f1b1--. .");
+}
+
+TEST(Ascii, LongPicturesFold) {
+  const std::string picture = *draw_schedule(
+      read("0F0,0F1,0F2,0F3,0F4,0F5,0B0,0B1,0B2,0B3,0B4,0B5\n"), {.colour = false, .width = 23});
+  EXPECT_EQ(picture.substr(0, picture.find("f forward")),
+            "rank 0 f0f1f2f3f4f5b0--\n\n"
+            "rank 0 b1--b2--b3--b4--\n\n"
+            "rank 0 b5--\n");
+}
+
+TEST(Ascii, ColourHasNoPlainLettersOutsideEscapes) {
+  const std::string picture = *draw_schedule(read("0F0,0B0\n"), {.colour = true, .width = 80});
+  EXPECT_EQ(picture.substr(0, picture.find("\nf forward")),
+            "rank 0 \x1b[48;5;75;38;5;16mf0\x1b[0m\x1b[48;5;214;38;5;16mb0--\x1b[0m");
+}
+
+TEST(Ascii, ACircleIsAnError) { EXPECT_FALSE(draw_schedule(read("0B0,0F0\n1F0,1B0\n"), {})); }
+
+}  // namespace
+}  // namespace plait

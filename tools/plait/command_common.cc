@@ -1,0 +1,63 @@
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <filesystem>
+
+#include "plait/placement/placements.h"
+#include "plait/schedule/source.h"
+#include "tools/plait/commands.h"
+
+namespace plait::tools {
+
+int report(const char* command, const Error& error) {
+  fmt::print(stderr, "plait {}: error: {}\n", command, error.text());
+  switch (error.code) {
+    case ErrorCode::kInvalidInput:
+    case ErrorCode::kNotBuilt:
+      return kExitUsage;
+    case ErrorCode::kInterrupted:
+      return kExitInterrupted;
+    default:
+      return kExitFailed;
+  }
+}
+
+std::shared_ptr<ScheduleArguments> ScheduleArguments::add_to(CLI::App& command) {
+  auto arguments = std::make_shared<ScheduleArguments>();
+  command
+      .add_option("schedule", arguments->schedule, "a schedule's name (plait list) or a CSV file")
+      ->required();
+  command.add_option("--ranks", arguments->ranks, "ranks P")->check(CLI::Range(1, 1 << 16));
+  command.add_option("--microbatches", arguments->microbatches, "micro-batches M")
+      ->check(CLI::Range(1, 1 << 24));
+  command
+      .add_option("--chunks", arguments->chunks,
+                  "stages per rank V, where the schedule leaves a choice")
+      ->check(CLI::Range(1, 1 << 10));
+  command.add_option("--stages", arguments->stages, "of a file: stages S")
+      ->check(CLI::Range(1, 1 << 20));
+  command.add_option("--placement", arguments->placement,
+                     "of a file: loop or v; otherwise inferred from the file");
+  return arguments;
+}
+
+Expected<Schedule> ScheduleArguments::load() const {
+  std::error_code ignored;
+  if (!std::filesystem::exists(schedule, ignored)) {
+    if (ranks == 0)
+      return fail(ErrorCode::kInvalidInput, "a schedule by name needs --ranks", schedule);
+    if (microbatches == 0)
+      return fail(ErrorCode::kInvalidInput, "a schedule by name needs --microbatches", schedule);
+    return schedule_by_name_or_file(schedule, ranks, microbatches, chunks);
+  }
+  CsvShape shape;
+  if (ranks > 0) shape.ranks = ranks;
+  if (stages > 0) shape.stages = stages;
+  if (microbatches > 0) shape.microbatches = microbatches;
+  PLAIT_TRY(Schedule read, schedule_by_name_or_file(schedule, ranks, microbatches, chunks, shape));
+  if (placement.empty()) return read;
+  PLAIT_TRY(read.placement, place(placement, read.placement.ranks, read.placement.stages()));
+  return read;
+}
+
+}  // namespace plait::tools

@@ -1,0 +1,25 @@
+#include <fmt/format.h>
+
+#include "plait/passes/passes.h"
+#include "plait/placement/placements.h"
+#include "plait/schedule/generators.h"
+#include "tools/plait/commands.h"
+
+namespace plait::tools {
+
+void add_list(CLI::App& app, int& /*exit_code*/) {
+  CLI::App* command = app.add_subcommand("list", "list schedules, placements and passes");
+  command->callback([] {
+    fmt::print("schedules\n");
+    for (const GeneratorInfo& info : kGenerators) {
+      fmt::print("  {:<14} {:<46} {:<16} {}\n", info.name, info.summary, info.needs, info.source);
+    }
+    fmt::print("placements\n");
+    for (const PlacementInfo& info : kPlacements)
+      fmt::print("  {:<14} {}\n", info.name, info.summary);
+    fmt::print("passes\n");
+    for (const PassInfo& info : kPasses) fmt::print("  {:<14} {}\n", info.name, info.summary);
+  });
+}
+
+}  // namespace plait::tools

@@ -1,0 +1,40 @@
+#include <cstdio>
+
+#include "plait/passes/insert_comm.h"
+#include "tools/plait/commands.h"
+
+namespace plait::tools {
+namespace {
+
+struct MakeOptions {
+  std::string format = "csv";
+  bool lower = false;
+};
+
+Expected<std::string> make(const ScheduleArguments& arguments, const MakeOptions& options) {
+  PLAIT_TRY(Schedule schedule, arguments.load());
+  if (options.lower) {
+    PLAIT_TRY(schedule, insert_comm(std::move(schedule)));
+  }
+  return print_csv(schedule);
+}
+
+}  // namespace
+
+void add_make(CLI::App& app, int& exit_code) {
+  CLI::App* command = app.add_subcommand("make", "write a schedule");
+  auto arguments = ScheduleArguments::add_to(*command);
+  auto options = std::make_shared<MakeOptions>();
+  command->add_option("--format", options->format, "csv")->check(CLI::IsMember({"csv"}));
+  command->add_flag("--lower", options->lower, "with its sends and receives");
+  command->callback([arguments, options, &exit_code] {
+    const Expected<std::string> text = make(*arguments, *options);
+    if (text) {
+      std::fwrite(text->data(), 1, text->size(), stdout);
+    } else {
+      exit_code = report("make", text.error());
+    }
+  });
+}
+
+}  // namespace plait::tools

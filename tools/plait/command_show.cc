@@ -1,0 +1,42 @@
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "plait/trace/ascii.h"
+#include "tools/plait/commands.h"
+
+namespace plait::tools {
+namespace {
+
+AsciiStyle style_of_stdout(int width) {
+  AsciiStyle style;
+  style.colour = isatty(STDOUT_FILENO) == 1;
+  winsize size{};
+  if (style.colour && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
+    style.width = size.ws_col;
+  if (width > 0) style.width = width;
+  return style;
+}
+
+}  // namespace
+
+void add_show(CLI::App& app, int& exit_code) {
+  CLI::App* command =
+      app.add_subcommand("show", "draw a schedule: colours on a terminal, letters in a pipe");
+  auto arguments = ScheduleArguments::add_to(*command);
+  auto width = std::make_shared<int>(0);
+  command->add_option("--width", *width, "columns; otherwise the terminal's, or 160")
+      ->check(CLI::Range(20, 100000));
+  command->callback([arguments, width, &exit_code] {
+    const Expected<std::string> picture = arguments->load().and_then(
+        [&](const Schedule& schedule) { return draw_schedule(schedule, style_of_stdout(*width)); });
+    if (picture) {
+      std::fwrite(picture->data(), 1, picture->size(), stdout);
+    } else {
+      exit_code = report("show", picture.error());
+    }
+  });
+}
+
+}  // namespace plait::tools
