@@ -1,0 +1,138 @@
+#include "plait/runtime/driver.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <mutex>
+#include <optional>
+
+namespace plait {
+namespace {
+
+// A wake-up by the kernel costs several microseconds: what arrives sooner than that is spun for.
+constexpr int kSpins = 200;
+
+void wait_for_change(Executor& executor, std::uint32_t seen) {
+  std::atomic<std::uint32_t>& changes = executor.changes();
+  for (int spin = 0; spin < kSpins; ++spin) {
+    if (changes.load(std::memory_order_acquire) != seen) return;
+  }
+  changes.wait(seen, std::memory_order_acquire);
+}
+
+void drive_both(Executor& executor) {
+  while (true) {
+    const std::uint32_t seen = executor.changes().load(std::memory_order_acquire);
+    executor.advance(Lane::kCommunication, -1);
+    // One instruction at a time: a send is issued as soon as its producer has run.
+    const LaneStatus compute = executor.advance(Lane::kCompute, 1);
+    if (executor.failed() || executor.finished()) return;
+    if (compute == LaneStatus::kReady) continue;
+    if (executor.changes().load(std::memory_order_acquire) == seen) wait_for_change(executor, seen);
+  }
+}
+
+void drive_lane(Executor& executor, Lane lane) {
+  while (true) {
+    const std::uint32_t seen = executor.changes().load(std::memory_order_acquire);
+    const LaneStatus status = executor.advance(lane, -1);
+    if (status == LaneStatus::kFailed || status == LaneStatus::kDone) return;
+    wait_for_change(executor, seen);
+  }
+}
+
+void wait_for_messages(Executor& executor) {
+  while (true) {
+    const std::uint32_t seen = executor.changes().load(std::memory_order_acquire);
+    if (executor.failed() || executor.finished()) return;
+    wait_for_change(executor, seen);
+  }
+}
+
+}  // namespace
+
+Expected<void> run_step(Executor& executor, Threads threads) {
+  executor.begin_step();
+  if (threads == Threads::kOnePerRank) {
+    drive_both(executor);
+  } else {
+    std::thread communication([&] { drive_lane(executor, Lane::kCommunication); });
+    drive_lane(executor, Lane::kCompute);
+    communication.join();
+    wait_for_messages(executor);
+  }
+  if (executor.failed()) return tl::unexpected<Error>(executor.error());
+  return {};
+}
+
+Watchdog::Watchdog(std::vector<Executor*> executors, std::function<void(const Error&)> abort)
+    : executors_(std::move(executors)),
+      abort_(std::move(abort)),
+      timeout_(0),
+      thread_([this] { watch(); }) {}
+
+Watchdog::~Watchdog() {
+  stop_.store(true, std::memory_order_release);
+  thread_.join();
+}
+
+void Watchdog::watch() {
+  std::uint64_t last_sum = 0;
+  Nanoseconds last_change = now();
+  while (!stop_.load(std::memory_order_acquire)) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    std::uint64_t sum = 0;
+    for (Executor* executor : executors_)
+      sum += executor->changes().load(std::memory_order_acquire);
+    const Nanoseconds timeout = timeout_.load(std::memory_order_relaxed);
+    if (sum != last_sum || ranks_in_step_.load(std::memory_order_acquire) == 0 || timeout == 0) {
+      last_sum = sum;
+      last_change = now();
+    } else if (now() - last_change > timeout) {
+      const Error error{
+          ErrorCode::kTimeout,
+          fmt::format("nothing has completed for {:.1f} s: {}", static_cast<double>(timeout) / 1e9,
+                      who_waits_for_whom(executors_)),
+          ""};
+      for (Executor* executor : executors_) executor->fail_step(error);
+      abort_(error);
+      return;
+    }
+  }
+}
+
+std::string who_waits_for_whom(const std::vector<Executor*>& executors) {
+  std::string text;
+  for (const Executor* executor : executors) {
+    if (!text.empty()) text += "; ";
+    text += fmt::format("rank {} {}", executor->program().rank, executor->status());
+    for (const Executor* other : executors) {
+      if (other->program().rank == executor->awaited_rank())
+        text += fmt::format(", which {}", other->status());
+    }
+  }
+  return text;
+}
+
+Expected<void> run_ranks(int ranks, const std::function<Expected<void>(int)>& run,
+                         const std::function<void(const Error&)>& abort) {
+  std::mutex mutex;
+  std::optional<Error> first;
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < ranks; ++rank) {
+    threads.emplace_back([&, rank] {
+      Expected<void> result = run(rank);
+      if (result) return;
+      {
+        const std::lock_guard lock(mutex);
+        if (!first) first = result.error();
+      }
+      abort({ErrorCode::kPeer, fmt::format("rank {} failed: {}", rank, result.error().text()), ""});
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  if (first) return tl::unexpected<Error>(*std::move(first));
+  return {};
+}
+
+}  // namespace plait

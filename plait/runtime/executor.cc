@@ -1,0 +1,204 @@
+#include "plait/runtime/executor.h"
+
+#include <fmt/format.h>
+
+#include <exception>
+
+#include "plait/base/check.h"
+
+namespace plait {
+
+Executor::Executor(const RankProgram& program, std::vector<Stage*> stages, Comm& comm)
+    : program_(program),
+      stages_(std::move(stages)),
+      comm_(comm),
+      slots_(static_cast<std::size_t>(program.slots)),
+      done_(std::make_unique<std::atomic<bool>[]>(program.instructions.size())),
+      times_(program.instructions.size()) {}
+
+void Executor::begin_step() {
+  for (Value& slot : slots_) slot.reset();
+  for (std::size_t i = 0; i < program_.instructions.size(); ++i)
+    done_[i].store(false, std::memory_order_relaxed);
+  for (auto& next : next_) next.store(0, std::memory_order_relaxed);
+  open_messages_.store(static_cast<std::int32_t>(program_.lane(Lane::kCommunication).size()),
+                       std::memory_order_relaxed);
+  counts_ = {};
+  last_pair_ = -1;
+  in_step_.store(true, std::memory_order_release);
+}
+
+LaneStatus Executor::advance(Lane lane, int limit) {
+  const std::vector<std::int32_t>& order = program_.lane(lane);
+  std::atomic<std::size_t>& next = next_[static_cast<std::size_t>(lane)];
+  for (int ran = 0;; ++ran) {
+    if (failed()) return LaneStatus::kFailed;
+    const std::size_t position = next.load(std::memory_order_relaxed);
+    if (position == order.size()) return LaneStatus::kDone;
+    const std::int32_t index = order[position];
+    const std::int32_t wait = program_.instructions[static_cast<std::size_t>(index)].wait;
+    if (wait != kNoWait && !done_[static_cast<std::size_t>(wait)].load(std::memory_order_acquire)) {
+      return LaneStatus::kWaiting;
+    }
+    if (ran == limit) return LaneStatus::kReady;
+    // A message may complete before its issue returns: count it as issued first.
+    if (lane == Lane::kCommunication) next.store(position + 1, std::memory_order_release);
+    if (!run(index)) return LaneStatus::kFailed;
+    if (lane == Lane::kCompute) next.store(position + 1, std::memory_order_release);
+  }
+}
+
+bool Executor::run(std::int32_t index) {
+  const Instruction& instruction = program_.instructions[static_cast<std::size_t>(index)];
+  times_[static_cast<std::size_t>(index)][0] = now();
+  if (instruction.opcode == Opcode::kSend) {
+    comm_.send(message_of(program_, instruction), take(instruction.in[0]),
+               static_cast<std::uint32_t>(index), *this);
+    return true;
+  }
+  if (instruction.opcode == Opcode::kRecv) {
+    comm_.recv(message_of(program_, instruction), static_cast<std::uint32_t>(index), *this);
+    return true;
+  }
+  in_compute_.store(true, std::memory_order_relaxed);
+  Expected<void> result;
+  try {
+    result = run_compute(instruction);
+  } catch (const std::exception& exception) {
+    result = fail(ErrorCode::kRuntime, exception.what());
+  }
+  in_compute_.store(false, std::memory_order_relaxed);
+  if (!result) {
+    Error error = std::move(result).error();
+    error.where = fmt::format("rank {} in {}", program_.rank, describe(instruction));
+    fail_step(error);
+    return false;
+  }
+  if (instruction.pair >= 0 && instruction.pair != last_pair_) ++counts_.pairs_in_sequence;
+  last_pair_ = instruction.pair;
+  times_[static_cast<std::size_t>(index)][1] = now();
+  finish(index);
+  return true;
+}
+
+Expected<void> Executor::run_compute(const Instruction& instruction) {
+  Stage& stage = *stages_[static_cast<std::size_t>(instruction.action.stage)];
+  const int microbatch = instruction.action.microbatch;
+  switch (instruction.opcode) {
+    case Opcode::kForward: {
+      PLAIT_TRY(ForwardResult result,
+                stage.forward(microbatch, take(instruction.in[0]), !program_.forward_only));
+      put(instruction.out[0], std::move(result.output));
+      put(instruction.out[1], std::move(result.saved));
+      return {};
+    }
+    case Opcode::kBackwardInput: {
+      Value saved = take(instruction.in[0]);
+      PLAIT_TRY(BackwardInputResult result,
+                stage.backward_input(microbatch, std::move(saved), take(instruction.in[1])));
+      put(instruction.out[0], std::move(result.input_gradient));
+      put(instruction.out[1], std::move(result.saved_for_weight));
+      counts_.whole_backwards += result.whole ? 1 : 0;
+      return {};
+    }
+    case Opcode::kBackwardWeight:
+      return stage.backward_weight(microbatch, take(instruction.in[0]));
+    case Opcode::kBackward: {
+      Value saved = take(instruction.in[0]);
+      PLAIT_TRY(Value gradient,
+                stage.backward(microbatch, std::move(saved), take(instruction.in[1])));
+      put(instruction.out[0], std::move(gradient));
+      return {};
+    }
+    default:
+      PLAIT_CHECK(false, "messages are issued, not run");
+  }
+}
+
+Value Executor::take(std::int32_t slot) {
+  return slot == kNoSlot ? nullptr : std::move(slots_[static_cast<std::size_t>(slot)]);
+}
+
+void Executor::put(std::int32_t slot, Value value) {
+  if (slot != kNoSlot) slots_[static_cast<std::size_t>(slot)] = std::move(value);
+}
+
+void Executor::finish(std::int32_t index) {
+  done_[static_cast<std::size_t>(index)].store(true, std::memory_order_release);
+  changes_.fetch_add(1, std::memory_order_acq_rel);
+  changes_.notify_all();
+}
+
+void Executor::completed(std::uint32_t token, Expected<Value> result) noexcept {
+  const Instruction& instruction = program_.instructions[token];
+  if (!result) {
+    Error error = std::move(result).error();
+    if (error.where.empty())
+      error.where = fmt::format("rank {} in {}", program_.rank, describe(instruction));
+    fail_step(error);
+    return;
+  }
+  put(instruction.out[0], *std::move(result));
+  times_[token][1] = now();
+  done_[token].store(true, std::memory_order_release);
+  // With the last message the step may be over and the next one begin: from here on nothing of this
+  // step is touched.
+  open_messages_.fetch_sub(1, std::memory_order_acq_rel);
+  changes_.fetch_add(1, std::memory_order_acq_rel);
+  changes_.notify_all();
+}
+
+bool Executor::finished() const {
+  for (const Lane lane : {Lane::kCompute, Lane::kCommunication}) {
+    if (next_[static_cast<std::size_t>(lane)].load(std::memory_order_acquire) !=
+        program_.lane(lane).size())
+      return false;
+  }
+  return open_messages_.load(std::memory_order_acquire) == 0;
+}
+
+void Executor::fail_step(const Error& error) {
+  {
+    const std::lock_guard lock(error_mutex_);
+    if (!error_) error_ = error;
+  }
+  failed_.store(true, std::memory_order_release);
+  changes_.fetch_add(1, std::memory_order_acq_rel);
+  changes_.notify_all();
+}
+
+Error Executor::error() const {
+  const std::lock_guard lock(error_mutex_);
+  return error_.value_or(Error{});
+}
+
+std::int32_t Executor::stuck_instruction() const {
+  // The awaited instruction says more than the one that waits; if all compute is over, what is left
+  // is the oldest message that has not completed.
+  const std::vector<std::int32_t>& compute = program_.lane(Lane::kCompute);
+  const std::size_t next = next_[0].load(std::memory_order_acquire);
+  if (next < compute.size()) {
+    const std::int32_t wait = program_.instructions[static_cast<std::size_t>(compute[next])].wait;
+    if (wait != kNoWait && !done_[static_cast<std::size_t>(wait)].load(std::memory_order_acquire))
+      return wait;
+    return compute[next];
+  }
+  for (const std::int32_t index : program_.lane(Lane::kCommunication)) {
+    if (!done_[static_cast<std::size_t>(index)].load(std::memory_order_acquire)) return index;
+  }
+  return -1;
+}
+
+std::string Executor::status() const {
+  const std::int32_t index = in_step_.load(std::memory_order_acquire) ? stuck_instruction() : -1;
+  if (index < 0) return "has ended its step";
+  const Instruction& instruction = program_.instructions[static_cast<std::size_t>(index)];
+  return (instruction.lane == Lane::kCompute ? "is in " : "waits in ") + describe(instruction);
+}
+
+int Executor::awaited_rank() const {
+  const std::int32_t index = in_step_.load(std::memory_order_acquire) ? stuck_instruction() : -1;
+  return index < 0 ? -1 : program_.instructions[static_cast<std::size_t>(index)].peer;
+}
+
+}  // namespace plait

@@ -1,0 +1,150 @@
+#include "plait/runtime/inproc_comm.h"
+
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <utility>
+
+namespace plait {
+namespace {
+
+/// One end of a message that waits for its other end.
+struct OpenMessage {
+  bool is_send = false;
+  Value value;
+  std::uint32_t token = 0;
+  CompletionSink* sink = nullptr;
+};
+
+std::uint64_t key_of(const Message& message) {
+  return (static_cast<std::uint64_t>(message.sender_stage) << 33) |
+         (static_cast<std::uint64_t>(message.microbatch) << 1) |
+         static_cast<std::uint64_t>(message.direction);
+}
+
+/// Messages to one rank.
+struct Mailbox {
+  std::mutex mutex;
+  std::unordered_map<std::uint64_t, OpenMessage> open;
+  std::optional<Error> aborted;
+};
+
+}  // namespace
+
+struct InprocWorld::Shared {
+  explicit Shared(int rank_count)
+      : ranks(rank_count), mailboxes(static_cast<std::size_t>(rank_count)) {}
+
+  void post(const Message& message, OpenMessage mine) {
+    Mailbox& mailbox = mailboxes[static_cast<std::size_t>(message.destination)];
+    OpenMessage other;
+    {
+      const std::lock_guard lock(mailbox.mutex);
+      if (mailbox.aborted) {
+        mine.sink->completed(mine.token, tl::unexpected<Error>(*mailbox.aborted));
+        return;
+      }
+      const auto [place, is_first] = mailbox.open.try_emplace(key_of(message));
+      if (is_first) {
+        place->second = std::move(mine);
+        return;
+      }
+      other = std::move(place->second);
+      mailbox.open.erase(place);
+      // Under the lock, so that after abort() no sink is called any more.
+      OpenMessage& send = mine.is_send ? mine : other;
+      OpenMessage& receive = mine.is_send ? other : mine;
+      receive.sink->completed(receive.token, std::move(send.value));
+      send.sink->completed(send.token, Value());
+    }
+  }
+
+  void abort(const Error& error) {
+    for (Mailbox& mailbox : mailboxes) {
+      const std::lock_guard lock(mailbox.mutex);
+      if (mailbox.aborted) continue;
+      mailbox.aborted = error;
+      for (auto& [key, message] : mailbox.open)
+        message.sink->completed(message.token, tl::unexpected<Error>(error));
+      mailbox.open.clear();
+    }
+    const std::lock_guard lock(exchange_mutex);
+    if (!exchange_aborted) exchange_aborted = error;
+    exchange_changed.notify_all();
+  }
+
+  Expected<std::vector<std::string>> all_gather(int rank, std::string_view mine) {
+    std::unique_lock lock(exchange_mutex);
+    const std::uint64_t round = exchange_round;
+    gathering.resize(static_cast<std::size_t>(ranks));
+    gathering[static_cast<std::size_t>(rank)] = mine;
+    if (++arrived == ranks) {
+      arrived = 0;
+      gathered = std::move(gathering);
+      gathering.clear();
+      ++exchange_round;
+      exchange_changed.notify_all();
+    } else {
+      exchange_changed.wait(lock, [&] { return exchange_round != round || exchange_aborted; });
+    }
+    if (exchange_round == round) return tl::unexpected<Error>(*exchange_aborted);
+    return gathered;
+  }
+
+  int ranks;
+  std::vector<Mailbox> mailboxes;
+  std::mutex exchange_mutex;
+  std::condition_variable exchange_changed;
+  std::optional<Error> exchange_aborted;
+  std::uint64_t exchange_round = 0;
+  int arrived = 0;
+  std::vector<std::string> gathering;
+  std::vector<std::string> gathered;  // of the last round; every rank reads it before the next ends
+};
+
+class InprocWorld::RankComm final : public Comm {
+ public:
+  explicit RankComm(Shared& shared) : shared_(shared) {}
+  void send(const Message& message, Value value, std::uint32_t token,
+            CompletionSink& sink) override {
+    shared_.post(message, {true, std::move(value), token, &sink});
+  }
+  void recv(const Message& message, std::uint32_t token, CompletionSink& sink) override {
+    shared_.post(message, {false, nullptr, token, &sink});
+  }
+  void abort(const Error& error) override { shared_.abort(error); }
+
+ private:
+  Shared& shared_;
+};
+
+class InprocWorld::RankExchange final : public Exchange {
+ public:
+  RankExchange(Shared& shared, int rank) : shared_(shared), rank_(rank) {}
+  int rank() const override { return rank_; }
+  int ranks() const override { return shared_.ranks; }
+  Expected<std::vector<std::string>> all_gather(std::string_view mine) override {
+    return shared_.all_gather(rank_, mine);
+  }
+
+ private:
+  Shared& shared_;
+  int rank_;
+};
+
+InprocWorld::InprocWorld(int ranks) : shared_(std::make_unique<Shared>(ranks)) {
+  for (int rank = 0; rank < ranks; ++rank) {
+    comms_.push_back(std::make_unique<RankComm>(*shared_));
+    exchanges_.push_back(std::make_unique<RankExchange>(*shared_, rank));
+  }
+}
+
+InprocWorld::~InprocWorld() = default;
+
+Comm& InprocWorld::comm(int rank) { return *comms_[static_cast<std::size_t>(rank)]; }
+Exchange& InprocWorld::exchange(int rank) { return *exchanges_[static_cast<std::size_t>(rank)]; }
+void InprocWorld::abort(const Error& error) { shared_->abort(error); }
+
+}  // namespace plait

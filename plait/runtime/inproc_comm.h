@@ -1,0 +1,32 @@
+/// Ranks as threads of one process: messages are handed over without a copy.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "plait/runtime/comm.h"
+
+namespace plait {
+
+/// All ranks' ends. Thread-safe; must outlive every executor that uses it.
+class InprocWorld {
+ public:
+  explicit InprocWorld(int ranks);
+  ~InprocWorld();
+
+  /// A message completes when its send and its receive have both been posted, in any order.
+  Comm& comm(int rank);
+  Exchange& exchange(int rank);
+  /// Ends all messages and exchanges under way, and all later ones, with `error`.
+  void abort(const Error& error);
+
+ private:
+  class RankComm;
+  class RankExchange;
+  struct Shared;
+  std::unique_ptr<Shared> shared_;
+  std::vector<std::unique_ptr<RankComm>> comms_;
+  std::vector<std::unique_ptr<RankExchange>> exchanges_;
+};
+
+}  // namespace plait

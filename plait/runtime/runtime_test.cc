@@ -1,0 +1,340 @@
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <random>
+
+#include "plait/passes/insert_comm.h"
+#include "plait/runtime/check_program.h"
+#include "plait/runtime/driver.h"
+#include "plait/runtime/executor.h"
+#include "plait/runtime/inproc_comm.h"
+#include "plait/runtime/program.h"
+#include "plait/runtime/test_world.h"
+#include "plait/schedule/generators.h"
+
+namespace plait {
+namespace {
+
+using testing::ArrayStage;
+using testing::Matching;
+using testing::Outcome;
+using testing::run_seeded;
+using testing::TestWorld;
+
+struct Shape {
+  std::string schedule;
+  int ranks;
+  int microbatches;
+};
+
+const std::vector<Shape> kShapes = {
+    {"gpipe", 3, 5},      {"1f1b", 4, 6},       {"dualpipe-v", 1, 3},  {"dualpipe-v", 2, 5},
+    {"dualpipe-v", 3, 6}, {"dualpipe-v", 4, 9}, {"forward-only", 3, 4}};
+
+VerifiedSchedule proven(const Shape& shape) {
+  auto verified =
+      verify(*insert_comm(*generate(shape.schedule, shape.ranks, shape.microbatches, 0)));
+  EXPECT_TRUE(verified);
+  return *verified;
+}
+
+std::vector<RankProgram> lower_all(const VerifiedSchedule& schedule) {
+  std::vector<RankProgram> programs;
+  for (int rank = 0; rank < schedule.placement().ranks; ++rank)
+    programs.push_back(lower(schedule, rank));
+  return programs;
+}
+
+/// Stages by number, and pointers to them for executors.
+struct Stages {
+  explicit Stages(int count) {
+    for (int stage = 0; stage < count; ++stage) {
+      owned.push_back(std::make_unique<ArrayStage>(stage, count));
+      pointers.push_back(owned.back().get());
+    }
+  }
+  /// Losses and gradients; equal bits mean that every value went where it had to, in order.
+  std::vector<double> results() const {
+    std::vector<double> all;
+    for (const auto& stage : owned) {
+      all.push_back(stage->loss);
+      all.push_back(stage->weight_gradient);
+    }
+    return all;
+  }
+  std::vector<std::unique_ptr<ArrayStage>> owned;
+  std::vector<Stage*> pointers;
+};
+
+/// The same stages called one after the other, micro-batches ascending.
+std::vector<double> reference(int stage_count, int microbatches, bool forward_only) {
+  Stages stages(stage_count);
+  for (int mb = 0; mb < microbatches; ++mb) {
+    std::vector<Value> saved;
+    Value value;
+    for (Stage* stage : stages.pointers) {
+      ForwardResult result = *stage->forward(mb, std::move(value), !forward_only);
+      value = std::move(result.output);
+      saved.push_back(std::move(result.saved));
+    }
+    for (int stage = stage_count - 1; stage >= 0 && !forward_only; --stage) {
+      value = *stages.pointers[static_cast<std::size_t>(stage)]->backward(
+          mb, std::move(saved[static_cast<std::size_t>(stage)]), std::move(value));
+    }
+  }
+  return stages.results();
+}
+
+/// One step of all ranks over a comm that a seed drives.
+struct SeededRun {
+  SeededRun(const std::vector<RankProgram>& programs, int stage_count,
+            testing::WorldOptions options)
+      : stages(stage_count), world(static_cast<int>(programs.size()), options) {
+    for (const RankProgram& program : programs) {
+      executors.push_back(
+          std::make_unique<Executor>(program, stages.pointers, world.comm(program.rank)));
+    }
+  }
+  Stages stages;
+  TestWorld world;
+  std::vector<std::unique_ptr<Executor>> executors;
+};
+
+TEST(Runtime, AThousandInterleavingsGiveTheSameBits) {
+  for (const Shape& shape : kShapes) {
+    const VerifiedSchedule schedule = proven(shape);
+    const std::vector<RankProgram> programs = lower_all(schedule);
+    const int stage_count = schedule.placement().stages();
+    const std::vector<double> expected =
+        reference(stage_count, shape.microbatches, schedule.schedule().forward_only);
+    for (unsigned seed = 0; seed < 1000; ++seed) {
+      const testing::WorldOptions options{static_cast<Matching>(seed % 4), seed % 3 == 0, -1};
+      SeededRun run(programs, stage_count, options);
+      ASSERT_EQ(run_seeded(run.executors, run.world, seed), Outcome::kEnded)
+          << shape.schedule << " seed " << seed;
+      ASSERT_EQ(run.stages.results(), expected) << shape.schedule << " seed " << seed;
+    }
+  }
+}
+
+TEST(Runtime, ASeedRepeatsExactly) {
+  const VerifiedSchedule schedule = proven({"dualpipe-v", 3, 7});
+  const std::vector<RankProgram> programs = lower_all(schedule);
+  std::array<std::string, 3> traces;
+  for (unsigned i = 0; i < 3; ++i) {
+    SeededRun run(programs, 6, {});
+    run_seeded(run.executors, run.world, i < 2 ? 5 : 6, &traces[i]);
+  }
+  EXPECT_EQ(traces[0], traces[1]);
+  EXPECT_NE(traces[0], traces[2]);
+}
+
+TEST(Runtime, ADeadlockIsAState) {
+  // Rank 1's compute waits for a message that rank 0 issues only after it has heard from rank 1.
+  const VerifiedSchedule schedule = proven({"1f1b", 2, 2});
+  std::vector<RankProgram> programs = lower_all(schedule);
+  std::swap(programs[0].lanes[1][0],
+            programs[0].lanes[1][3]);  // the first send behind the last receive
+  std::swap(programs[0].lanes[1][0], programs[0].lanes[1][2]);
+  SeededRun run(programs, 2, {Matching::kRank, false, -1});
+  EXPECT_EQ(run_seeded(run.executors, run.world, 1), Outcome::kDeadlock);
+  EXPECT_EQ(run.executors[1]->status(), "waits in 1RECV_F0 from rank 0");
+  EXPECT_EQ(run.executors[1]->awaited_rank(), 0);
+}
+
+TEST(Runtime, ABrokenLinkFailsTheStepAndNamesTheAction) {
+  const VerifiedSchedule schedule = proven({"1f1b", 2, 2});
+  const std::vector<RankProgram> programs = lower_all(schedule);
+  SeededRun run(programs, 2, {Matching::kKey, false, 1});
+  EXPECT_EQ(run_seeded(run.executors, run.world, 1), Outcome::kFailed);
+  Error error;
+  for (const auto& executor : run.executors) {
+    if (executor->failed()) error = executor->error();
+  }
+  EXPECT_EQ(error.message, "the link broke");
+  EXPECT_EQ(error.where.substr(0, 5), "rank ");
+}
+
+class ThrowingStage final : public Stage {
+ public:
+  Expected<ForwardResult> forward(int, Value, bool) override {
+    throw std::runtime_error("out of memory");
+  }
+  Expected<BackwardInputResult> backward_input(int, Value, Value) override {
+    return BackwardInputResult{};
+  }
+  Expected<void> backward_weight(int, Value) override { return {}; }
+  Expected<Value> backward(int, Value, Value) override { return Value(); }
+};
+
+TEST(Runtime, AnExceptionBecomesAnErrorAndEndsAllRanks) {
+  const VerifiedSchedule schedule = proven({"1f1b", 2, 2});
+  const std::vector<RankProgram> programs = lower_all(schedule);
+  Stages stages(2);
+  ThrowingStage broken;
+  stages.pointers[1] = &broken;
+  InprocWorld world(2);
+  std::vector<std::unique_ptr<Executor>> executors;
+  for (const RankProgram& program : programs) {
+    executors.push_back(
+        std::make_unique<Executor>(program, stages.pointers, world.comm(program.rank)));
+  }
+  const Expected<void> result = run_ranks(
+      2,
+      [&](int rank) {
+        return run_step(*executors[static_cast<std::size_t>(rank)], Threads::kOnePerRank);
+      },
+      [&](const Error& error) { world.abort(error); });
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().text(), "rank 1 in 1F0: out of memory");
+  EXPECT_EQ(executors[0]->error().message, "rank 1 failed: rank 1 in 1F0: out of memory");
+}
+
+TEST(Runtime, ThreadsGiveTheSameBits) {
+  for (const Threads threads : {Threads::kOnePerRank, Threads::kOnePerLane}) {
+    for (const Shape& shape : kShapes) {
+      const VerifiedSchedule schedule = proven(shape);
+      const std::vector<RankProgram> programs = lower_all(schedule);
+      Stages stages(schedule.placement().stages());
+      InprocWorld world(shape.ranks);
+      std::vector<std::unique_ptr<Executor>> executors;
+      for (const RankProgram& program : programs) {
+        executors.push_back(
+            std::make_unique<Executor>(program, stages.pointers, world.comm(program.rank)));
+      }
+      for (int step = 0; step < 20; ++step) {
+        for (auto& stage : stages.owned) stage->loss = stage->weight_gradient = 0;
+        const Expected<void> result = run_ranks(
+            shape.ranks,
+            [&](int rank) { return run_step(*executors[static_cast<std::size_t>(rank)], threads); },
+            [&](const Error& error) { world.abort(error); });
+        ASSERT_TRUE(result) << result.error().text();
+        ASSERT_EQ(stages.results(), reference(schedule.placement().stages(), shape.microbatches,
+                                              schedule.schedule().forward_only));
+      }
+    }
+  }
+}
+
+TEST(Runtime, TheWatchdogNamesWhoWaitsForWhat) {
+  const VerifiedSchedule schedule = proven({"1f1b", 2, 2});
+  std::vector<RankProgram> programs = lower_all(schedule);
+  programs[0].lanes[1].erase(programs[0].lanes[1].begin());  // 0SEND_F0 is never issued
+  Stages stages(2);
+  InprocWorld world(2);
+  std::vector<std::unique_ptr<Executor>> executors;
+  std::vector<Executor*> watched;
+  for (const RankProgram& program : programs) {
+    executors.push_back(
+        std::make_unique<Executor>(program, stages.pointers, world.comm(program.rank)));
+    watched.push_back(executors.back().get());
+  }
+  Watchdog watchdog(watched, [&](const Error& error) { world.abort(error); });
+  watchdog.set_timeout(50'000'000);
+  watchdog.enter_step();
+  const Expected<void> result = run_ranks(
+      2,
+      [&](int rank) {
+        return run_step(*executors[static_cast<std::size_t>(rank)], Threads::kOnePerRank);
+      },
+      [&](const Error& error) { world.abort(error); });
+  watchdog.leave_step();
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code, ErrorCode::kTimeout);
+  EXPECT_EQ(result.error().message,
+            "nothing has completed for 0.1 s: rank 0 waits in 0RECV_B0 from rank 1, which waits in "
+            "1RECV_F0 from rank 0; "
+            "rank 1 waits in 1RECV_F0 from rank 0, which waits in 0RECV_B0 from rank 1");
+}
+
+TEST(Lowering, LocalHandOffsNeedNoMessage) {
+  // On the lowest rank of a V, the activation goes from stage P-1 to stage P in a slot.
+  const VerifiedSchedule schedule = proven({"dualpipe-v", 2, 4});
+  const RankProgram program = lower(schedule, 1);
+  std::int32_t handed = kNoSlot;
+  for (const Instruction& instruction : program.instructions) {
+    if (instruction.opcode == Opcode::kForward && instruction.action.stage == 1 &&
+        instruction.action.microbatch == 0) {
+      handed = instruction.out[0];
+    }
+    if (instruction.opcode == Opcode::kForward && instruction.action.stage == 2 &&
+        instruction.action.microbatch == 0) {
+      EXPECT_EQ(instruction.in[0], handed);
+      EXPECT_EQ(instruction.wait, kNoWait);
+    }
+  }
+}
+
+TEST(Lowering, SlotsDoNotGrowWithTheNumberOfMicrobatches) {
+  for (int rank = 0; rank < 4; ++rank) {
+    const int few = lower(proven({"dualpipe-v", 4, 16}), rank).slots;
+    const int many = lower(proven({"dualpipe-v", 4, 64}), rank).slots;
+    EXPECT_EQ(few, many) << rank;
+  }
+}
+
+TEST(CheckProgram, AcceptsWhatIsLowered) {
+  for (const GeneratorInfo& info : kGenerators) {
+    for (int ranks = 1; ranks <= 5; ++ranks) {
+      const VerifiedSchedule schedule = proven({std::string(info.name), ranks, 2 * ranks + 1});
+      for (const ProgramViolation& violation : check_programs(schedule, lower_all(schedule))) {
+        ADD_FAILURE() << info.name << " rank " << violation.rank << ": " << violation.message;
+      }
+    }
+  }
+}
+
+TEST(CheckProgram, CatchesEveryKindOfMutant) {
+  const VerifiedSchedule schedule = proven({"dualpipe-v", 3, 7});
+  const std::vector<RankProgram> sound = lower_all(schedule);
+  std::mt19937 random(3);
+  const auto caught = [&](const char* kind, auto mutate) {
+    int tried = 0;
+    for (int i = 0; i < 200; ++i) {
+      std::vector<RankProgram> programs = sound;
+      RankProgram& program = programs[random() % programs.size()];
+      if (!mutate(program, program.instructions[random() % program.instructions.size()])) continue;
+      ++tried;
+      EXPECT_FALSE(check_programs(schedule, programs).empty()) << kind;
+    }
+    EXPECT_GT(tried, 10) << kind;
+  };
+  caught("a wait is missing", [](RankProgram&, Instruction& instruction) {
+    if (instruction.opcode == Opcode::kSend || instruction.wait == kNoWait) return false;
+    instruction.wait = kNoWait;
+    return true;
+  });
+  caught("another slot is read", [](RankProgram& program, Instruction& instruction) {
+    if (instruction.in[0] == kNoSlot) return false;
+    instruction.in[0] = (instruction.in[0] + 1) % program.slots;
+    return true;
+  });
+  caught("another slot is written", [](RankProgram& program, Instruction& instruction) {
+    if (instruction.out[0] == kNoSlot) return false;
+    instruction.out[0] = (instruction.out[0] + 1) % program.slots;
+    return true;
+  });
+  caught("another peer", [](RankProgram&, Instruction& instruction) {
+    if (instruction.peer < 0) return false;
+    instruction.peer = (instruction.peer + 1) % 3;
+    return true;
+  });
+  caught("a lane in another order", [&](RankProgram& program, Instruction&) {
+    std::vector<std::int32_t>& lane = program.lanes[random() % 2];
+    std::swap(lane[0], lane[1]);
+    return true;
+  });
+  caught("another micro-batch", [](RankProgram&, Instruction& instruction) {
+    instruction.action.microbatch = (instruction.action.microbatch + 1) % 7;
+    return true;
+  });
+  caught("an instruction too few", [](RankProgram& program, Instruction&) {
+    const auto last = static_cast<std::int32_t>(program.instructions.size()) - 1;
+    for (std::vector<std::int32_t>& lane : program.lanes) std::erase(lane, last);
+    program.instructions.pop_back();
+    return true;
+  });
+}
+
+}  // namespace
+}  // namespace plait

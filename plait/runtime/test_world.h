@@ -1,0 +1,252 @@
+/// For tests: a comm whose every choice is a seed's, and a driver of all lanes of all ranks on one
+/// thread. A deadlock is a state: no lane can run and no message can move.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <random>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "plait/runtime/executor.h"
+
+namespace plait::testing {
+
+enum class Matching { kKey, kEdge, kPair, kRank };
+
+struct WorldOptions {
+  Matching matching = Matching::kKey;
+  bool buffered = false;  ///< a send completes when it is posted, not when it is received
+  int fail_message = -1;  ///< the n-th message that moves fails instead
+};
+
+/// Posted messages wait until move_one() lets one through.
+class TestWorld {
+ public:
+  TestWorld(int ranks, WorldOptions options) : options_(options) {
+    for (int rank = 0; rank < ranks; ++rank)
+      comms_.push_back(std::make_unique<RankComm>(*this, rank));
+  }
+
+  Comm& comm(int rank) { return *comms_[static_cast<std::size_t>(rank)]; }
+
+  /// Messages that could move now, in a fixed order.
+  std::vector<Message> movable() const {
+    std::vector<Message> found;
+    for (const auto& [key, ends] : open_) {
+      if (ends.has_send && ends.has_receive && heads(ends.message)) found.push_back(ends.message);
+    }
+    return found;
+  }
+
+  void move(const Message& message) {
+    const auto place = open_.find(key_of(message));
+    Ends ends = std::move(place->second);
+    open_.erase(place);
+    for (const bool sender : {true, false}) {
+      auto& queue = queues_[queue_of(message, sender)];
+      std::erase(queue, key_of(message));
+    }
+    if (moved_++ == options_.fail_message) {
+      ends.receive_sink->completed(ends.receive_token, fail(ErrorCode::kPeer, "the link broke"));
+      return;
+    }
+    if (!options_.buffered) ends.send_sink->completed(ends.send_token, Value());
+    ends.receive_sink->completed(ends.receive_token, std::move(ends.value));
+  }
+
+ private:
+  using Key = std::tuple<int, int, int>;
+  struct Ends {
+    Message message;
+    Value value;
+    bool has_send = false;
+    bool has_receive = false;
+    std::uint32_t send_token = 0;
+    std::uint32_t receive_token = 0;
+    CompletionSink* send_sink = nullptr;
+    CompletionSink* receive_sink = nullptr;
+  };
+  class RankComm final : public Comm {
+   public:
+    RankComm(TestWorld& world, int rank) : world_(world), rank_(rank) {}
+    void send(const Message& message, Value value, std::uint32_t token,
+              CompletionSink& sink) override {
+      Ends& ends = world_.post(message, true);
+      ends.has_send = true;
+      ends.value = std::move(value);
+      ends.send_token = token;
+      ends.send_sink = &sink;
+      if (world_.options_.buffered) sink.completed(token, Value());
+    }
+    void recv(const Message& message, std::uint32_t token, CompletionSink& sink) override {
+      Ends& ends = world_.post(message, false);
+      ends.has_receive = true;
+      ends.receive_token = token;
+      ends.receive_sink = &sink;
+    }
+    void abort(const Error&) override {}
+
+   private:
+    TestWorld& world_;
+    int rank_;
+  };
+
+  static Key key_of(const Message& message) {
+    return {static_cast<int>(message.direction), message.sender_stage, message.microbatch};
+  }
+  Ends& post(const Message& message, bool sender) {
+    queues_[queue_of(message, sender)].push_back(key_of(message));
+    Ends& ends = open_[key_of(message)];
+    ends.message = message;
+    return ends;
+  }
+  std::tuple<int, int, int, Key> queue_of(const Message& message, bool sender) const {
+    const int here = sender ? message.source : message.destination;
+    const int peer = sender ? message.destination : message.source;
+    switch (options_.matching) {
+      case Matching::kKey:
+        return {here, peer, sender ? 1 : 0, key_of(message)};
+      case Matching::kEdge:
+        return {here, peer, sender ? 1 : 0, {}};
+      case Matching::kPair:
+        return {here, peer, 0, {}};
+      case Matching::kRank:
+        return {here, -1, 0, {}};
+    }
+    return {};
+  }
+  bool heads(const Message& message) const {
+    return queues_.at(queue_of(message, true)).front() == key_of(message) &&
+           queues_.at(queue_of(message, false)).front() == key_of(message);
+  }
+
+  WorldOptions options_;
+  std::vector<std::unique_ptr<RankComm>> comms_;
+  std::map<Key, Ends> open_;
+  std::map<std::tuple<int, int, int, Key>, std::deque<Key>> queues_;
+  int moved_ = 0;
+};
+
+enum class Outcome { kEnded, kDeadlock, kFailed };
+
+/// Runs one step of all ranks, one instruction or message at a time, in an order drawn from `seed`.
+inline Outcome run_seeded(std::vector<std::unique_ptr<Executor>>& executors, TestWorld& world,
+                          unsigned seed, std::string* trace = nullptr) {
+  std::mt19937 random(seed);
+  for (auto& executor : executors) executor->begin_step();
+  const auto lanes = static_cast<unsigned>(executors.size()) * 2;
+  while (true) {
+    std::vector<unsigned> order(lanes + 1);
+    for (unsigned i = 0; i <= lanes; ++i) order[i] = i;
+    for (unsigned i = lanes; i > 0; --i) std::swap(order[i], order[random() % (i + 1)]);
+    bool progress = false;
+    for (const unsigned choice : order) {
+      if (choice == lanes) {
+        const std::vector<Message> movable = world.movable();
+        if (movable.empty()) continue;
+        world.move(movable[random() % movable.size()]);
+        progress = true;
+      } else {
+        Executor& executor = *executors[choice / 2];
+        const Lane lane = choice % 2 == 0 ? Lane::kCompute : Lane::kCommunication;
+        const std::uint32_t before = executor.changes().load();
+        const std::size_t open = world.movable().size();
+        const LaneStatus status = executor.advance(lane, 1);
+        if (status == LaneStatus::kFailed) return Outcome::kFailed;
+        progress = executor.changes().load() != before || status == LaneStatus::kReady ||
+                   world.movable().size() != open;
+      }
+      if (trace != nullptr && progress) *trace += std::to_string(choice) + ' ';
+      if (progress) break;
+    }
+    bool finished = true;
+    for (auto& executor : executors) finished = finished && executor->finished();
+    if (finished) return Outcome::kEnded;
+    if (!progress) return Outcome::kDeadlock;
+  }
+}
+
+/// Numbers instead of tensors.
+class Numbers final : public Payload {
+ public:
+  explicit Numbers(std::vector<double> list) : numbers(std::move(list)) {}
+  Bytes bytes() const override { return static_cast<Bytes>(numbers.size() * sizeof(double)); }
+  std::vector<double> numbers;
+};
+
+inline Value numbers(std::vector<double> list) {
+  return std::make_unique<Numbers>(std::move(list));
+}
+inline const std::vector<double>& numbers_in(const Value& value) {
+  return static_cast<const Numbers&>(*value).numbers;
+}
+
+/// A stage on plain arrays whose results depend on which micro-batch it is given and on the order
+/// in which its gradient adds up.
+class ArrayStage final : public Stage {
+ public:
+  ArrayStage(int stage, int stages) : stage_(stage), last_(stage == stages - 1) {}
+
+  Expected<ForwardResult> forward(int microbatch, Value input, bool for_backward) override {
+    std::vector<double> x =
+        input ? numbers_in(input) : std::vector<double>{microbatch + 0.25, 1.0 / (microbatch + 1)};
+    std::vector<double> y(x.size());
+    for (std::size_t i = 0; i < x.size(); ++i)
+      y[i] = x[i] * (1.0 + 0.1 * stage_) + 0.01 * static_cast<double>(i);
+    ForwardResult result;
+    if (last_) {
+      loss += y[0] * 0.5 + loss * 0.001;
+    } else {
+      result.output = numbers(std::move(y));
+    }
+    if (for_backward) result.saved = numbers(std::move(x));
+    return result;
+  }
+  Expected<BackwardInputResult> backward_input(int microbatch, Value saved,
+                                               Value output_gradient) override {
+    std::vector<double> gradient = gradient_of(microbatch, output_gradient);
+    std::vector<double> for_weight = numbers_in(saved);
+    for_weight.insert(for_weight.end(), gradient.begin(), gradient.end());
+    BackwardInputResult result;
+    result.input_gradient = input_gradient(gradient);
+    result.saved_for_weight = numbers(std::move(for_weight));
+    return result;
+  }
+  Expected<void> backward_weight(int, Value saved_for_weight) override {
+    const std::vector<double>& both = numbers_in(saved_for_weight);
+    accumulate({both[0], both[1]}, {both[2], both[3]});
+    return {};
+  }
+  Expected<Value> backward(int microbatch, Value saved, Value output_gradient) override {
+    const std::vector<double> gradient = gradient_of(microbatch, output_gradient);
+    accumulate(numbers_in(saved), gradient);
+    return input_gradient(gradient);
+  }
+
+  double loss = 0;
+  double weight_gradient = 0;
+
+ private:
+  std::vector<double> gradient_of(int microbatch, const Value& output_gradient) const {
+    return last_ ? std::vector<double>{1.0 + microbatch, 0.5} : numbers_in(output_gradient);
+  }
+  Value input_gradient(const std::vector<double>& gradient) const {
+    if (stage_ == 0) return nullptr;
+    std::vector<double> result(gradient.size());
+    for (std::size_t i = 0; i < gradient.size(); ++i)
+      result[i] = gradient[i] * (1.0 + 0.1 * stage_);
+    return numbers(std::move(result));
+  }
+  void accumulate(const std::vector<double>& x, const std::vector<double>& gradient) {
+    for (std::size_t i = 0; i < x.size(); ++i)
+      weight_gradient = weight_gradient * 0.999 + x[i] * gradient[i];
+  }
+
+  int stage_;
+  bool last_;
+};
+
+}  // namespace plait::testing

@@ -1,0 +1,54 @@
+/// What ran when, predicted or measured: one event per instruction of the ranks' programs.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "plait/base/units.h"
+#include "plait/ir/action.h"
+
+namespace plait {
+
+enum class Lane : std::uint8_t { kCompute, kCommunication };
+
+struct TimelineEvent {
+  int rank = 0;
+  Lane lane = Lane::kCompute;
+  int instruction = 0;    ///< index in the rank's program
+  Action action;          ///< the action it stems from
+  int pair = -1;          ///< of a pair's members: the pair's number on its rank
+  int awaited_rank = -1;  ///< of a compute event that read a received value: who made the value,
+  int awaited_instruction = -1;  ///< and by which instruction of that rank
+  Nanoseconds begin = 0;
+  Nanoseconds end = 0;
+};
+
+/// Events of all ranks of one step; each rank's in the order of its program.
+struct Timeline {
+  int ranks = 0;
+  bool pairs_in_sequence = true;  ///< a pair's members ran one after the other
+  std::vector<TimelineEvent> events;
+};
+
+/// One rank's figures of a step.
+struct RankMetrics {
+  Nanoseconds busy_ns = 0;    ///< union of the compute lane's intervals
+  Nanoseconds bubble_ns = 0;  ///< the step's span minus busy_ns
+  Nanoseconds exposed_comm_ns =
+      0;  ///< the part of the bubble in which an awaited value was made already
+};
+
+struct StepMetrics {
+  Nanoseconds span_ns = 0;  ///< from the first begin to the last end of any rank's actions
+  std::vector<RankMetrics> ranks;
+  double bubble_share(int rank) const;  ///< 0 if the span is 0
+};
+
+/// Cost: O(n log n) in the events.
+StepMetrics measure(const Timeline& timeline);
+
+/// Chrome and Perfetto trace JSON: a process per rank, a thread per lane, times in microseconds
+/// from the step's first event. Pairs are labelled "in sequence" where they ran so.
+std::string print_chrome_trace(const Timeline& timeline);
+
+}  // namespace plait

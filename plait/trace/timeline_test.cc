@@ -1,0 +1,65 @@
+#include "plait/trace/timeline.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+namespace plait {
+namespace {
+
+TimelineEvent compute_event(int rank, int instruction, ActionType type, Nanoseconds begin,
+                            Nanoseconds end) {
+  TimelineEvent event;
+  event.rank = rank;
+  event.instruction = instruction;
+  event.action = {rank, 0, type, 0, 0};
+  event.begin = begin;
+  event.end = end;
+  return event;
+}
+
+TEST(Timeline, BubbleIsTheSpanLessTheUnionOfIntervals) {
+  // Rank 0: [100,200] and [150,300] overlap: 200 busy. Rank 1: [220,420]. Span 100..420 = 320.
+  Timeline timeline{2,
+                    true,
+                    {compute_event(0, 0, ActionType::kForward, 100, 200),
+                     compute_event(0, 1, ActionType::kForward, 150, 300),
+                     compute_event(1, 0, ActionType::kForward, 220, 420)}};
+  const StepMetrics metrics = measure(timeline);
+  EXPECT_EQ(metrics.span_ns, 320);
+  EXPECT_EQ(metrics.ranks[0].bubble_ns, 320 - 200);
+  EXPECT_EQ(metrics.ranks[1].bubble_ns, 320 - 200);
+  EXPECT_DOUBLE_EQ(metrics.bubble_share(1), 0.375);
+}
+
+TEST(Timeline, ExposedCommunicationCountsFromTheProducersEnd) {
+  // Rank 1 waits from the step's first event at 0; its value was made at 100, it begins at 130: 30.
+  // Then it is busy until 200; the next value was made at 150, it begins at 240: idle from 200, 40.
+  Timeline timeline{2,
+                    true,
+                    {compute_event(0, 0, ActionType::kForward, 0, 100),
+                     compute_event(0, 1, ActionType::kForward, 100, 150),
+                     compute_event(1, 0, ActionType::kForward, 130, 200),
+                     compute_event(1, 1, ActionType::kForward, 240, 300)}};
+  timeline.events[2].awaited_rank = 0;
+  timeline.events[2].awaited_instruction = 0;
+  timeline.events[3].awaited_rank = 0;
+  timeline.events[3].awaited_instruction = 1;
+  EXPECT_EQ(measure(timeline).ranks[1].exposed_comm_ns, 30 + 40);
+  EXPECT_EQ(measure(timeline).ranks[0].exposed_comm_ns, 0);
+}
+
+TEST(Timeline, TraceNamesActionsAndPairs) {
+  Timeline timeline{1, true, {compute_event(0, 0, ActionType::kForward, 5000, 7000)}};
+  timeline.events[0].pair = 2;
+  const auto trace = nlohmann::json::parse(print_chrome_trace(timeline));
+  EXPECT_EQ(trace["plait"]["version"], 1);
+  const auto& event = trace["traceEvents"].back();
+  EXPECT_EQ(event["name"], "0F0");
+  EXPECT_EQ(event["ts"], 0.0);
+  EXPECT_EQ(event["dur"], 2.0);
+  EXPECT_EQ(event["args"]["pair"], "2, in sequence");
+}
+
+}  // namespace
+}  // namespace plait
