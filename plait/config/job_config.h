@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "plait/base/error.h"
@@ -24,6 +26,8 @@ struct ModelConfig {
   double rope_theta = 10000.0;
   bool tie_word_embeddings = false;
   std::string init;  ///< folder with safetensors to start from; empty: from the seed
+
+  friend bool operator==(const ModelConfig&, const ModelConfig&) = default;
 };
 
 struct DataConfig {
@@ -32,6 +36,8 @@ struct DataConfig {
   double validation_share = 0.05;  ///< tail of train, used if `validation` is empty
   std::string format = "bytes";    ///< "bytes", "uint16", "uint32"
   int sequence_length = 64;
+
+  friend bool operator==(const DataConfig&, const DataConfig&) = default;
 };
 
 struct ParallelConfig {
@@ -44,6 +50,8 @@ struct ParallelConfig {
   std::string pairs = "sequence";  ///< this version runs a pair's members in sequence
   std::string recompute = "none";
   std::vector<int> layers_per_stage;  ///< empty: by cost
+
+  friend bool operator==(const ParallelConfig&, const ParallelConfig&) = default;
 };
 
 struct OptimizerConfig {
@@ -54,6 +62,8 @@ struct OptimizerConfig {
   double clip_norm = 1.0;  ///< 0: no clipping
   int warmup_steps = 20;
   double min_lr_share = 0.1;
+
+  friend bool operator==(const OptimizerConfig&, const OptimizerConfig&) = default;
 };
 
 struct RunConfig {
@@ -69,6 +79,8 @@ struct RunConfig {
   std::string dtype = "float32";
   double timeout_s = 60.0;
   double start_timeout_s = 300.0;
+
+  friend bool operator==(const RunConfig&, const RunConfig&) = default;
 };
 
 struct JobConfig {
@@ -78,6 +90,8 @@ struct JobConfig {
   ParallelConfig parallel;
   OptimizerConfig optimizer;
   RunConfig run;
+
+  friend bool operator==(const JobConfig&, const JobConfig&) = default;
 };
 
 /// `section.key` and the text right of the `=`, as given by --set or a shortcut flag.
@@ -92,6 +106,20 @@ struct Override {
 /// and line, or the flag. Paths in [data] and model.init are relative to the working directory.
 Expected<JobConfig> read_job_config(const std::string& path,
                                     const std::vector<Override>& overrides);
+
+/// One key of job.toml, for parser, printer, documents and tests.
+using FieldPointer = std::variant<std::string*, int*, std::int64_t*, std::uint64_t*, double*, bool*,
+                                  std::pair<double, double>*, std::vector<int>*>;
+struct KeyInfo {
+  std::string_view section;
+  std::string_view name;
+  FieldPointer (*field)(JobConfig&);
+  std::string_view meaning;
+};
+std::span<const KeyInfo> job_keys();
+
+/// The table of keys with their defaults, as docs/job.md holds it.
+std::string print_key_table();
 
 /// The job as TOML, every key written out; read_job_config of it gives the same job.
 std::string print_job_config(const JobConfig& job);

@@ -10,9 +10,10 @@
 
 namespace plait {
 
-/// The ranks are swept in order, one action each (an idle slot takes its turn and is dropped); a send stands right after
-/// its producer, and its receive at what is then the end of the peer's list, so that the sweep's
-/// order is a witness against deadlock. Pairs are blocks: all inputs before, all results after.
+/// The ranks are swept in order, one action each (an idle slot takes its turn and is dropped); a
+/// send stands right after its producer, and its receive at what is then the end of the peer's
+/// list, so that the sweep's order is a witness against deadlock. Pairs are blocks: all inputs
+/// before, all results after.
 ///
 /// Errors: communication in the input; no rank can go on (names each, its action and what it waits
 /// for). Cost: O(sweeps * P), about the schedule's length in unit time times P.

@@ -1,0 +1,246 @@
+#include "plait/config/job_config.h"
+
+#include <fmt/format.h>
+
+#include <toml++/toml.h>
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <limits>
+#include <map>
+#include <optional>
+#include <sstream>
+
+#include "plait/config/validate.h"
+
+namespace plait {
+namespace {
+
+/// Keys that formats name and this version does not know what to do with.
+constexpr std::string_view kNotBuiltKeys[] = {
+    "n_routed_experts",      "n_shared_experts", "num_experts_per_tok",   "moe_intermediate_size",
+    "first_k_dense_replace", "scoring_func",     "routed_scaling_factor", "norm_topk_prob"};
+
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      const std::size_t above = row[j];
+      row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
+      diagonal = above;
+    }
+  }
+  return row[b.size()];
+}
+
+template <typename Names>
+std::string nearest(std::string_view name, const Names& names) {
+  std::string best;
+  std::size_t best_distance = std::numeric_limits<std::size_t>::max();
+  for (const std::string_view candidate : names) {
+    const std::size_t distance = edit_distance(name, candidate);
+    if (distance < best_distance) {
+      best_distance = distance;
+      best = candidate;
+    }
+  }
+  return best;
+}
+
+std::vector<std::string_view> section_names() {
+  std::vector<std::string_view> names;
+  for (const KeyInfo& key : job_keys()) {
+    if (names.empty() || names.back() != key.section) names.push_back(key.section);
+  }
+  return names;
+}
+
+std::string shown(const toml::node& node) {
+  std::string text;
+  node.visit([&](const auto& value) {
+    std::ostringstream stream;
+    stream << value;
+    text = stream.str();
+  });
+  return text.size() > 60 ? text.substr(0, 57) + "…" : text;
+}
+
+/// Stores a TOML value into a field; the name of the needed type if it is of another.
+struct Store {
+  const toml::node& node;
+
+  std::string operator()(std::string* field) const {
+    return take(node.value_exact<std::string>(), field, "a string");
+  }
+  std::string operator()(bool* field) const {
+    return take(node.value_exact<bool>(), field, "true or false");
+  }
+  std::string operator()(double* field) const {
+    return take(node.value<double>(), field, "a number");
+  }
+  std::string operator()(std::int64_t* field) const {
+    return take(node.value_exact<std::int64_t>(), field, "an integer");
+  }
+  std::string operator()(int* field) const { return narrow(field); }
+  std::string operator()(std::uint64_t* field) const {
+    const auto value = node.value_exact<std::int64_t>();
+    if (!value || *value < 0) return "an integer of 0 or more";
+    *field = static_cast<std::uint64_t>(*value);
+    return {};
+  }
+  std::string operator()(std::pair<double, double>* field) const {
+    const toml::array* list = node.as_array();
+    if (list == nullptr || list->size() != 2 || !list->get(0)->is_number() ||
+        !list->get(1)->is_number()) {
+      return "two numbers, as in [0.9, 0.95]";
+    }
+    *field = {*list->get(0)->value<double>(), *list->get(1)->value<double>()};
+    return {};
+  }
+  std::string operator()(std::vector<int>* field) const {
+    const toml::array* list = node.as_array();
+    if (list == nullptr) return "a list of integers";
+    field->clear();
+    for (const toml::node& one : *list) {
+      int value = 0;
+      if (!Store{one}.narrow(&value).empty()) return "a list of integers";
+      field->push_back(value);
+    }
+    return {};
+  }
+
+ private:
+  template <typename T>
+  static std::string take(const std::optional<T>& value, T* field, const char* needed) {
+    if (!value) return needed;
+    *field = *value;
+    return {};
+  }
+  std::string narrow(int* field) const {
+    const auto value = node.value_exact<std::int64_t>();
+    if (!value || *value > std::numeric_limits<int>::max() ||
+        *value < std::numeric_limits<int>::min())
+      return "an integer";
+    *field = static_cast<int>(*value);
+    return {};
+  }
+};
+
+Expected<void> set_key(JobConfig& job, std::string_view section, std::string_view name,
+                       const toml::node& value, const std::string& where) {
+  std::vector<std::string_view> names;
+  for (const KeyInfo& key : job_keys()) {
+    if (key.section != section) continue;
+    names.push_back(key.name);
+    if (key.name != name) continue;
+    const std::string needed = std::visit(Store{value}, key.field(job));
+    if (needed.empty()) return {};
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("{} is {}, needed {}", name, shown(value), needed), where);
+  }
+  if (names.empty()) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("section [{}] is not known, did you mean [{}]?", section,
+                            nearest(section, section_names())),
+                where);
+  }
+  if (section == "model" && std::find(std::begin(kNotBuiltKeys), std::end(kNotBuiltKeys), name) !=
+                                std::end(kNotBuiltKeys)) {
+    return fail(ErrorCode::kNotBuilt,
+                fmt::format("{} is given, this version has no mixture of experts", name), where);
+  }
+  return fail(ErrorCode::kInvalidInput,
+              fmt::format("key '{}' is not known in [{}], did you mean '{}'?", name, section,
+                          nearest(name, names)),
+              where);
+}
+
+using Origins = std::map<std::string, std::string>;
+
+Expected<toml::table> parse_toml(const std::string& text, const std::string& name) {
+  try {
+    return toml::parse(text, name);
+  } catch (const toml::parse_error& error) {
+    return fail(
+        ErrorCode::kInvalidInput, std::string(error.description()),
+        fmt::format("{}:{}:{}", name, error.source().begin.line, error.source().begin.column));
+  }
+}
+
+Expected<void> apply_file(JobConfig& job, const std::string& path, Origins& origins) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return fail(ErrorCode::kInvalidInput, "the job file cannot be read", path);
+  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  if (file.bad() || std::filesystem::is_directory(path))
+    return fail(ErrorCode::kInvalidInput, "the job file cannot be read", path);
+  PLAIT_TRY(const toml::table table, parse_toml(text, path));
+  for (const auto& [section, node] : table) {
+    const auto line_of = [&](const toml::node& at) {
+      return fmt::format("{}:{}", path, at.source().begin.line);
+    };
+    if (!node.is_table()) {
+      return fail(
+          ErrorCode::kInvalidInput,
+          fmt::format("'{}' stands outside of a section, needed one such as [run]", section.str()),
+          line_of(node));
+    }
+    if (node.as_table()->empty()) {
+      const auto names = section_names();
+      if (std::find(names.begin(), names.end(), section.str()) == names.end()) {
+        return set_key(job, section.str(), "", node, line_of(node));
+      }
+    }
+    for (const auto& [key, value] : *node.as_table()) {
+      PLAIT_TRY_VOID(set_key(job, section.str(), key.str(), value, line_of(value)));
+      origins[fmt::format("{}.{}", section.str(), key.str())] = line_of(value);
+    }
+  }
+  return {};
+}
+
+/// A value as TOML, or as a string if it is a bare word.
+Expected<void> apply_override(JobConfig& job, const Override& override, Origins& origins) {
+  const std::size_t dot = override.key.find('.');
+  if (dot == std::string::npos) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("'{}' names no section, needed section.key=value", override.key),
+                override.flag);
+  }
+  toml::table table;
+  const std::string line = "value = " + override.value + "\n";
+  auto parsed = parse_toml(line, override.flag);
+  if (parsed && parsed->size() == 1) {
+    table = *std::move(parsed);
+  } else {
+    table.insert("value", override.value);
+  }
+  PLAIT_TRY_VOID(set_key(job, override.key.substr(0, dot), override.key.substr(dot + 1),
+                         *table.get("value"), override.flag));
+  origins[override.key] = override.flag;
+  return {};
+}
+
+}  // namespace
+
+Expected<JobConfig> read_job_config(const std::string& path,
+                                    const std::vector<Override>& overrides) {
+  JobConfig job;
+  job.name = std::filesystem::path(path).stem().string();
+  Origins origins;
+  PLAIT_TRY_VOID(apply_file(job, path, origins));
+  for (const Override& override : overrides) PLAIT_TRY_VOID(apply_override(job, override, origins));
+  if (Expected<void> valid = validate_job(job); !valid) {
+    Error error = std::move(valid).error();
+    const auto origin = origins.find(error.where);
+    error.where = origin != origins.end() ? origin->second : path;
+    return tl::unexpected<Error>(std::move(error));
+  }
+  return job;
+}
+
+}  // namespace plait

@@ -1,0 +1,140 @@
+#include "plait/config/job_config.h"
+
+#include <gtest/gtest.h>
+#include <rapidcheck.h>
+
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+
+namespace plait {
+namespace {
+
+class JobConfigTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = std::filesystem::temp_directory_path() / ("plait_config_" + std::to_string(getpid()));
+    std::filesystem::create_directories(folder_);
+    path_ = (folder_ / "job.toml").string();
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  Expected<JobConfig> read(const std::string& text, const std::vector<Override>& overrides = {}) {
+    std::ofstream(path_) << text;
+    return read_job_config(path_, overrides);
+  }
+  std::string error_of(const std::string& text, const std::vector<Override>& overrides = {}) {
+    const Expected<JobConfig> job = read(text, overrides);
+    if (job) return "no error";
+    std::string message = job.error().text();
+    if (const std::size_t at = message.find(path_); at != std::string::npos)
+      message.replace(at, path_.size(), "job.toml");
+    return message;
+  }
+
+  std::filesystem::path folder_;
+  std::string path_;
+};
+
+const char* const kData = "[data]\ntrain = \"t\"\n";
+
+TEST_F(JobConfigTest, DefaultsHoldButTheDataMustBeGiven) {
+  EXPECT_EQ(error_of(""), "job.toml: data.train is missing, needed the file to train on");
+  const Expected<JobConfig> job = read(kData);
+  ASSERT_TRUE(job) << job.error().text();
+  JobConfig expected;
+  expected.name = "job";
+  expected.data.train = "t";
+  EXPECT_EQ(*job, expected);
+}
+
+TEST_F(JobConfigTest, OverridesWinAndBareWordsAreStrings) {
+  const Expected<JobConfig> job =
+      read(std::string(kData) + "[run]\nsteps = 5\n", {{"run.steps", "7", "--steps"},
+                                                       {"run.comm", "gloo", "--comm"},
+                                                       {"optimizer.lr", "1", "--set"}});
+  ASSERT_TRUE(job) << job.error().text();
+  EXPECT_EQ(job->run.steps, 7);
+  EXPECT_EQ(job->run.comm, "gloo");
+  EXPECT_EQ(job->optimizer.lr, 1.0);
+}
+
+TEST_F(JobConfigTest, ErrorsNameLineOrFlagFoundAndNeeded) {
+  EXPECT_EQ(error_of(std::string(kData) + "[run]\nstep = 5\n"),
+            "job.toml:4: key 'step' is not known in [run], did you mean 'steps'?");
+  EXPECT_EQ(error_of("[optimiser]\nlr = 1.0\n"),
+            "job.toml:2: section [optimiser] is not known, did you mean [optimizer]?");
+  EXPECT_EQ(error_of("steps = 3\n"),
+            "job.toml:1: 'steps' stands outside of a section, needed one such as [run]");
+  EXPECT_EQ(error_of("[run]\nsteps = \"many\"\n"),
+            "job.toml:2: steps is 'many', needed an integer");
+  EXPECT_EQ(error_of("[run]\nsteps = 1.5\n"), "job.toml:2: steps is 1.5, needed an integer");
+  EXPECT_EQ(error_of("[run]\nsteps = 5000000000\n"),
+            "job.toml:2: steps is 5000000000, needed an integer");
+  EXPECT_EQ(error_of("[optimizer]\nbetas = [0.5]\n"),
+            "job.toml:2: betas is [ 0.5 ], needed two numbers, as in [0.9, 0.95]");
+  EXPECT_EQ(error_of(std::string(kData) + "[run]\nbatch_size = 15\n"),
+            "job.toml:4: batch_size is 15, must be a multiple of 8 micro-batches");
+  EXPECT_EQ(error_of(kData, {{"run.dtype", "bfloat16", "--set run.dtype=bfloat16"}}),
+            "--set run.dtype=bfloat16: dtype is bfloat16, this version trains in float32 only");
+  EXPECT_EQ(error_of("[model]\nn_routed_experts = 8\n"),
+            "job.toml:2: n_routed_experts is given, this version has no mixture of experts");
+  EXPECT_EQ(error_of(kData, {{"steps", "7", "--set steps=7"}}),
+            "--set steps=7: 'steps' names no section, needed section.key=value");
+  EXPECT_EQ(error_of(std::string(kData) + "[optimizer]\nlr = nan\n"),
+            "job.toml:4: lr is nan, needs to be a positive number");
+  EXPECT_EQ(read_job_config("/nowhere.toml", {}).error().text(),
+            "/nowhere.toml: the job file cannot be read");
+}
+
+TEST_F(JobConfigTest, BrokenTomlNamesLineAndColumn) {
+  EXPECT_EQ(error_of("[run\n").substr(0, 11), "job.toml:1:");
+}
+
+struct Scramble {
+  void operator()(std::string* field) const {
+    *field = *rc::gen::container<std::string>(rc::gen::inRange<char>(0, 127));
+  }
+  void operator()(bool* field) const { *field = *rc::gen::arbitrary<bool>(); }
+  void operator()(double* field) const { *field = *rc::gen::arbitrary<double>(); }
+  void operator()(std::pair<double, double>* field) const {
+    *field = {*rc::gen::arbitrary<double>(), *rc::gen::arbitrary<double>()};
+  }
+  void operator()(std::vector<int>* field) const {
+    *field = *rc::gen::arbitrary<std::vector<int>>();
+  }
+  void operator()(std::uint64_t* field) const {
+    *field = *rc::gen::inRange<std::uint64_t>(0, 1ULL << 62);
+  }
+  template <typename Integer>
+  void operator()(Integer* field) const {
+    *field = *rc::gen::arbitrary<Integer>();
+  }
+};
+
+// Each key of a valid job, set to anything, prints to TOML that reads back to the same or is
+// refused for its value, never for its form.
+TEST_F(JobConfigTest, PrintThenReadIsTheIdentity) {
+  rc::check([&] {
+    JobConfig job = *read(kData);
+    const std::span<const KeyInfo> keys = job_keys();
+    const KeyInfo& key = keys[*rc::gen::inRange<std::size_t>(0, keys.size())];
+    std::visit(Scramble{}, key.field(job));
+    const Expected<JobConfig> again = read(print_job_config(job));
+    if (again) {
+      RC_ASSERT(*again == job);
+    } else {
+      RC_ASSERT(again.error().message.find("needed a") == std::string::npos);
+    }
+  });
+}
+
+TEST(JobKeys, TheDocumentHoldsTheTable) {
+  std::ifstream file(PLAIT_SOURCE_DIR "/docs/job.md");
+  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  EXPECT_NE(text.find(print_key_table()), std::string::npos) << "docs/job.md is stale; it needs:\n"
+                                                             << print_key_table();
+}
+
+}  // namespace
+}  // namespace plait

@@ -1,0 +1,155 @@
+#include <fmt/format.h>
+
+#include <array>
+#include <type_traits>
+
+#include "plait/config/job_config.h"
+
+namespace plait {
+namespace {
+
+#define PLAIT_FIELD(member) [](JobConfig& job) -> FieldPointer { return &job.member; }
+
+constexpr std::array kKeys = {
+    KeyInfo{"model", "architecture", PLAIT_FIELD(model.architecture), "`llama`"},
+    KeyInfo{"model", "vocab_size", PLAIT_FIELD(model.vocab_size),
+            "tokens of the vocabulary; 256 for bytes"},
+    KeyInfo{"model", "hidden_size", PLAIT_FIELD(model.hidden_size), "width of the hidden states"},
+    KeyInfo{"model", "intermediate_size", PLAIT_FIELD(model.intermediate_size),
+            "width inside the SwiGLU"},
+    KeyInfo{"model", "num_hidden_layers", PLAIT_FIELD(model.num_hidden_layers),
+            "layers, at least one per stage"},
+    KeyInfo{"model", "num_attention_heads", PLAIT_FIELD(model.num_attention_heads), "query heads"},
+    KeyInfo{"model", "num_key_value_heads", PLAIT_FIELD(model.num_key_value_heads),
+            "key and value heads"},
+    KeyInfo{"model", "rms_norm_eps", PLAIT_FIELD(model.rms_norm_eps),
+            "added under the root of RMSNorm"},
+    KeyInfo{"model", "rope_theta", PLAIT_FIELD(model.rope_theta), "base of the rotary positions"},
+    KeyInfo{"model", "tie_word_embeddings", PLAIT_FIELD(model.tie_word_embeddings),
+            "one tensor for embedding and head; both must lie on one rank"},
+    KeyInfo{"model", "init", PLAIT_FIELD(model.init),
+            "folder with config.json and safetensors to start from; it then gives all of [model]"},
+    KeyInfo{"data", "train", PLAIT_FIELD(data.train), "file to train on; must be given"},
+    KeyInfo{"data", "validation", PLAIT_FIELD(data.validation),
+            "file to validate on; empty: a share of train"},
+    KeyInfo{"data", "validation_share", PLAIT_FIELD(data.validation_share),
+            "tail of train that is held out"},
+    KeyInfo{"data", "format", PLAIT_FIELD(data.format),
+            "`bytes`, `uint16` or `uint32`, little-endian"},
+    KeyInfo{"data", "sequence_length", PLAIT_FIELD(data.sequence_length), "tokens a sequence"},
+    KeyInfo{"parallel", "pipeline", PLAIT_FIELD(parallel.pipeline), "ranks P"},
+    KeyInfo{"parallel", "chunks", PLAIT_FIELD(parallel.chunks),
+            "stages a rank V; 0: what the schedule needs"},
+    KeyInfo{"parallel", "data", PLAIT_FIELD(parallel.data), "replicas; 1 in this version"},
+    KeyInfo{"parallel", "expert", PLAIT_FIELD(parallel.expert), "expert ranks; 1 in this version"},
+    KeyInfo{"parallel", "schedule", PLAIT_FIELD(parallel.schedule),
+            "a name of `plait list`, or a CSV file"},
+    KeyInfo{"parallel", "microbatches", PLAIT_FIELD(parallel.microbatches),
+            "micro-batches a step M"},
+    KeyInfo{"parallel", "pairs", PLAIT_FIELD(parallel.pairs),
+            "`sequence` in this version: a pair runs F, then B"},
+    KeyInfo{"parallel", "recompute", PLAIT_FIELD(parallel.recompute), "`none` in this version"},
+    KeyInfo{"parallel", "layers_per_stage", PLAIT_FIELD(parallel.layers_per_stage),
+            "a number for each stage; empty: spread by cost"},
+    KeyInfo{"optimizer", "lr", PLAIT_FIELD(optimizer.lr), "AdamW's learning rate after warm-up"},
+    KeyInfo{"optimizer", "betas", PLAIT_FIELD(optimizer.betas), "AdamW's two decays"},
+    KeyInfo{"optimizer", "eps", PLAIT_FIELD(optimizer.eps), "AdamW's epsilon"},
+    KeyInfo{"optimizer", "weight_decay", PLAIT_FIELD(optimizer.weight_decay),
+            "of matrices; vectors have none"},
+    KeyInfo{"optimizer", "clip_norm", PLAIT_FIELD(optimizer.clip_norm),
+            "largest global gradient norm; 0: no clipping"},
+    KeyInfo{"optimizer", "warmup_steps", PLAIT_FIELD(optimizer.warmup_steps),
+            "steps of linear warm-up"},
+    KeyInfo{"optimizer", "min_lr_share", PLAIT_FIELD(optimizer.min_lr_share),
+            "share of lr at the end of the cosine"},
+    KeyInfo{"run", "steps", PLAIT_FIELD(run.steps), "optimiser steps"},
+    KeyInfo{"run", "batch_size", PLAIT_FIELD(run.batch_size),
+            "sequences a step; a multiple of microbatches"},
+    KeyInfo{"run", "validate_every", PLAIT_FIELD(run.validate_every),
+            "steps between validations; 0: at the end only"},
+    KeyInfo{"run", "log_every", PLAIT_FIELD(run.log_every),
+            "steps between lines where there is no terminal"},
+    KeyInfo{"run", "seed", PLAIT_FIELD(run.seed), "of parameters and batches"},
+    KeyInfo{"run", "folder", PLAIT_FIELD(run.folder), "the run's folder; empty: runs/<job's name>"},
+    KeyInfo{"run", "threads", PLAIT_FIELD(run.threads), "intra-op threads a rank"},
+    KeyInfo{"run", "comm", PLAIT_FIELD(run.comm),
+            "`inproc`: ranks are threads; `gloo`: ranks are processes"},
+    KeyInfo{"run", "device", PLAIT_FIELD(run.device), "`cpu` in this version"},
+    KeyInfo{"run", "dtype", PLAIT_FIELD(run.dtype), "`float32` in this version"},
+    KeyInfo{"run", "timeout_s", PLAIT_FIELD(run.timeout_s),
+            "a step in which nothing completes for so long has failed"},
+    KeyInfo{"run", "start_timeout_s", PLAIT_FIELD(run.start_timeout_s),
+            "the same for rendezvous and the first step"},
+};
+
+#undef PLAIT_FIELD
+
+std::string quoted(const std::string& text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') out += '\\';
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
+      out += fmt::format("\\u{:04x}", static_cast<unsigned char>(c));
+    } else {
+      out += c;
+    }
+  }
+  return out + '"';
+}
+
+std::string number(double value) {
+  std::string text = fmt::format("{}", value);
+  if (text.find_first_of(".en") == std::string::npos) text += ".0";
+  return text;
+}
+
+struct Printer {
+  std::string operator()(const std::string* value) const { return quoted(*value); }
+  std::string operator()(const bool* value) const { return *value ? "true" : "false"; }
+  std::string operator()(const double* value) const { return number(*value); }
+  std::string operator()(const std::pair<double, double>* value) const {
+    return fmt::format("[{}, {}]", number(value->first), number(value->second));
+  }
+  std::string operator()(const std::vector<int>* value) const {
+    std::string text;
+    for (const int one : *value) text += fmt::format("{}{}", text.empty() ? "" : ", ", one);
+    return fmt::format("[{}]", text);
+  }
+  template <typename Integer>
+  std::string operator()(const Integer* value) const {
+    return fmt::format("{}", *value);
+  }
+};
+
+std::string print_field(const KeyInfo& key, JobConfig& job) {
+  return std::visit(Printer{}, key.field(job));
+}
+
+}  // namespace
+
+std::span<const KeyInfo> job_keys() { return kKeys; }
+
+std::string print_job_config(const JobConfig& job) {
+  JobConfig copy = job;
+  std::string text = "# plait job, format 1\n";
+  std::string_view section;
+  for (const KeyInfo& key : kKeys) {
+    if (key.section != section) text += fmt::format("\n[{}]\n", key.section);
+    section = key.section;
+    text += fmt::format("{} = {}\n", key.name, print_field(key, copy));
+  }
+  return text;
+}
+
+std::string print_key_table() {
+  JobConfig defaults;
+  std::string text = "| key | default | meaning |\n|---|---|---|\n";
+  for (const KeyInfo& key : kKeys) {
+    const bool needed = key.section == "data" && key.name == "train";
+    text += fmt::format("| `{}.{}` | {} | {} |\n", key.section, key.name,
+                        needed ? "none" : fmt::format("`{}`", print_field(key, defaults)), key.meaning);
+  }
+  return text;
+}
+
+}  // namespace plait

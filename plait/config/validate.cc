@@ -1,0 +1,150 @@
+#include "plait/config/validate.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <initializer_list>
+#include <optional>
+
+namespace plait {
+namespace {
+
+/// Collects the first complaint.
+class Validator {
+ public:
+  void need(bool holds, std::string_view key, std::string message,
+            ErrorCode code = ErrorCode::kInvalidInput) {
+    if (!holds && !error_) error_ = Error{code, std::move(message), std::string(key)};
+  }
+  template <typename Number>
+  void at_least(std::string_view key, Number value, Number least) {
+    need(value >= least, key,
+         fmt::format("{} is {}, needs to be at least {}", name_of(key), value, least));
+  }
+  /// Open at neither end.
+  void between(std::string_view key, double value, double low, double high) {
+    need(value >= low && value <= high, key,
+         fmt::format("{} is {}, needs to be between {} and {}", name_of(key), value, low, high));
+  }
+  void positive(std::string_view key, double value) {
+    need(std::isfinite(value) && value > 0, key,
+         fmt::format("{} is {}, needs to be a positive number", name_of(key), value));
+  }
+  void multiple(std::string_view key, std::int64_t value, std::int64_t of, std::string_view what) {
+    need(of > 0 && value % of == 0, key,
+         fmt::format("{} is {}, must be a multiple of {} {}", name_of(key), value, of, what));
+  }
+  void one_of(std::string_view key, const std::string& value,
+              std::initializer_list<std::string_view> built,
+              std::initializer_list<std::string_view> later, std::string_view what) {
+    const auto is = [&](std::string_view name) { return name == value; };
+    need(std::none_of(later.begin(), later.end(), is), key,
+         fmt::format("{} is {}, this version {}", name_of(key), value, what), ErrorCode::kNotBuilt);
+    std::string known;
+    for (const std::string_view name : built)
+      known += fmt::format("{}{}", known.empty() ? "" : ", ", name);
+    need(std::any_of(built.begin(), built.end(), is), key,
+         fmt::format("{} is '{}', needed {}", name_of(key), value, known));
+  }
+  Expected<void> result() const {
+    if (error_) return tl::unexpected<Error>(*error_);
+    return {};
+  }
+
+ private:
+  static std::string_view name_of(std::string_view key) { return key.substr(key.find('.') + 1); }
+  std::optional<Error> error_;
+};
+
+void validate_model(const ModelConfig& model, Validator& v) {
+  v.one_of("model.architecture", model.architecture, {"llama"}, {"deepseek-v3"},
+           "builds llama only");
+  v.at_least<std::int64_t>("model.vocab_size", model.vocab_size, 1);
+  v.at_least<std::int64_t>("model.hidden_size", model.hidden_size, 1);
+  v.at_least<std::int64_t>("model.intermediate_size", model.intermediate_size, 1);
+  v.at_least("model.num_hidden_layers", model.num_hidden_layers, 1);
+  v.at_least("model.num_attention_heads", model.num_attention_heads, 1);
+  v.at_least("model.num_key_value_heads", model.num_key_value_heads, 1);
+  v.multiple("model.hidden_size", model.hidden_size, model.num_attention_heads, "attention heads");
+  v.multiple("model.num_attention_heads", model.num_attention_heads, model.num_key_value_heads,
+             "key and value heads");
+  v.need(
+      model.num_attention_heads < 1 || model.hidden_size / model.num_attention_heads % 2 == 0,
+      "model.hidden_size",
+      fmt::format("hidden_size is {} for {} heads, a head's size must be even for rotary positions",
+                  model.hidden_size, model.num_attention_heads));
+  v.positive("model.rms_norm_eps", model.rms_norm_eps);
+  v.positive("model.rope_theta", model.rope_theta);
+}
+
+void validate_data(const DataConfig& data, Validator& v) {
+  v.need(!data.train.empty(), "data.train", "data.train is missing, needed the file to train on");
+  v.one_of("data.format", data.format, {"bytes", "uint16", "uint32"}, {}, "");
+  v.at_least("data.sequence_length", data.sequence_length, 1);
+  v.need(data.validation_share > 0 && data.validation_share < 1, "data.validation_share",
+         fmt::format("validation_share is {}, needs to be above 0 and below 1",
+                     data.validation_share));
+}
+
+void validate_parallel(const ParallelConfig& parallel, Validator& v) {
+  v.at_least("parallel.pipeline", parallel.pipeline, 1);
+  v.at_least("parallel.chunks", parallel.chunks, 0);
+  v.at_least("parallel.microbatches", parallel.microbatches, 1);
+  v.need(parallel.data == 1, "parallel.data",
+         fmt::format("data is {}, this version trains one replica only", parallel.data),
+         ErrorCode::kNotBuilt);
+  v.need(parallel.expert == 1, "parallel.expert",
+         fmt::format("expert is {}, this version has no expert parallelism", parallel.expert),
+         ErrorCode::kNotBuilt);
+  v.one_of("parallel.pairs", parallel.pairs, {"sequence"}, {"braid", "off"},
+           "runs a pair's members in sequence only");
+  v.one_of("parallel.recompute", parallel.recompute, {"none"}, {"selective", "full"},
+           "does not recompute");
+  for (const int layers : parallel.layers_per_stage) {
+    v.need(layers >= 1, "parallel.layers_per_stage",
+           fmt::format("layers_per_stage holds {}, needs at least 1 a stage", layers));
+  }
+}
+
+void validate_optimizer(const OptimizerConfig& optimizer, Validator& v) {
+  v.positive("optimizer.lr", optimizer.lr);
+  for (const double beta : {optimizer.betas.first, optimizer.betas.second}) {
+    v.need(beta >= 0 && beta < 1, "optimizer.betas",
+           fmt::format("betas holds {}, needs to be at least 0 and below 1", beta));
+  }
+  v.positive("optimizer.eps", optimizer.eps);
+  v.at_least("optimizer.weight_decay", optimizer.weight_decay, 0.0);
+  v.at_least("optimizer.clip_norm", optimizer.clip_norm, 0.0);
+  v.at_least("optimizer.warmup_steps", optimizer.warmup_steps, 0);
+  v.between("optimizer.min_lr_share", optimizer.min_lr_share, 0, 1);
+}
+
+void validate_run(const JobConfig& job, Validator& v) {
+  const RunConfig& run = job.run;
+  v.at_least("run.steps", run.steps, 1);
+  v.at_least("run.batch_size", run.batch_size, 1);
+  v.multiple("run.batch_size", run.batch_size, job.parallel.microbatches, "micro-batches");
+  v.at_least("run.validate_every", run.validate_every, 0);
+  v.at_least("run.log_every", run.log_every, 1);
+  v.at_least("run.threads", run.threads, 1);
+  v.one_of("run.comm", run.comm, {"inproc", "gloo"}, {"nccl"}, "trains over inproc and gloo only");
+  v.one_of("run.device", run.device, {"cpu"}, {"cuda"}, "trains on cpu only");
+  v.one_of("run.dtype", run.dtype, {"float32"}, {"bfloat16"}, "trains in float32 only");
+  v.positive("run.timeout_s", run.timeout_s);
+  v.positive("run.start_timeout_s", run.start_timeout_s);
+}
+
+}  // namespace
+
+Expected<void> validate_job(const JobConfig& job) {
+  Validator validator;
+  validate_model(job.model, validator);
+  validate_data(job.data, validator);
+  validate_parallel(job.parallel, validator);
+  validate_optimizer(job.optimizer, validator);
+  validate_run(job, validator);
+  return validator.result();
+}
+
+}  // namespace plait

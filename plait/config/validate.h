@@ -1,0 +1,12 @@
+/// The ranges of job.toml's values, and what is not built yet.
+#pragma once
+
+#include "plait/base/error.h"
+#include "plait/config/job_config.h"
+
+namespace plait {
+
+/// `where` of an error is the key, "section.key".
+Expected<void> validate_job(const JobConfig& job);
+
+}  // namespace plait
