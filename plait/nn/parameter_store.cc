@@ -1,0 +1,130 @@
+#include "plait/nn/parameter_store.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros_like.h>
+#include <c10/core/GradMode.h>
+
+#include <cmath>
+#include <utility>
+
+#include "plait/base/check.h"
+
+namespace plait {
+
+namespace {
+
+template <typename Visitor>
+void each_leaf(const at::Tensor& leaf, const std::vector<at::Tensor>& aliases, Visitor&& visit) {
+  visit(leaf);
+  for (const at::Tensor& alias : aliases) visit(alias);
+}
+
+/// Finaliser of SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators).
+std::uint64_t mix(std::uint64_t z) {
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+  return z ^ (z >> 31);
+}
+
+/// FNV-1a, 64 bits.
+std::uint64_t hash(std::string_view text) {
+  std::uint64_t value = 0xcbf29ce484222325ULL;
+  for (const char c : text) {
+    value = (value ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
+  }
+  return value;
+}
+
+std::int64_t sum_of_quarters(std::uint64_t bits) {
+  return static_cast<std::int64_t>((bits & 0xffff) + ((bits >> 16) & 0xffff) +
+                                   ((bits >> 32) & 0xffff) + (bits >> 48));
+}
+
+}  // namespace
+
+at::Tensor ParameterStore::create(const std::string& name, at::IntArrayRef shape) {
+  PLAIT_CHECK(!entries_.contains(name), "a parameter was made twice");
+  at::Tensor leaf = at::empty(shape, at::TensorOptions().dtype(at::kFloat));
+  leaf.set_requires_grad(true);
+  return entries_.emplace(name, Entry{std::move(leaf), {}}).first->second.leaf;
+}
+
+at::Tensor ParameterStore::alias(const std::string& name) {
+  const auto found = entries_.find(name);
+  PLAIT_CHECK(found != entries_.end(), "an alias of a parameter that does not exist");
+  at::Tensor leaf = found->second.leaf.detach();
+  leaf.set_requires_grad(true);
+  return found->second.aliases.emplace_back(std::move(leaf));
+}
+
+at::Tensor ParameterStore::find(const std::string& name) const {
+  const auto found = entries_.find(name);
+  return found == entries_.end() ? at::Tensor() : found->second.leaf;
+}
+
+std::vector<Parameter> ParameterStore::parameters() const {
+  std::vector<Parameter> all;
+  all.reserve(entries_.size());
+  for (const auto& [name, entry] : entries_) all.push_back({name, entry.leaf});
+  return all;
+}
+
+std::int64_t ParameterStore::count() const {
+  std::int64_t sum = 0;
+  for (const auto& [name, entry] : entries_) sum += entry.leaf.numel();
+  return sum;
+}
+
+void ParameterStore::allocate_gradients() {
+  for (auto& [name, entry] : entries_) {
+    each_leaf(entry.leaf, entry.aliases, [](const at::Tensor& leaf) {
+      at::Tensor& gradient = leaf.mutable_grad();
+      if (!gradient.defined()) gradient = at::zeros_like(leaf.detach());
+    });
+  }
+}
+
+void ParameterStore::zero_gradients() {
+  const c10::AutoGradMode no_graph(false);
+  for (auto& [name, entry] : entries_) {
+    each_leaf(entry.leaf, entry.aliases, [](const at::Tensor& leaf) {
+      at::Tensor& gradient = leaf.mutable_grad();
+      if (gradient.defined()) gradient.zero_();
+    });
+  }
+}
+
+void ParameterStore::add_alias_gradients() {
+  const c10::AutoGradMode no_graph(false);
+  for (auto& [name, entry] : entries_) {
+    for (const at::Tensor& alias : entry.aliases) {
+      at::Tensor& second = alias.mutable_grad();
+      if (!second.defined()) continue;
+      at::Tensor& first = entry.leaf.mutable_grad();
+      if (!first.defined()) first = at::zeros_like(second);
+      first.add_(second);
+      second.zero_();
+    }
+  }
+}
+
+// A sum of integers and one rounding: no library function whose last bit differs by platform.
+void fill_normal(const at::Tensor& tensor, std::uint64_t seed, std::string_view name,
+                 double deviation) {
+  PLAIT_CHECK(tensor.is_contiguous() && tensor.scalar_type() == at::kFloat,
+              "fill_normal is for contiguous float32");
+  // A uniform number of 0 … 65535 has the variance (65536² - 1) / 12; eight add up.
+  constexpr std::int64_t kMean = 4 * 65535;
+  const double scale = deviation / std::sqrt(8.0 * (65536.0 * 65536.0 - 1.0) / 12.0);
+  const std::uint64_t key = mix(seed ^ mix(hash(name)));
+  constexpr std::uint64_t kStep = 0x9e3779b97f4a7c15ULL;
+  auto* data = static_cast<float*>(tensor.data_ptr());
+  std::uint64_t counter = key;
+  for (std::int64_t i = 0; i < tensor.numel(); ++i) {
+    const std::uint64_t first = mix(counter += kStep), second = mix(counter += kStep);
+    const std::int64_t sum = sum_of_quarters(first) + sum_of_quarters(second) - kMean;
+    data[i] = static_cast<float>(static_cast<double>(sum) * scale);
+  }
+}
+
+}  // namespace plait
