@@ -20,10 +20,14 @@ RotaryTable make_rotary_table(std::int64_t length, std::int64_t head_size, doubl
   auto* cosine = static_cast<float*>(table.cosine.data_ptr());
   auto* sine = static_cast<float*>(table.signed_sine.data_ptr());
   const std::int64_t half = head_size / 2;
-  for (std::int64_t t = 0; t < length; ++t) {
-    for (std::int64_t i = 0; i < head_size; ++i) {
-      const double share = 2.0 * static_cast<double>(i % half) / static_cast<double>(head_size);
-      const double angle = static_cast<double>(t) * std::pow(theta, -share);
+  for (std::int64_t i = 0; i < head_size; ++i) {
+    // Rounded to float32 where Hugging Face rounds: at position 4096 one last bit of the frequency
+    // is 2e-4 of the angle.
+    const float share = static_cast<float>(2 * (i % half)) / static_cast<float>(head_size);
+    const auto power = static_cast<float>(std::pow(theta, static_cast<double>(share)));
+    const float frequency = 1.0f / power;
+    for (std::int64_t t = 0; t < length; ++t) {
+      const double angle = static_cast<double>(static_cast<float>(t) * frequency);
       cosine[t * head_size + i] = static_cast<float>(std::cos(angle));
       sine[t * head_size + i] = static_cast<float>(i < half ? -std::sin(angle) : std::sin(angle));
     }

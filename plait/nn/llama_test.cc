@@ -1,0 +1,393 @@
+#include "plait/nn/llama.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/allclose.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/equal.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "plait/nn/model_folder.h"
+#include "plait/nn/safetensors.h"
+#include "plait/runtime/torch/test_segments.h"
+#include "plait/runtime/torch/torch_stage.h"
+
+namespace plait {
+namespace {
+
+using testing::HasSubstr;
+namespace fs = std::filesystem;
+
+constexpr std::int64_t kLength = 12, kMaxSequence = 16;
+constexpr int kMicrobatches = 3;
+
+ModelConfig small_model(bool tied) {
+  ModelConfig model;
+  model.vocab_size = 40;
+  model.hidden_size = 32;
+  model.intermediate_size = 48;
+  model.num_hidden_layers = 4;
+  model.num_attention_heads = 4;
+  model.num_key_value_heads = 2;
+  model.tie_word_embeddings = tied;
+  return model;
+}
+
+Batch make_batch(const ModelConfig& model) {
+  Batch batch;
+  for (std::int64_t mb = 0; mb < kMicrobatches; ++mb) {
+    const at::Tensor tokens = (at::arange(2 * kLength, at::kLong) * 7 + mb * 3) % model.vocab_size;
+    batch.tokens.push_back(tokens.view({2, kLength}));
+    batch.targets.push_back(((tokens * 5 + 1) % model.vocab_size).view({2, kLength}));
+  }
+  return batch;
+}
+
+/// A model cut into stages, its ranks being one store each.
+struct Cut {
+  std::shared_ptr<BatchSlot> slot = std::make_shared<BatchSlot>();
+  std::shared_ptr<LossSink> losses = std::make_shared<LossSink>();
+  std::vector<std::unique_ptr<ParameterStore>> stores;
+  std::vector<std::unique_ptr<TorchStage>> stages;
+};
+
+/// rank_of_stage: which store each stage uses.
+Cut cut_model(const ModelConfig& model, const std::vector<int>& layers_per_stage,
+              const std::vector<std::size_t>& rank_of_stage) {
+  Cut cut;
+  cut.slot->batch = make_batch(model);
+  cut.losses->reset(kMicrobatches);
+  const auto parts =
+      partition_layers(model, static_cast<int>(layers_per_stage.size()), kLength, layers_per_stage)
+          .value();
+  for (std::size_t s = 0; s < parts.size(); ++s) {
+    while (cut.stores.size() <= rank_of_stage[s]) {
+      cut.stores.push_back(std::make_unique<ParameterStore>());
+    }
+    ParameterStore& store = *cut.stores[rank_of_stage[s]];
+    auto segments = make_llama_segments(model, parts[s], cut.slot, 5, kMaxSequence, store).value();
+    cut.stages.push_back(
+        std::make_unique<TorchStage>(std::move(segments), parts[s].head ? cut.losses : nullptr));
+  }
+  for (const auto& store : cut.stores) store->allocate_gradients();
+  return cut;
+}
+
+void train_step(Cut& cut, bool split) {
+  for (int mb = 0; mb < kMicrobatches; ++mb) {
+    Value value;
+    std::vector<Value> saved;
+    for (const auto& stage : cut.stages) {
+      ForwardResult result = stage->forward(mb, std::move(value), true).value();
+      value = std::move(result.output);
+      saved.push_back(std::move(result.saved));
+    }
+    for (std::size_t s = cut.stages.size(); s-- > 0;) {
+      TorchStage& stage = *cut.stages[s];
+      if (!split) {
+        value = stage.backward(mb, std::move(saved[s]), std::move(value)).value();
+        continue;
+      }
+      auto input = stage.backward_input(mb, std::move(saved[s]), std::move(value)).value();
+      EXPECT_FALSE(input.whole);
+      value = std::move(input.input_gradient);
+      ASSERT_TRUE(stage.backward_weight(mb, std::move(input.saved_for_weight)));
+    }
+  }
+  for (const auto& store : cut.stores) store->add_alias_gradients();
+}
+
+std::map<std::string, at::Tensor> gradients_of(const Cut& cut) {
+  std::map<std::string, at::Tensor> gradients;
+  for (const auto& store : cut.stores) {
+    for (const Parameter& p : store->parameters()) gradients[p.name] = p.tensor.grad();
+  }
+  return gradients;
+}
+
+void expect_same_training(const Cut& a, const Cut& b) {
+  EXPECT_EQ(a.losses->losses(), b.losses->losses());
+  const auto left = gradients_of(a), right = gradients_of(b);
+  ASSERT_EQ(left.size(), right.size());
+  for (const auto& [name, gradient] : left) {
+    EXPECT_TRUE(same_bits(gradient, right.at(name))) << name;
+    EXPECT_GT(gradient.abs().sum().item<float>(), 0.0f) << name;
+  }
+}
+
+class Llama : public testing::TestWithParam<bool> {};  // tied or not
+
+TEST_P(Llama, AnyCutAndSplitGivesTheSameBits) {
+  const ModelConfig model = small_model(GetParam());
+  Cut whole = cut_model(model, {4}, {0});
+  train_step(whole, false);
+  EXPECT_NEAR(whole.losses->mean(), std::log(40.0), 0.1);  // untrained: all words equally likely
+  for (const std::vector<int>& layers : {std::vector{4}, {1, 3}, {2, 1, 1}, {1, 1, 1, 1}}) {
+    for (const bool split : {false, true}) {
+      // The first and the last stage share a rank, as in the v placement.
+      std::vector<std::size_t> ranks(layers.size(), 1);
+      ranks.front() = ranks.back() = 0;
+      Cut cut = cut_model(model, layers, ranks);
+      train_step(cut, split);
+      expect_same_training(whole, cut);
+    }
+  }
+}
+
+TEST_P(Llama, NamesAndShapesAreThoseOfTheWholeModel) {
+  const ModelConfig model = small_model(GetParam());
+  const Cut cut = cut_model(model, {1, 3}, {0, 0});
+  std::map<std::string, std::vector<std::int64_t>> shapes;
+  for (const Parameter& p : cut.stores[0]->parameters()) shapes[p.name] = p.tensor.sizes().vec();
+  EXPECT_EQ(shapes, llama_parameter_shapes(model));
+  EXPECT_EQ(shapes.size(), 4 * 9 + (GetParam() ? 2u : 3u));
+  EXPECT_EQ(cut.stores[0]->count(), parameter_count(model, {0, 4, true, true}));
+}
+
+INSTANTIATE_TEST_SUITE_P(Tied, Llama, testing::Bool());
+
+TEST(LlamaParameters, DependOnSeedAndNameOnly) {
+  const ModelConfig model = small_model(false);
+  const Cut whole = cut_model(model, {4}, {0}), parts = cut_model(model, {1, 2, 1}, {0, 1, 2});
+  for (const auto& store : parts.stores) {
+    for (const Parameter& p : store->parameters()) {
+      EXPECT_TRUE(same_bits(p.tensor, whole.stores[0]->find(p.name))) << p.name;
+    }
+  }
+}
+
+TEST(LlamaParameters, AreNormalWithTheirDeviation) {
+  ParameterStore store;
+  const at::Tensor tensor = store.create("x", {400, 500});
+  fill_normal(tensor, 3, "x", 0.02);
+  const at::Tensor x = tensor.detach().to(at::kDouble) / 0.02;
+  // 200,000 draws: the mean is within 5 / sqrt(200000) = 0.011, the variance within 5 * sqrt(2 / n)
+  // = 0.016, and the share within one deviation is 0.683.
+  EXPECT_NEAR(x.mean().item<double>(), 0.0, 0.011);
+  EXPECT_NEAR((x * x).mean().item<double>(), 1.0, 0.016);
+  EXPECT_NEAR((x.abs() < 1.0).to(at::kDouble).mean().item<double>(), 0.683, 0.01);
+  const at::Tensor other = store.create("y", {400, 500});
+  fill_normal(other, 3, "y", 0.02);
+  EXPECT_FALSE(at::equal(tensor, other));
+  fill_normal(other, 4, "x", 0.02);
+  EXPECT_FALSE(at::equal(tensor, other));
+}
+
+// The first numbers of (seed 1, "a"), from the same formula in Python: a change would change every
+// model made from a seed.
+TEST(LlamaParameters, AreTheSameForEver) {
+  ParameterStore store;
+  const at::Tensor tensor = store.create("a", {3});
+  fill_normal(tensor, 1, "a", 1.0);
+  const auto* data = static_cast<const float*>(tensor.data_ptr());
+  EXPECT_FLOAT_EQ(data[0], 1.25522520f);
+  EXPECT_FLOAT_EQ(data[1], 0.61306390f);
+  EXPECT_FLOAT_EQ(data[2], -1.16982048f);
+}
+
+TEST(LlamaParameters, ResidualProjectionsAreSmallerAndNormsAreOne) {
+  const Cut cut = cut_model(small_model(false), {4}, {0});
+  const auto deviation = [&](const char* name) {
+    return cut.stores[0]->find(name).detach().std().item<double>();
+  };
+  EXPECT_NEAR(deviation("model.layers.1.mlp.up_proj.weight"), 0.02, 0.002);
+  // 4 layers have 8 residual additions: 0.02 / sqrt(8) = 0.00707.
+  EXPECT_NEAR(deviation("model.layers.1.mlp.down_proj.weight"), 0.00707, 0.0007);
+  EXPECT_EQ(cut.stores[0]->find("model.norm.weight").min().item<float>(), 1.0f);
+}
+
+TEST(LlamaStore, TiedGradientsAccumulateApartAndAddOnce) {
+  ParameterStore store;
+  const at::Tensor first = store.create("w", {3});
+  const at::Tensor second = store.alias("w");
+  EXPECT_EQ(first.data_ptr(), second.data_ptr());
+  store.allocate_gradients();
+  first.mutable_grad().fill_(1.0);
+  second.mutable_grad().fill_(2.0);
+  store.add_alias_gradients();
+  store.add_alias_gradients();  // nothing is left to add
+  EXPECT_EQ(first.grad().sum().item<float>(), 3 * 3.0f);
+  EXPECT_EQ(store.parameters().size(), 1u);
+  store.zero_gradients();
+  EXPECT_EQ(first.grad().abs().sum().item<float>(), 0.0f);
+}
+
+TEST(LlamaModelTest, ATokenSeesOnlyWhatIsBeforeIt) {
+  LlamaModel model = LlamaModel::make(small_model(true), 1, kMaxSequence).value();
+  at::Tensor tokens = at::arange(kLength, at::kLong).view({1, kLength});
+  const at::Tensor before = model.logits(tokens).value();
+  EXPECT_EQ(before.sizes(), (std::vector<std::int64_t>{1, kLength, 40}));
+  tokens = tokens.clone();
+  tokens[0][7] = 39;
+  const at::Tensor after = model.logits(tokens).value();
+  EXPECT_TRUE(at::equal(before.narrow(1, 0, 7), after.narrow(1, 0, 7)));
+  EXPECT_FALSE(at::equal(before.narrow(1, 7, 1), after.narrow(1, 7, 1)));
+}
+
+TEST(LlamaModelTest, PositionsMatter) {
+  LlamaModel model = LlamaModel::make(small_model(true), 1, kMaxSequence).value();
+  const at::Tensor a = at::tensor({5, 6, 7, 8}, at::kLong).view({1, 4});
+  const at::Tensor b = at::tensor({6, 5, 7, 8}, at::kLong).view({1, 4});
+  // Without positions attention from the last token sees the same set in both.
+  EXPECT_FALSE(at::allclose(model.logits(a).value().select(1, 3),
+                            model.logits(b).value().select(1, 3), 1e-7, 1e-7));
+}
+
+TEST(LlamaModelTest, BadTokensAndLengthsAreErrors) {
+  LlamaModel model = LlamaModel::make(small_model(true), 1, kMaxSequence).value();
+  const auto message = [&](const at::Tensor& tokens) {
+    const auto result = model.logits(tokens);
+    EXPECT_FALSE(result);
+    return result ? "" : result.error().message;
+  };
+  EXPECT_THAT(message(at::full({1, 3}, 40, at::kLong)), HasSubstr("token is 40"));
+  EXPECT_THAT(message(at::full({1, 3}, -1, at::kLong)), HasSubstr("token is -1"));
+  EXPECT_THAT(message(at::zeros({1, 17}, at::kLong)), HasSubstr("17 tokens"));
+}
+
+std::string make_error(const ModelConfig& model, const StagePart& part) {
+  ParameterStore store;
+  const auto result = make_llama_segments(model, part, nullptr, 1, kMaxSequence, store);
+  EXPECT_FALSE(result);
+  return result ? "" : result.error().message;
+}
+
+TEST(LlamaModelTest, ShapesThatDoNotDivideAreErrors) {
+  const StagePart whole{0, 4, true, true};
+  ModelConfig model = small_model(false);
+  model.num_attention_heads = 5;
+  EXPECT_THAT(make_error(model, whole), HasSubstr("hidden_size is 32"));
+  model = small_model(false);
+  model.num_key_value_heads = 3;
+  EXPECT_THAT(make_error(model, whole), HasSubstr("num_key_value_heads 3"));
+  model = small_model(false);
+  model.num_attention_heads = model.num_key_value_heads = 32;
+  EXPECT_THAT(make_error(model, whole), HasSubstr("even"));
+}
+
+TEST(LlamaModelTest, ATiedHeadNeedsTheEmbeddingOnItsRank) {
+  EXPECT_THAT(make_error(small_model(true), {2, 4, false, true}), HasSubstr("tie_word_embeddings"));
+}
+
+class ModelFolder : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = (fs::temp_directory_path() / ("plait_model_" + std::to_string(::getpid()))).string();
+    LlamaModel model = LlamaModel::make(model_, 9, kMaxSequence).value();
+    parameters_ = model.parameters().parameters();
+    ASSERT_TRUE(write_model_folder(folder_, model_, kMaxSequence, parameters_));
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  std::string load_error() {
+    const auto model = LlamaModel::load(folder_, kMaxSequence);
+    EXPECT_FALSE(model);
+    return model ? "" : model.error().text();
+  }
+  void rewrite(const std::vector<Parameter>& parameters) {
+    ASSERT_TRUE(write_safetensors(folder_ + "/model.safetensors", parameters, {}));
+  }
+  void change_config(const std::string& from, const std::string& to) {
+    std::ifstream in(folder_ + "/config.json");
+    std::string text{std::istreambuf_iterator<char>(in), {}};
+    const auto at = text.find(from);
+    ASSERT_NE(at, std::string::npos) << from;
+    text.replace(at, from.size(), to);
+    ASSERT_TRUE(write_file_atomically(folder_ + "/config.json", text));
+  }
+
+  ModelConfig model_ = small_model(false);
+  std::string folder_;
+  std::vector<Parameter> parameters_;
+};
+
+TEST_F(ModelFolder, GoesThereAndBack) {
+  const ModelConfig read = read_model_config(folder_).value();
+  EXPECT_EQ(read.init, folder_);
+  EXPECT_EQ(read.vocab_size, model_.vocab_size);
+  EXPECT_EQ(read.intermediate_size, model_.intermediate_size);
+  EXPECT_EQ(read.num_key_value_heads, 2);
+  EXPECT_EQ(read.rope_theta, model_.rope_theta);
+  EXPECT_EQ(read.rms_norm_eps, model_.rms_norm_eps);
+  EXPECT_FALSE(read.tie_word_embeddings);
+  LlamaModel model = LlamaModel::load(folder_, kMaxSequence).value();
+  for (const Parameter& p : parameters_) {
+    EXPECT_TRUE(same_bits(p.tensor, model.parameters().find(p.name))) << p.name;
+  }
+}
+
+TEST_F(ModelFolder, ARankLoadsItsShare) {
+  ParameterStore store;
+  ASSERT_TRUE(make_llama_segments(model_, {1, 2, false, false}, nullptr, 1, kMaxSequence, store));
+  ASSERT_TRUE(load_parameters(folder_, model_, store));
+  EXPECT_EQ(store.parameters().size(), 9u);
+  for (const Parameter& p : parameters_) {
+    if (!store.contains(p.name)) continue;
+    EXPECT_TRUE(same_bits(p.tensor, store.find(p.name))) << p.name;
+  }
+}
+
+TEST_F(ModelFolder, MissingExtraAndMisshapenTensorsAreNamed) {
+  std::vector<Parameter> changed = parameters_;
+  changed.erase(changed.begin());
+  rewrite(changed);
+  EXPECT_THAT(load_error(), HasSubstr("tensor " + parameters_[0].name + " is missing"));
+  changed = parameters_;
+  changed.push_back({"model.layers.4.mlp.up_proj.weight", changed[0].tensor});
+  rewrite(changed);
+  EXPECT_THAT(load_error(), HasSubstr("model.layers.4.mlp.up_proj.weight is not one of"));
+  changed = parameters_;
+  changed[0].tensor = changed[0].tensor.detach().narrow(0, 0, 1);
+  rewrite(changed);
+  EXPECT_THAT(load_error(), HasSubstr("needs [40, 32]"));
+}
+
+TEST_F(ModelFolder, AFolderOfAnotherModelIsAnError) {
+  ParameterStore store;
+  ModelConfig other = model_;
+  other.num_attention_heads = 2;  // same shapes, another model
+  const auto result = load_parameters(folder_, other, store);
+  ASSERT_FALSE(result);
+  EXPECT_THAT(result.error().message, HasSubstr("num_attention_heads is 4, the job needs 2"));
+}
+
+TEST_F(ModelFolder, ConfigsOfOtherModelsAreErrors) {
+  change_config("\"silu\"", "\"gelu\"");
+  EXPECT_THAT(load_error(), HasSubstr("hidden_act is \"gelu\""));
+  change_config("\"gelu\"", "\"silu\"");
+  change_config("\"attention_bias\": false", "\"attention_bias\": true");
+  EXPECT_THAT(load_error(), HasSubstr("attention_bias is true"));
+  change_config("\"attention_bias\": true", "\"attention_bias\": false");
+  change_config("\"default\"", "\"llama3\"");
+  EXPECT_THAT(load_error(), HasSubstr("rope_type is \"llama3\""));
+  change_config("\"llama3\"", "\"default\"");
+  change_config("\"vocab_size\": 40", "\"vocab_size\": \"40\"");
+  EXPECT_THAT(load_error(), HasSubstr("vocab_size is \"40\", must be a number of at least 1"));
+  change_config("\"vocab_size\": \"40\"", "\"other\": 1");
+  EXPECT_THAT(load_error(), HasSubstr("vocab_size is missing"));
+}
+
+TEST_F(ModelFolder, WritingChecksThatTheModelIsWhole) {
+  std::vector<Parameter> some = parameters_;
+  some.pop_back();
+  const auto missing = write_model_folder(folder_ + "/x", model_, kMaxSequence, some);
+  ASSERT_FALSE(missing);
+  EXPECT_THAT(missing.error().message, HasSubstr(parameters_.back().name + " is missing"));
+  EXPECT_FALSE(fs::exists(folder_ + "/x"));
+}
+
+}  // namespace
+}  // namespace plait
