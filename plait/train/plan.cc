@@ -1,0 +1,146 @@
+#include "plait/train/plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "plait/nn/model_folder.h"
+#include "plait/passes/insert_comm.h"
+#include "plait/runtime/check_program.h"
+#include "plait/schedule/generators.h"
+#include "plait/schedule/source.h"
+
+namespace plait {
+namespace {
+
+Expected<VerifiedSchedule> prove(Schedule schedule) {
+  const std::string name = schedule.name;
+  if (!is_lowered(schedule)) {
+    PLAIT_TRY(schedule, insert_comm(std::move(schedule)));
+  }
+  auto verified = verify(std::move(schedule));
+  if (verified) return *std::move(verified);
+  std::string findings;
+  for (const Diagnostic& diagnostic : verified.error()) findings += "\n" + diagnostic.text();
+  return fail(ErrorCode::kInvalidInput, fmt::format("schedule {} cannot run, {} violations:{}",
+                                                    name, verified.error().size(), findings));
+}
+
+Expected<std::vector<RankProgram>> lower_all(const VerifiedSchedule& schedule) {
+  std::vector<RankProgram> programs;
+  for (int rank = 0; rank < schedule.placement().ranks; ++rank)
+    programs.push_back(lower(schedule, rank));
+  const std::vector<ProgramViolation> violations = check_programs(schedule, programs);
+  if (violations.empty()) return programs;
+  return fail(ErrorCode::kCheckFailed,
+              fmt::format("the lowered program of rank {} is wrong at instruction {}: {}",
+                          violations.front().rank, violations.front().instruction,
+                          violations.front().message));
+}
+
+/// The most micro-batches of a stage that have run F and not yet B or W.
+std::vector<int> most_alive(const Schedule& schedule) {
+  const auto stages = static_cast<std::size_t>(schedule.placement.stages());
+  std::vector<int> alive(stages);
+  std::vector<int> most(stages);
+  for (const std::vector<Action>& list : schedule.ranks) {
+    for (const Action& action : list) {
+      if (action.stage < 0) continue;
+      const auto stage = static_cast<std::size_t>(action.stage);
+      if (action.type == ActionType::kForward) most[stage] = std::max(most[stage], ++alive[stage]);
+      if (action.type == ActionType::kBackward || action.type == ActionType::kBackwardWeight)
+        --alive[stage];
+    }
+  }
+  return most;
+}
+
+std::string megabytes(Bytes bytes) {
+  return fmt::format("{:.1f}", static_cast<double>(bytes) / 1e6);
+}
+
+}  // namespace
+
+Expected<JobPlan> make_plan(JobConfig job) {
+  if (!job.model.init.empty()) {
+    PLAIT_TRY(job.model, read_model_config(job.model.init));
+  }
+  const ParallelConfig& parallel = job.parallel;
+  PLAIT_TRY(Schedule schedule, schedule_by_name_or_file(parallel.schedule, parallel.pipeline,
+                                                        parallel.microbatches, parallel.chunks));
+  if (schedule.forward_only) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("{} has no backward, needed a schedule that trains", schedule.name),
+                "parallel.schedule");
+  }
+  if (schedule.placement.ranks != parallel.pipeline ||
+      schedule.microbatches != parallel.microbatches) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("{} has {} ranks and {} micro-batches, the job has {} and {}",
+                            parallel.schedule, schedule.placement.ranks, schedule.microbatches,
+                            parallel.pipeline, parallel.microbatches),
+                "parallel.schedule");
+  }
+  const Placement placement = schedule.placement;
+  PLAIT_TRY(std::vector<StagePart> parts,
+            partition_layers(job.model, placement.stages(), job.data.sequence_length,
+                             parallel.layers_per_stage));
+  PLAIT_TRY_VOID(check_tied_embeddings(job.model, placement.rank_of(0),
+                                       placement.rank_of(placement.stages() - 1)));
+  PLAIT_TRY(Schedule forward_only, generate_forward_only(placement, parallel.microbatches));
+  Schedule compute_only = schedule;
+  PLAIT_TRY(VerifiedSchedule training, prove(std::move(schedule)));
+  PLAIT_TRY(VerifiedSchedule validation, prove(std::move(forward_only)));
+  PLAIT_TRY(std::vector<RankProgram> training_programs, lower_all(training));
+  PLAIT_TRY(std::vector<RankProgram> validation_programs, lower_all(validation));
+  return JobPlan{
+      std::move(job),        std::move(compute_only),      std::move(training),
+      std::move(validation), std::move(training_programs), std::move(validation_programs),
+      std::move(parts)};
+}
+
+std::string describe_stages(const JobPlan& plan) {
+  std::string text = fmt::format("{:>5}  {:>4}  {:<24} {:>12}  {:>6}\n", "stage", "rank", "holds",
+                                 "parameters", "cost");
+  double all = 0;
+  for (const StagePart& part : plan.parts)
+    all += forward_flops_per_token(plan.job.model, part, plan.job.data.sequence_length);
+  for (int stage = 0; stage < plan.stages(); ++stage) {
+    const StagePart& part = plan.parts[static_cast<std::size_t>(stage)];
+    std::string holds = part.embedding ? "embedding, " : "";
+    holds += part.layers() == 1 ? fmt::format("layer {}", part.first_layer)
+                                : fmt::format("layers {}-{}", part.first_layer, part.end_layer - 1);
+    if (part.head) holds += ", head";
+    text += fmt::format(
+        "{:>5}  {:>4}  {:<24} {:>12}  {:>5.1f}%\n", stage, plan.placement().rank_of(stage), holds,
+        parameter_count(plan.job.model, part),
+        100 * forward_flops_per_token(plan.job.model, part, plan.job.data.sequence_length) / all);
+  }
+  return text;
+}
+
+std::string describe_memory(const JobPlan& plan) {
+  std::string text =
+      fmt::format("{:>5}  {:>10}  {:>10}  {:>10}  {:>12}  (MB, estimated from shapes)\n", "rank",
+                  "weights", "gradients", "optimizer", "activations");
+  const std::vector<int> alive = most_alive(plan.training.schedule());
+  for (int rank = 0; rank < plan.ranks(); ++rank) {
+    StageMemory sum;
+    for (const int stage : plan.placement().stages_of(rank)) {
+      const StageMemory memory =
+          estimate_stage_memory(plan.job.model, plan.parts[static_cast<std::size_t>(stage)],
+                                plan.sequences(), plan.job.data.sequence_length);
+      sum.parameters += memory.parameters;
+      sum.gradients += memory.gradients;
+      sum.optimizer += memory.optimizer;
+      sum.activations += memory.activations * alive[static_cast<std::size_t>(stage)];
+    }
+    text +=
+        fmt::format("{:>5}  {:>10}  {:>10}  {:>10}  {:>12}\n", rank, megabytes(sum.parameters),
+                    megabytes(sum.gradients), megabytes(sum.optimizer), megabytes(sum.activations));
+  }
+  return text;
+}
+
+}  // namespace plait

@@ -1,0 +1,44 @@
+/// What a job means before anything runs: schedules proven, programs lowered and checked, layers
+/// spread over stages. Holds no tensors.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "plait/base/error.h"
+#include "plait/config/job_config.h"
+#include "plait/nn/partition.h"
+#include "plait/runtime/program.h"
+#include "plait/verify/verify.h"
+
+namespace plait {
+
+struct JobPlan {
+  JobConfig job;              ///< as resolved: with `init`, [model] is that of the folder
+  Schedule compute_only;      ///< the schedule before its communication was inserted, for pictures
+  VerifiedSchedule training;  ///< lowered and proven
+  VerifiedSchedule validation;
+  std::vector<RankProgram> training_programs;    ///< by rank
+  std::vector<RankProgram> validation_programs;  ///< by rank
+  std::vector<StagePart> parts;                  ///< by stage
+
+  const Placement& placement() const { return training.placement(); }
+  int ranks() const { return placement().ranks; }
+  int stages() const { return placement().stages(); }
+  int microbatches() const { return job.parallel.microbatches; }
+  /// Sequences of one micro-batch.
+  int sequences() const { return job.run.batch_size / job.parallel.microbatches; }
+};
+
+/// Errors: a schedule that cannot be made or proven for this job, fewer layers than stages, tied
+/// embeddings whose two ends lie on different ranks. Cost: O(actions).
+Expected<JobPlan> make_plan(JobConfig job);
+
+/// The table of stages, layers, parameters and ranks.
+std::string describe_stages(const JobPlan& plan);
+
+/// The estimate of memory per rank: weights, gradients, optimiser, and activations at the most
+/// micro-batches that are alive at once in the schedule.
+std::string describe_memory(const JobPlan& plan);
+
+}  // namespace plait

@@ -1,0 +1,88 @@
+#include "plait/train/progress.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace plait {
+namespace {
+
+std::string megabytes(Bytes bytes) {
+  return fmt::format("{:.1f}", static_cast<double>(bytes) / 1e6);
+}
+
+}  // namespace
+
+std::string step_text(const StepLine& line, const ProgressShape& shape) {
+  std::string bubbles;
+  std::string peaks;
+  for (const double share : line.bubble_share)
+    bubbles += fmt::format("{}{:.0f}", bubbles.empty() ? "" : " ", share * 100);
+  for (const Bytes peak : line.peak_activation_bytes)
+    peaks += (peaks.empty() ? "" : " ") + megabytes(peak);
+  std::string text = fmt::format(
+      "step {}/{}  loss {:.4f}  norm {:.3f}  lr {:.2e}  {:.0f} tok/s  bubble {:.0f}% worst ({})  "
+      "peak activations MB ({})",
+      line.step, shape.steps, line.loss, line.grad_norm, line.learning_rate, line.tokens_per_s(),
+      line.worst_bubble() * 100, bubbles, peaks);
+  if (line.pairs_in_sequence > 0)
+    text += fmt::format("  pairs: {} in sequence", line.pairs_in_sequence);
+  if (line.whole_backwards > 0) text += fmt::format("  {} I ran as whole B", line.whole_backwards);
+  return text;
+}
+
+std::string bar_text(int step, int steps, Nanoseconds elapsed) {
+  constexpr int kWidth = 30;
+  const int filled =
+      static_cast<int>(static_cast<std::int64_t>(kWidth) * step / std::max(1, steps));
+  const double left = step == 0 ? 0 : static_cast<double>(elapsed) / 1e9 / step * (steps - step);
+  const auto seconds = static_cast<std::int64_t>(left + 0.5);
+  return fmt::format(
+      "[{}{}] {}%  {}:{:02} left", std::string(static_cast<std::size_t>(filled), '#'),
+      std::string(static_cast<std::size_t>(kWidth - filled), '.'),
+      static_cast<std::int64_t>(step) * 100 / std::max(1, steps), seconds / 60, seconds % 60);
+}
+
+std::string oversubscribed_text(const ProgressShape& shape) {
+  if (shape.ranks * shape.threads <= shape.cores) return {};
+  return fmt::format("oversubscribed: {} ranks{} on {} cores", shape.ranks,
+                     shape.threads > 1 ? fmt::format(" of {} threads", shape.threads) : "",
+                     shape.cores);
+}
+
+Progress::Progress(std::FILE* out, bool terminal, ProgressShape shape, int log_every)
+    : out_(out), terminal_(terminal), shape_(shape), log_every_(log_every) {}
+
+void Progress::erase() {
+  if (terminal_ && drawn_) std::fputs("\x1b[1A\r\x1b[J", out_);
+  drawn_ = false;
+}
+
+void Progress::step(const StepLine& line, Nanoseconds elapsed) {
+  std::string text = step_text(line, shape_);
+  const std::string oversubscribed = oversubscribed_text(shape_);
+  if (!oversubscribed.empty()) text += "  " + oversubscribed;
+  if (terminal_) {
+    erase();
+    // Without wrapping, so that the two lines stay two.
+    fmt::print(out_, "\x1b[?7l{}\n{}\x1b[?7h", text, bar_text(line.step, shape_.steps, elapsed));
+    drawn_ = true;
+  } else if (line.step % log_every_ == 0 || line.step == shape_.steps) {
+    fmt::print(out_, "{}\n", text);
+  }
+  std::fflush(out_);
+}
+
+void Progress::note(const std::string& text) {
+  erase();
+  fmt::print(out_, "{}\n", text);
+  std::fflush(out_);
+}
+
+void Progress::end() {
+  if (terminal_ && drawn_) std::fputs("\n", out_);
+  drawn_ = false;
+  std::fflush(out_);
+}
+
+}  // namespace plait

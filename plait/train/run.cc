@@ -1,0 +1,82 @@
+#include "plait/train/run.h"
+
+#include <utility>
+
+#include "plait/runtime/driver.h"
+#include "plait/runtime/inproc_comm.h"
+
+namespace plait {
+namespace {
+
+Nanoseconds nanoseconds(double seconds) { return static_cast<Nanoseconds>(seconds * 1e9); }
+
+Expected<void> validate(RankTrainer& trainer, int rank, int steps_done, const RunHooks& hooks) {
+  PLAIT_TRY(const ValidationLine line, trainer.validate(steps_done));
+  if (rank == 0 && hooks.on_validation) return hooks.on_validation(line);
+  return {};
+}
+
+}  // namespace
+
+Expected<RunOutcome> run_rank(RankTrainer& trainer, const JobPlan& plan, int rank,
+                              const RunHooks& hooks, const std::function<void()>& on_first_step) {
+  RunOutcome outcome;
+  if (rank == 0 && hooks.on_begin) PLAIT_TRY_VOID(hooks.on_begin());
+  const RunConfig& run = plan.job.run;
+  while (outcome.steps_done < run.steps && outcome.stop_signal == 0) {
+    PLAIT_TRY(StepOutcome step,
+              trainer.step(outcome.steps_done, hooks.stop_signal ? hooks.stop_signal() : 0));
+    if (outcome.steps_done++ == 0) on_first_step();
+    outcome.stop_signal = step.stop_signal;
+    if (rank == 0 && hooks.on_step) PLAIT_TRY_VOID(hooks.on_step(step));
+    const bool due = run.validate_every > 0 && outcome.steps_done % run.validate_every == 0;
+    if (due && outcome.steps_done < run.steps && outcome.stop_signal == 0) {
+      PLAIT_TRY_VOID(validate(trainer, rank, outcome.steps_done, hooks));
+    }
+  }
+  if (outcome.stop_signal == 0) PLAIT_TRY_VOID(validate(trainer, rank, outcome.steps_done, hooks));
+  PLAIT_TRY(const std::vector<Parameter> parameters, trainer.gather(false));
+  std::vector<Parameter> gradients;
+  if (hooks.gradients) {
+    PLAIT_TRY(gradients, trainer.gather(true));
+  }
+  if (rank == 0 && hooks.on_end) PLAIT_TRY_VOID(hooks.on_end(parameters, gradients));
+  return outcome;
+}
+
+Expected<RunOutcome> run_in_process(const JobPlan& plan, const DataSplit& data, bool reference,
+                                    const RunHooks& hooks) {
+  InprocWorld world(reference ? 1 : plan.ranks());
+  if (reference) {
+    PLAIT_TRY(const std::unique_ptr<RankTrainer> trainer,
+              make_reference_trainer(plan, data, world.exchange(0)));
+    return run_rank(*trainer, plan, 0, hooks, [] {});
+  }
+  std::vector<std::unique_ptr<RankTrainer>> trainers;
+  std::vector<Executor*> executors;
+  for (int rank = 0; rank < plan.ranks(); ++rank) {
+    PLAIT_TRY(std::unique_ptr<RankTrainer> trainer,
+              make_pipeline_trainer(plan, data, rank, world.comm(rank), world.exchange(rank)));
+    for (Executor* executor : trainer->executors()) executors.push_back(executor);
+    trainers.push_back(std::move(trainer));
+  }
+  Watchdog watchdog(executors, [&](const Error& error) { world.abort(error); });
+  watchdog.set_timeout(nanoseconds(plan.job.run.start_timeout_s));
+  for (const auto& trainer : trainers) trainer->set_watchdog(&watchdog);
+  RunOutcome outcome;
+  PLAIT_TRY_VOID(run_ranks(
+      plan.ranks(),
+      [&](int rank) -> Expected<void> {
+        const auto on_first_step = [&] {
+          if (rank == 0) watchdog.set_timeout(nanoseconds(plan.job.run.timeout_s));
+        };
+        PLAIT_TRY(const RunOutcome mine, run_rank(*trainers[static_cast<std::size_t>(rank)], plan,
+                                                  rank, hooks, on_first_step));
+        if (rank == 0) outcome = mine;
+        return {};
+      },
+      [&](const Error& error) { world.abort(error); }));
+  return outcome;
+}
+
+}  // namespace plait

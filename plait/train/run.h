@@ -1,0 +1,36 @@
+/// A whole run: steps, validations, the model at the end.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "plait/train/trainer.h"
+
+namespace plait {
+
+/// What the caller wants to be told; only rank 0 calls, from its thread. An error ends the run.
+struct RunHooks {
+  std::function<int()> stop_signal;          ///< of this process; 0: go on. Every rank asks
+  std::function<Expected<void>()> on_begin;  ///< all ranks are there, nothing has run
+  std::function<Expected<void>(const StepOutcome&)> on_step;
+  std::function<Expected<void>(const ValidationLine&)> on_validation;
+  /// The parameters at the end, and the last step's gradients if they were asked for.
+  std::function<Expected<void>(const std::vector<Parameter>&, const std::vector<Parameter>&)>
+      on_end;
+  bool gradients = false;
+};
+
+struct RunOutcome {
+  int steps_done = 0;
+  int stop_signal = 0;  ///< the signal that ended the run early, 0 if none did
+};
+
+/// One rank's share of a run. `on_first_step` is called when the first step has ended.
+Expected<RunOutcome> run_rank(RankTrainer& trainer, const JobPlan& plan, int rank,
+                              const RunHooks& hooks, const std::function<void()>& on_first_step);
+
+/// All ranks as threads of this process, or the reference in the calling thread.
+Expected<RunOutcome> run_in_process(const JobPlan& plan, const DataSplit& data, bool reference,
+                                    const RunHooks& hooks);
+
+}  // namespace plait

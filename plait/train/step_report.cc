@@ -1,0 +1,77 @@
+#include "plait/train/step_report.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <numbers>
+
+namespace plait {
+
+using Json = nlohmann::ordered_json;
+
+std::string RankReport::pack() const {
+  const Json fields = {square_sums,           losses,     times,
+                       peak_activation_bytes, cpu_ns,     pairs_in_sequence,
+                       whole_backwards,       stop_signal};
+  std::string bytes;
+  Json::to_cbor(fields, bytes);
+  return bytes;
+}
+
+Expected<RankReport> RankReport::unpack(std::string_view bytes) {
+  try {
+    const Json fields = Json::from_cbor(bytes);
+    RankReport report;
+    fields.at(0).get_to(report.square_sums);
+    fields.at(1).get_to(report.losses);
+    fields.at(2).get_to(report.times);
+    fields.at(3).get_to(report.peak_activation_bytes);
+    fields.at(4).get_to(report.cpu_ns);
+    fields.at(5).get_to(report.pairs_in_sequence);
+    fields.at(6).get_to(report.whole_backwards);
+    fields.at(7).get_to(report.stop_signal);
+    return report;
+  } catch (const Json::exception& error) {
+    return fail(ErrorCode::kPeer,
+                std::string("another rank's report cannot be read: ") + error.what());
+  }
+}
+
+double StepLine::tokens_per_s() const {
+  return step_ns == 0 ? 0 : static_cast<double>(tokens) * 1e9 / static_cast<double>(step_ns);
+}
+
+double StepLine::worst_bubble() const {
+  return bubble_share.empty() ? 0 : *std::max_element(bubble_share.begin(), bubble_share.end());
+}
+
+double ValidationLine::bits_per_byte() const { return loss / std::numbers::ln2; }
+
+std::string metrics_header() { return Json{{"format", "plait metrics"}, {"version", 1}}.dump(); }
+
+std::string print_json(const StepLine& line) {
+  return Json{{"step", line.step},
+              {"loss", line.loss},
+              {"grad_norm", line.grad_norm},
+              {"learning_rate", line.learning_rate},
+              {"tokens", line.tokens},
+              {"step_ns", line.step_ns},
+              {"tokens_per_s", line.tokens_per_s()},
+              {"bubble_share", line.bubble_share},
+              {"exposed_comm_ns", line.exposed_comm_ns},
+              {"peak_activation_bytes", line.peak_activation_bytes},
+              {"cpu_ns", line.cpu_ns},
+              {"pairs_braided", line.pairs_braided},
+              {"pairs_in_sequence", line.pairs_in_sequence},
+              {"whole_backwards", line.whole_backwards}}
+      .dump();
+}
+
+std::string print_json(const ValidationLine& line) {
+  return Json{{"step", line.step},
+              {"validation_loss", line.loss},
+              {"validation_bits_per_byte", line.bits_per_byte()},
+              {"tokens", line.tokens}}
+      .dump();
+}
+
+}  // namespace plait

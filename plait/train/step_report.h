@@ -1,0 +1,66 @@
+/// What the ranks tell one another after a step, and the step's line made of it. Knows no torch.
+#pragma once
+
+#include <array>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "plait/base/error.h"
+#include "plait/base/units.h"
+
+namespace plait {
+
+/// One rank's part of a step, gathered by all ranks.
+struct RankReport {
+  /// Sum of squares of each parameter's gradient, by name; of the gradient divided by M.
+  std::vector<std::pair<std::string, double>> square_sums;
+  std::vector<double> losses;  ///< by micro-batch; only from the rank that holds the loss
+  std::vector<std::array<Nanoseconds, 2>>
+      times;  ///< begin and end by instruction of the rank's program
+  Bytes peak_activation_bytes = 0;
+  Nanoseconds cpu_ns = 0;  ///< CPU time of the rank's thread in the step
+  int pairs_in_sequence = 0;
+  int whole_backwards = 0;  ///< I's that ran the whole B because a module cannot be split
+  int stop_signal = 0;      ///< the signal that asked this rank to stop, 0 if none
+
+  /// Exact, for ranks of one architecture.
+  std::string pack() const;
+  static Expected<RankReport> unpack(std::string_view bytes);
+};
+
+/// One step as people and machines read it.
+struct StepLine {
+  int step = 0;  ///< from 1
+  double loss = 0;
+  double grad_norm = 0;
+  double learning_rate = 0;
+  std::int64_t tokens = 0;  ///< of the step
+  Nanoseconds step_ns = 0;
+  std::vector<double> bubble_share;
+  std::vector<Nanoseconds> exposed_comm_ns;
+  std::vector<Bytes> peak_activation_bytes;
+  std::vector<Nanoseconds> cpu_ns;
+  int pairs_braided = 0;
+  int pairs_in_sequence = 0;
+  int whole_backwards = 0;
+
+  double tokens_per_s() const;
+  double worst_bubble() const;
+};
+
+struct ValidationLine {
+  int step = 0;
+  double loss = 0;  ///< nats a token
+  std::int64_t tokens = 0;
+  double bits_per_byte() const;
+};
+
+/// First line of metrics.jsonl: format and version.
+std::string metrics_header();
+/// One JSON object, without line end. Numbers read back to the same.
+std::string print_json(const StepLine& line);
+std::string print_json(const ValidationLine& line);
+
+}  // namespace plait
