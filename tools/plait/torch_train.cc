@@ -1,8 +1,239 @@
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <thread>
+
+#include "plait/config/job_config.h"
+#include "plait/nn/model_folder.h"
+#include "plait/nn/safetensors.h"
+#include "plait/trace/ascii.h"
+#include "plait/trace/timeline.h"
+#include "plait/train/ngram.h"
+#include "plait/train/plan.h"
+#include "plait/train/progress.h"
+#include "plait/train/run.h"
+#include "plait/train/run_folder.h"
 #include "tools/plait/commands.h"
 
 namespace plait::tools {
+namespace {
 
-void add_train(CLI::App& app, int&) { app.add_subcommand("train", "train a job"); }
+struct TrainOptions {
+  std::string job;
+  std::vector<std::string> settings;
+  std::string ranks, microbatches, schedule, comm, steps;
+  bool dry_run = false;
+  bool overwrite = false;
+  bool reference = false;
+  bool save_gradients = false;
+  int record_step = 0;
+};
+
+Expected<std::vector<Override>> overrides_of(const TrainOptions& options) {
+  std::vector<Override> overrides;
+  for (const std::string& setting : options.settings) {
+    const std::size_t equals = setting.find('=');
+    if (equals == std::string::npos) {
+      return fail(ErrorCode::kInvalidInput,
+                  fmt::format("'{}' has no '=', needed section.key=value", setting), "--set");
+    }
+    overrides.push_back(
+        {setting.substr(0, equals), setting.substr(equals + 1), "--set " + setting});
+  }
+  const auto shortcut = [&](const char* flag, const char* key, const std::string& value) {
+    if (!value.empty()) overrides.push_back({key, value, fmt::format("{} {}", flag, value)});
+  };
+  shortcut("--ranks", "parallel.pipeline", options.ranks);
+  shortcut("--microbatches", "parallel.microbatches", options.microbatches);
+  shortcut("--schedule", "parallel.schedule", options.schedule);
+  shortcut("--comm", "run.comm", options.comm);
+  shortcut("--steps", "run.steps", options.steps);
+  return overrides;
+}
+
+int terminal_width() {
+  winsize size{};
+  return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 160;
+}
+
+std::string folder_of(const JobConfig& job) {
+  return job.run.folder.empty() ? "runs/" + job.name : job.run.folder;
+}
+
+/// What one sees before the first step.
+Expected<void> print_plan(const JobPlan& plan, bool reference) {
+  const bool terminal = isatty(STDOUT_FILENO) == 1;
+  PLAIT_TRY(const std::string picture,
+            draw_schedule(plan.compute_only, {terminal, terminal ? terminal_width() : 160}));
+  fmt::print("{}\nproven: {}\n\n{}\n", picture, plan.training.summary(), describe_stages(plan));
+  if (reference)
+    fmt::print("reference: all stages in one process, unpipelined, micro-batches ascending\n");
+  std::fflush(stdout);
+  return {};
+}
+
+/// The bits per byte of the strongest n-gram up to a trigram on what the model is validated on.
+std::string describe_ngrams(const JobPlan& plan, const DataSplit& data, double model_bits) {
+  if (plan.job.data.format != "bytes") return {};
+  // The model scores every token of whole windows but each window's first.
+  const auto length = static_cast<std::size_t>(plan.job.data.sequence_length);
+  const std::size_t scored = (data.validation.size() - 1) / length * length;
+  const auto test = data.validation.bytes().subspan(0, scored + 1);
+  std::string text = fmt::format("held-out bits per byte: model {:.3f}", model_bits);
+  const char* const names[] = {"unigram", "bigram", "trigram", "4-gram"};
+  for (int order = 1; order <= 4; ++order) {
+    text += fmt::format("  {} {:.3f}", names[order - 1],
+                        witten_bell_bits_per_byte(data.training.bytes(), test, 1, order));
+  }
+  return text + "  (interpolated Witten-Bell, same training text, same bytes)";
+}
+
+/// Rank 0's part: the run folder, the metrics, what is shown.
+class Reporter {
+ public:
+  Reporter(const JobPlan& plan, const DataSplit& data, const TrainOptions& options)
+      : plan_(plan),
+        data_(data),
+        options_(options),
+        progress_(stdout, isatty(STDOUT_FILENO) == 1, shape_of(plan, options.reference),
+                  plan.job.run.log_every) {}
+
+  RunHooks hooks() {
+    RunHooks hooks;
+    hooks.gradients = options_.save_gradients;
+    hooks.on_begin = [this] { return begin(); };
+    hooks.on_step = [this](const StepOutcome& outcome) { return step(outcome); };
+    hooks.on_validation = [this](const ValidationLine& line) { return validation(line); };
+    hooks.on_end = [this](const std::vector<Parameter>& parameters,
+                          const std::vector<Parameter>& gradients) {
+      return end(parameters, gradients);
+    };
+    return hooks;
+  }
+  void end_progress() { progress_.end(); }
+  const std::string& folder() const { return folder_; }
+
+ private:
+  static ProgressShape shape_of(const JobPlan& plan, bool reference) {
+    return {plan.job.run.steps, reference ? 1 : plan.ranks(),
+            static_cast<int>(std::thread::hardware_concurrency()), plan.job.run.threads};
+  }
+
+  Expected<void> begin() {
+    const ExistingFolder existing =
+        options_.overwrite ? ExistingFolder::kOverwrite : ExistingFolder::kRefuse;
+    PLAIT_TRY(RunFolder created,
+              RunFolder::create(folder_of(plan_.job), existing, print_job_config(plan_.job)));
+    run_folder_ = std::make_unique<RunFolder>(std::move(created));
+    folder_ = run_folder_->path();
+    begin_ = now();
+    return run_folder_->append_metrics(metrics_header());
+  }
+
+  Expected<void> step(const StepOutcome& outcome) {
+    run_folder_->keep();
+    PLAIT_TRY_VOID(run_folder_->append_metrics(print_json(outcome.line)));
+    if (outcome.line.step == options_.record_step) {
+      PLAIT_TRY_VOID(write_file_atomically(run_folder_->file("timeline.json"),
+                                           print_chrome_trace(outcome.timeline)));
+    }
+    progress_.step(outcome.line, now() - begin_);
+    return {};
+  }
+
+  Expected<void> validation(const ValidationLine& line) {
+    PLAIT_TRY_VOID(run_folder_->append_metrics(print_json(line)));
+    progress_.note(fmt::format(
+        "step {}  validation loss {:.4f}  {:.3f} bits per {}  over {} tokens", line.step, line.loss,
+        line.bits_per_byte(), plan_.job.data.format == "bytes" ? "byte" : "token", line.tokens));
+    if (line.step == plan_.job.run.steps) {
+      const std::string ngrams = describe_ngrams(plan_, data_, line.bits_per_byte());
+      if (!ngrams.empty()) progress_.note(ngrams);
+    }
+    return {};
+  }
+
+  Expected<void> end(const std::vector<Parameter>& parameters,
+                     const std::vector<Parameter>& gradients) {
+    PLAIT_TRY_VOID(write_model_folder(run_folder_->file("model"), plan_.job.model,
+                                      plan_.job.data.sequence_length, parameters));
+    if (!gradients.empty()) {
+      PLAIT_TRY_VOID(write_safetensors(run_folder_->file("gradients.safetensors"), gradients,
+                                       {{"format", "pt"}}));
+    }
+    progress_.note(fmt::format("model written to {}", run_folder_->file("model")));
+    return {};
+  }
+
+  const JobPlan& plan_;
+  const DataSplit& data_;
+  const TrainOptions& options_;
+  Progress progress_;
+  std::unique_ptr<RunFolder> run_folder_;
+  std::string folder_;
+  Nanoseconds begin_ = 0;
+};
+
+Expected<int> train(const TrainOptions& options) {
+  PLAIT_TRY(const std::vector<Override> overrides, overrides_of(options));
+  PLAIT_TRY(JobConfig job, read_job_config(options.job, overrides));
+  PLAIT_TRY(const JobPlan plan, make_plan(std::move(job)));
+  PLAIT_TRY(const DataSplit data, open_data(plan.job.data, plan.job.model.vocab_size));
+  const ExistingFolder existing =
+      options.overwrite ? ExistingFolder::kOverwrite : ExistingFolder::kRefuse;
+  if (options.dry_run) {
+    fmt::print("{}\n", print_job_config(plan.job));
+    PLAIT_TRY_VOID(print_plan(plan, options.reference));
+    fmt::print("{}", describe_memory(plan));
+    return kExitOk;
+  }
+  PLAIT_TRY_VOID(RunFolder::check(folder_of(plan.job), existing));
+  PLAIT_TRY_VOID(print_plan(plan, options.reference));
+  Reporter reporter(plan, data, options);
+  RunHooks hooks = reporter.hooks();
+  const Expected<RunOutcome> outcome = run_in_process(plan, data, options.reference, hooks);
+  reporter.end_progress();
+  if (!outcome) return tl::unexpected<Error>(outcome.error());
+  if (outcome->stop_signal != 0) {
+    fmt::print(stderr, "plait train: stopped by signal {} after step {}\n", outcome->stop_signal,
+               outcome->steps_done);
+    return 128 + outcome->stop_signal;
+  }
+  return kExitOk;
+}
+
+}  // namespace
+
+void add_train(CLI::App& app, int& exit_code) {
+  CLI::App* command = app.add_subcommand("train", "train a job");
+  auto options = std::make_shared<TrainOptions>();
+  command->add_option("job", options->job, "the job file (docs/job.md)")->required();
+  command->add_option("--set", options->settings, "section.key=value, wins over the file")
+      ->take_all()
+      ->allow_extra_args(false);
+  command->add_option("--ranks", options->ranks, "parallel.pipeline");
+  command->add_option("--microbatches", options->microbatches, "parallel.microbatches");
+  command->add_option("--schedule", options->schedule, "parallel.schedule");
+  command->add_option("--comm", options->comm, "run.comm: inproc or gloo");
+  command->add_option("--steps", options->steps, "run.steps");
+  command->add_flag("--dry-run", options->dry_run, "print job, proof, stages and memory, and stop");
+  command->add_flag("--overwrite", options->overwrite, "replace the run folder of an earlier run");
+  command->add_flag("--reference", options->reference,
+                    "one process, unpipelined: the run to compare with");
+  command->add_flag("--save-gradients", options->save_gradients,
+                    "also write the last step's gradients");
+  command->add_option("--record", options->record_step, "write timeline.json of this step, from 1")
+      ->check(CLI::PositiveNumber);
+  command->callback([options, &exit_code] {
+    const Expected<int> result = train(*options);
+    exit_code = result ? *result : report("train", result.error());
+  });
+}
+
 void add_sample(CLI::App& app, int&) { app.add_subcommand("sample", "write text"); }
 
 }  // namespace plait::tools
