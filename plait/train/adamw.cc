@@ -13,6 +13,29 @@ namespace {
 
 std::size_t count_of(const at::Tensor& tensor) { return static_cast<std::size_t>(tensor.numel()); }
 
+/// One step's numbers, and the loop over one parameter. Every operation in it is rounded by itself
+/// (CMakeLists.txt forbids contraction), so the bits are those of any vector width; and without
+/// errno the root is a vector instruction too.
+struct Update {
+  float scale = 1;
+  float beta1 = 0;
+  float beta2 = 0;
+  float keep = 1;
+  float step_size = 0;
+  float correction = 1;
+  float eps = 0;
+
+  void run(float* __restrict value, const float* __restrict gradient, float* __restrict first,
+           float* __restrict second, std::size_t count) const {
+    for (std::size_t j = 0; j < count; ++j) {
+      const float g = gradient[j] * scale;
+      first[j] = beta1 * first[j] + (1 - beta1) * g;
+      second[j] = beta2 * second[j] + (1 - beta2) * g * g;
+      value[j] = keep * value[j] - step_size * first[j] / (std::sqrt(second[j]) * correction + eps);
+    }
+  }
+};
+
 }  // namespace
 
 double learning_rate(const OptimizerConfig& optimizer, int step, int steps) {
@@ -59,29 +82,20 @@ AdamW::AdamW(std::vector<Parameter> parameters, const OptimizerConfig& config)
 
 void AdamW::step(double rate, double gradient_scale) {
   ++steps_;
-  const auto beta1 = static_cast<float>(config_.betas.first);
-  const auto beta2 = static_cast<float>(config_.betas.second);
-  const auto step_size = static_cast<float>(rate / (1 - std::pow(config_.betas.first, steps_)));
-  const auto root_of_correction =
-      static_cast<float>(std::sqrt(1 - std::pow(config_.betas.second, steps_)));
-  const auto eps = static_cast<float>(config_.eps);
-  const auto scale = static_cast<float>(gradient_scale);
+  Update update;
+  update.scale = static_cast<float>(gradient_scale);
+  update.beta1 = static_cast<float>(config_.betas.first);
+  update.beta2 = static_cast<float>(config_.betas.second);
+  update.step_size = static_cast<float>(rate / (1 - std::pow(config_.betas.first, steps_)));
+  update.correction = static_cast<float>(1 / std::sqrt(1 - std::pow(config_.betas.second, steps_)));
+  update.eps = static_cast<float>(config_.eps);
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     const at::Tensor& tensor = parameters_[i].tensor;
     const double decay = tensor.dim() >= 2 ? config_.weight_decay : 0;
-    const auto keep = static_cast<float>(1 - rate * decay);
-    auto* value = static_cast<float*>(tensor.data_ptr());
-    const float* gradient = tensor.grad().const_data_ptr<float>();
-    float* first = first_[i].mutable_data_ptr<float>();
-    float* second = second_[i].mutable_data_ptr<float>();
-    const std::size_t count = count_of(tensor);
-    for (std::size_t j = 0; j < count; ++j) {
-      const float g = gradient[j] * scale;
-      first[j] = beta1 * first[j] + (1 - beta1) * g;
-      second[j] = beta2 * second[j] + (1 - beta2) * g * g;
-      value[j] = keep * value[j] -
-                 step_size * first[j] / (std::sqrt(second[j]) / root_of_correction + eps);
-    }
+    update.keep = static_cast<float>(1 - rate * decay);
+    update.run(static_cast<float*>(tensor.data_ptr()), tensor.grad().const_data_ptr<float>(),
+               first_[i].mutable_data_ptr<float>(), second_[i].mutable_data_ptr<float>(),
+               count_of(tensor));
   }
 }
 
