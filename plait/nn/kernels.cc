@@ -1,47 +1,217 @@
 #include "plait/nn/kernels.h"
 
-#include <ATen/TensorOperators.h>
-#include <ATen/ops/addcmul.h>
+#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/roll.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/mul.h>
 #include <ATen/ops/silu.h>
+#include <ATen/ops/silu_backward.h>
+#include <c10/core/GradMode.h>
+#include <c10/util/Exception.h>
+#include <torch/csrc/autograd/function.h>
+#include <torch/csrc/autograd/functions/utils.h>
+#include <torch/csrc/autograd/saved_variable.h>
 
 #include <cmath>
+#include <mutex>
+#include <string>
+#include <utility>
+
+#include "plait/nn/kernel_loops.h"
 
 namespace plait {
 
+namespace {
+
+using torch::autograd::collect_next_edges;
+using torch::autograd::SavedVariable;
+using torch::autograd::TraceableFunction;
+using torch::autograd::variable_list;
+
+const float* numbers(const at::Tensor& tensor) {
+  return static_cast<const float*>(tensor.const_data_ptr());
+}
+float* mutable_numbers(const at::Tensor& tensor) { return static_cast<float*>(tensor.data_ptr()); }
+
+/// Rows a thread takes at least, when intra-op threads share the work: about 32,768 numbers.
+std::int64_t row_grain(std::int64_t columns) { return std::max<std::int64_t>(1, 32768 / columns); }
+
+void check_float(const at::Tensor& tensor, const char* what) {
+  TORCH_CHECK(tensor.is_cpu() && tensor.scalar_type() == at::kFloat, what,
+              " needs float32 on the CPU, got ", tensor.scalar_type(), " on ", tensor.device());
+}
+
+/// Marks `result` as made by a new node that saves what `save` gives it; nothing if no gradient is
+/// asked for.
+template <typename NodeType, typename Save, typename... Inputs>
+void record(const at::Tensor& result, const Save& save, const Inputs&... inputs) {
+  if (!torch::autograd::compute_requires_grad(inputs...)) return;
+  auto node = c10::make_intrusive<NodeType>();
+  node->set_next_edges(collect_next_edges(inputs...));
+  save(*node);
+  torch::autograd::set_history(result, node);
+}
+
+struct RmsNormBackward final : public TraceableFunction {
+  using TraceableFunction::TraceableFunction;
+  SavedVariable x, weight, inverse;
+
+  std::string name() const override { return "PlaitRmsNormBackward"; }
+  void release_variables() override {
+    const std::scoped_lock lock(mutex_);
+    for (SavedVariable* saved : {&x, &weight, &inverse}) saved->reset_data();
+  }
+  variable_list apply(variable_list&& gradients) override {
+    const std::scoped_lock lock(mutex_);
+    if (!gradients[0].defined()) return {at::Tensor(), at::Tensor()};
+    const at::Tensor above = gradients[0].contiguous();
+    const at::Tensor rows_x = x.unpack(), w = weight.unpack(), scales = inverse.unpack();
+    const std::int64_t columns = w.numel(), rows = scales.numel();
+    variable_list result(2);
+    if (task_should_compute_output(0)) {
+      result[0] = at::empty_like(above);
+      at::parallel_for(0, rows, row_grain(columns), [&](std::int64_t begin, std::int64_t end) {
+        const std::int64_t first = begin * columns;
+        loops::rms_norm_input(numbers(above) + first, numbers(rows_x) + first, numbers(w),
+                              numbers(scales) + begin, end - begin, columns,
+                              mutable_numbers(result[0]) + first);
+      });
+    }
+    if (task_should_compute_output(1)) {
+      result[1] = at::empty_like(w);
+      // By columns: sums over rows are then the same for any number of threads.
+      at::parallel_for(0, columns, row_grain(rows), [&](std::int64_t begin, std::int64_t end) {
+        loops::rms_norm_weight(numbers(above), numbers(rows_x), numbers(scales), rows, columns,
+                               begin, end, mutable_numbers(result[1]));
+      });
+    }
+    return result;
+  }
+};
+
+at::Tensor rotated(const at::Tensor& x, const RotaryTable& table, bool back) {
+  at::Tensor y = at::empty_like(x);
+  const std::int64_t length = x.size(1), heads = x.size(2), half = x.size(3) / 2;
+  at::parallel_for(0, x.size(0) * length, row_grain(heads * half * 2),
+                   [&](std::int64_t begin, std::int64_t end) {
+                     loops::rotate(numbers(x), numbers(table.cosine), numbers(table.sine), begin,
+                                   end, length, heads, half, back, mutable_numbers(y));
+                   });
+  return y;
+}
+
+struct RotateBackward final : public TraceableFunction {
+  using TraceableFunction::TraceableFunction;
+  RotaryTable table;  // of the model, lives as long
+
+  std::string name() const override { return "PlaitRotateBackward"; }
+  variable_list apply(variable_list&& gradients) override {
+    if (!gradients[0].defined()) return {at::Tensor()};
+    return {rotated(gradients[0].contiguous(), table, /*back=*/true)};
+  }
+};
+
+struct SwigluBackward final : public TraceableFunction {
+  using TraceableFunction::TraceableFunction;
+  SavedVariable gate, up;
+
+  std::string name() const override { return "PlaitSwigluBackward"; }
+  void release_variables() override {
+    const std::scoped_lock lock(mutex_);
+    gate.reset_data();
+    up.reset_data();
+  }
+  variable_list apply(variable_list&& gradients) override {
+    const std::scoped_lock lock(mutex_);
+    if (!gradients[0].defined()) return {at::Tensor(), at::Tensor()};
+    const at::Tensor g = gate.unpack(), u = up.unpack();
+    variable_list result(2);
+    if (task_should_compute_output(0)) {
+      result[0] = at::silu_backward(at::mul(gradients[0], u), g);
+    }
+    if (task_should_compute_output(1)) result[1] = at::silu(g.detach()).mul_(gradients[0]);
+    return result;
+  }
+};
+
+}  // namespace
+
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
-  return x * (x * x).mean(-1, true).add(eps).rsqrt() * weight;
+  check_float(x, "rms_norm");
+  TORCH_CHECK(x.is_contiguous() && x.size(-1) == weight.numel(),
+              "rms_norm needs contiguous rows of ", weight.numel(), " numbers, got ", x.sizes());
+  const std::int64_t columns = weight.numel(), rows = x.numel() / columns;
+  at::Tensor y, inverse;
+  {
+    const c10::AutoGradMode no_graph(false);
+    y = at::empty_like(x);
+    inverse = at::empty({rows}, x.options());
+    at::parallel_for(0, rows, row_grain(columns), [&](std::int64_t begin, std::int64_t end) {
+      loops::rms_norm(numbers(x) + begin * columns, numbers(weight), eps, end - begin, columns,
+                      mutable_numbers(y) + begin * columns, mutable_numbers(inverse) + begin);
+    });
+  }
+  record<RmsNormBackward>(
+      y,
+      [&](RmsNormBackward& node) {
+        node.x = SavedVariable(x, false);
+        node.weight = SavedVariable(weight, false);
+        node.inverse = SavedVariable(inverse, false);
+      },
+      x, weight);
+  return y;
 }
 
 RotaryTable make_rotary_table(std::int64_t length, std::int64_t head_size, double theta) {
-  RotaryTable table{at::empty({length, head_size}, at::kFloat),
-                    at::empty({length, head_size}, at::kFloat)};
-  auto* cosine = static_cast<float*>(table.cosine.data_ptr());
-  auto* sine = static_cast<float*>(table.signed_sine.data_ptr());
   const std::int64_t half = head_size / 2;
-  for (std::int64_t i = 0; i < head_size; ++i) {
+  RotaryTable table{at::empty({length, half}, at::kFloat), at::empty({length, half}, at::kFloat)};
+  float* cosine = mutable_numbers(table.cosine);
+  float* sine = mutable_numbers(table.sine);
+  for (std::int64_t i = 0; i < half; ++i) {
     // Rounded to float32 where Hugging Face rounds: at position 4096 one last bit of the frequency
     // is 2e-4 of the angle.
-    const float share = static_cast<float>(2 * (i % half)) / static_cast<float>(head_size);
+    const float share = static_cast<float>(2 * i) / static_cast<float>(head_size);
     const auto power = static_cast<float>(std::pow(theta, static_cast<double>(share)));
     const float frequency = 1.0f / power;
     for (std::int64_t t = 0; t < length; ++t) {
       const double angle = static_cast<double>(static_cast<float>(t) * frequency);
-      cosine[t * head_size + i] = static_cast<float>(std::cos(angle));
-      sine[t * head_size + i] = static_cast<float>(i < half ? -std::sin(angle) : std::sin(angle));
+      cosine[t * half + i] = static_cast<float>(std::cos(angle));
+      sine[t * half + i] = static_cast<float>(std::sin(angle));
     }
   }
   return table;
 }
 
 at::Tensor rotate(const at::Tensor& x, const RotaryTable& table) {
-  const std::int64_t length = x.size(1);
-  const at::Tensor cosine = table.cosine.narrow(0, 0, length).unsqueeze(1);
-  const at::Tensor sine = table.signed_sine.narrow(0, 0, length).unsqueeze(1);
-  return at::addcmul(x * cosine, at::roll(x, x.size(-1) / 2, -1), sine);
+  check_float(x, "rotate");
+  TORCH_CHECK(x.dim() == 4 && x.is_contiguous() && x.size(1) <= table.cosine.size(0) &&
+                  x.size(3) == 2 * table.cosine.size(1),
+              "rotate needs [sequences, at most ", table.cosine.size(0), ", heads, ",
+              2 * table.cosine.size(1), "], got ", x.sizes());
+  at::Tensor y;
+  {
+    const c10::AutoGradMode no_graph(false);
+    y = rotated(x, table, /*back=*/false);
+  }
+  record<RotateBackward>(
+      y, [&](RotateBackward& node) { node.table = table; }, x);
+  return y;
 }
 
-at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) { return at::silu(gate) * up; }
+at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
+  at::Tensor y;
+  {
+    const c10::AutoGradMode no_graph(false);
+    y = at::silu(gate.detach()).mul_(up.detach());
+  }
+  record<SwigluBackward>(
+      y,
+      [&](SwigluBackward& node) {
+        node.gate = SavedVariable(gate, false);
+        node.up = SavedVariable(up, false);
+      },
+      gate, up);
+  return y;
+}
 
 }  // namespace plait

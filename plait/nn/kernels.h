@@ -1,25 +1,30 @@
-/// Operations of the Llama shape that torch lacks or is slow at.
+/// Operations of the Llama shape, faster on CPUs than torch's compositions of them.
+///
+/// Each is one node of the graph. A node with a parameter computes only the half of its gradients
+/// that is asked for, so that I and W split it like torch's own. All are float32 on the CPU.
 #pragma once
 
 #include <ATen/core/Tensor.h>
+
+#include <cstdint>
 
 namespace plait {
 
 /// x / sqrt(mean(x²) + eps) * weight over the last dimension.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 
-/// Angles of the rotary positions, [length, head_size] each, in Hugging Face's convention: the
-/// first half of a head pairs with the second. `signed_sine` is negative in the first half.
+/// Cosines and sines of the rotary positions, [length, head_size / 2] each.
 struct RotaryTable {
-  at::Tensor cosine, signed_sine;
+  at::Tensor cosine, sine;
 };
 RotaryTable make_rotary_table(std::int64_t length, std::int64_t head_size, double theta);
 
-/// x cos + rotate_half(x) sin. x: [sequences, length, heads, head_size], length at most the
+/// Rotary positions in Hugging Face's convention, x cos + rotate_half(x) sin: the first half of a
+/// head pairs with the second. x: [sequences, length, heads, head_size], length at most the
 /// table's.
 at::Tensor rotate(const at::Tensor& x, const RotaryTable& table);
 
-/// silu(gate) * up.
+/// silu(gate) * up. Saves both, computes silu(gate) again in the backward.
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
 
 }  // namespace plait

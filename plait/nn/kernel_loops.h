@@ -1,0 +1,26 @@
+/// The loops of nn/kernels.cc on plain arrays, row-major float32. Know no torch.
+#pragma once
+
+#include <cstdint>
+
+namespace plait::loops {
+
+/// y = x * inverse * weight, inverse = 1 / sqrt(mean(x²) + eps) for each of `rows` of `columns`.
+void rms_norm(const float* x, const float* weight, double eps, std::int64_t rows,
+              std::int64_t columns, float* y, float* inverse);
+
+/// dx = inverse * (dy * weight - x * inverse² * mean(dy * weight * x)).
+void rms_norm_input(const float* dy, const float* x, const float* weight, const float* inverse,
+                    std::int64_t rows, std::int64_t columns, float* dx);
+
+/// dw = sum over rows of dy * x * inverse, for columns [first, end).
+void rms_norm_weight(const float* dy, const float* x, const float* inverse, std::int64_t rows,
+                     std::int64_t columns, std::int64_t first, std::int64_t end, float* dw);
+
+/// Turns pairs (x[i], x[i + half]) of each head by the angle of its position, or back. Rows are
+/// (sequence, position) with `heads` heads each; cosine and sine are [length, half].
+void rotate(const float* x, const float* cosine, const float* sine, std::int64_t first_row,
+            std::int64_t end_row, std::int64_t length, std::int64_t heads, std::int64_t half,
+            bool back, float* y);
+
+}  // namespace plait::loops
