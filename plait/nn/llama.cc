@@ -1,9 +1,9 @@
 #include "plait/nn/llama.h"
 
-#include <ATen/TensorOperators.h>
+#include <ATen/ops/addmm.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/embedding.h>
-#include <ATen/ops/linear.h>
+#include <ATen/ops/mm.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <c10/core/GradMode.h>
 #include <c10/util/Exception.h>
@@ -77,19 +77,23 @@ class AttentionSegment final : public NamedSegment {
                          fmt::format("sequence has {} tokens, the model was made for at most {}",
                                      x.size(1), rotary_->cosine.size(0)));
     }
-    const at::Tensor h = rms_norm(x, weight(0), eps_);
-    const at::Tensor query = rotate(project(h, 1, heads_), *rotary_).transpose(1, 2);
-    const at::Tensor key = rotate(project(h, 2, key_value_heads_), *rotary_).transpose(1, 2);
-    const at::Tensor value = project(h, 3, key_value_heads_).transpose(1, 2);
+    const at::Tensor rows = x.view({-1, x.size(-1)});
+    const at::Tensor h = rms_norm(rows, weight(0), eps_);
+    const at::IntArrayRef batch = x.sizes().slice(0, 2);
+    const at::Tensor query = rotate(project(h, batch, 1, heads_), *rotary_).transpose(1, 2);
+    const at::Tensor key = rotate(project(h, batch, 2, key_value_heads_), *rotary_).transpose(1, 2);
+    const at::Tensor value = project(h, batch, 3, key_value_heads_).transpose(1, 2);
     const at::Tensor mixed = at::scaled_dot_product_attention(
         query, key, value, /*attn_mask=*/{}, /*dropout_p=*/0.0, /*is_causal=*/true,
         /*scale=*/std::nullopt, /*enable_gqa=*/heads_ != key_value_heads_);
-    return {x + at::linear(mixed.transpose(1, 2).reshape(x.sizes()), weight(4))};
+    const at::Tensor joined = mixed.transpose(1, 2).reshape(rows.sizes());
+    return {at::addmm(rows, joined, weight(4).t()).view(x.sizes())};
   }
 
  private:
-  at::Tensor project(const at::Tensor& h, std::size_t which, std::int64_t heads) const {
-    return at::linear(h, weight(which)).view({h.size(0), h.size(1), heads, head_size_});
+  at::Tensor project(const at::Tensor& h, at::IntArrayRef batch, std::size_t which,
+                     std::int64_t heads) const {
+    return at::mm(h, weight(which).t()).view({batch[0], batch[1], heads, head_size_});
   }
 
   std::int64_t heads_, key_value_heads_, head_size_;
@@ -104,9 +108,10 @@ class MlpSegment final : public NamedSegment {
 
   List forward(const List& inputs, int) override {
     const at::Tensor& x = inputs[0];
-    const at::Tensor h = rms_norm(x, weight(0), eps_);
-    const at::Tensor product = swiglu(at::linear(h, weight(1)), at::linear(h, weight(2)));
-    return {x + at::linear(product, weight(3))};
+    const at::Tensor rows = x.view({-1, x.size(-1)});
+    const at::Tensor h = rms_norm(rows, weight(0), eps_);
+    const at::Tensor product = swiglu(at::mm(h, weight(1).t()), at::mm(h, weight(2).t()));
+    return {at::addmm(rows, product, weight(3).t()).view(x.sizes())};
   }
 
  private:
@@ -121,11 +126,12 @@ class HeadSegment final : public NamedSegment {
   List forward(const List& inputs, int microbatch) override {
     const at::Tensor scores = logits(inputs[0]);
     const at::Tensor& targets = batch_->batch.targets.at(static_cast<std::size_t>(microbatch));
-    return {at::cross_entropy_loss(scores.view({-1, scores.size(-1)}), targets.view({-1}))};
+    return {at::cross_entropy_loss(scores, targets.view({-1}))};
   }
 
+  /// One row per token.
   at::Tensor logits(const at::Tensor& x) const {
-    return at::linear(rms_norm(x, weight(0), eps_), weight(1));
+    return at::mm(rms_norm(x.view({-1, x.size(-1)}), weight(0), eps_), weight(1).t());
   }
 
  private:
@@ -302,7 +308,9 @@ Expected<at::Tensor> LlamaModel::logits(const at::Tensor& tokens) {
     for (std::size_t i = 0; i + 1 < segments_.size(); ++i) {
       values = segments_[i]->forward(values, 0);
     }
-    return dynamic_cast<const HeadSegment&>(*segments_.back()).logits(values[0]);
+    return dynamic_cast<const HeadSegment&>(*segments_.back())
+        .logits(values[0])
+        .view({tokens.size(0), tokens.size(1), config_.vocab_size});
   } catch (const SegmentError& error) {
     return fail(error.code(), error.what());
   } catch (const c10::Error& error) {

@@ -22,6 +22,7 @@
 
 #include "plait/nn/model_folder.h"
 #include "plait/nn/safetensors.h"
+#include "plait/runtime/torch/memory.h"
 #include "plait/runtime/torch/test_segments.h"
 #include "plait/runtime/torch/torch_stage.h"
 
@@ -158,6 +159,31 @@ TEST_P(Llama, NamesAndShapesAreThoseOfTheWholeModel) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Tied, Llama, testing::Bool());
+
+TEST(LlamaMemory, TheEstimateIsWhatTheAllocatorCounts) {
+  install_counting_allocator();
+  const ModelConfig model = small_model(false);
+  const std::vector<int> layers = {2, 1, 1};
+  Cut cut = cut_model(model, layers, {0, 1, 2});
+  const auto parts = partition_layers(model, 3, kLength, layers).value();
+  std::vector<ForwardResult> results(3);
+  for (std::size_t s = 0; s < 3; ++s) {
+    MemoryAccount account;
+    {
+      const ScopedAccount scope(account);
+      Value input = s == 0 ? nullptr : std::move(results[s - 1].output);
+      results[s] = cut.stages[s]->forward(0, std::move(input), true).value();
+    }
+    const StageMemory estimate = estimate_stage_memory(model, parts[s], 2, kLength);
+    // A stage saves its input, which was counted where it was made, and has made its output, which
+    // the next saves. The embedding makes what its first layer saves.
+    const Bytes made =
+        account.live() + (s == 0 ? 0 : estimate.message) - (s == 2 ? 0 : estimate.message);
+    EXPECT_NEAR(static_cast<double>(made), static_cast<double>(estimate.activations),
+                0.01 * static_cast<double>(estimate.activations))
+        << "stage " << s;
+  }
+}
 
 TEST(LlamaParameters, DependOnSeedAndNameOnly) {
   const ModelConfig model = small_model(false);

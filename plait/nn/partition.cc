@@ -183,14 +183,14 @@ StageMemory estimate_stage_memory(const ModelConfig& model, const StagePart& par
   memory.gradients = memory.parameters;
   memory.optimizer = 2 * memory.parameters;
   memory.message = kFloat * tokens * d;
-  // What the operations of one layer save for their backward, in numbers a token: both residuals
-  // with norms (input and normalised, twice), q, k and v after rotation, the attention's output
-  // (once per head layout) and its log-sum per head; gate, up, and their product with its factor.
-  const std::int64_t layer = 6 * d + d + 2 * key_value_size(model) + d + model.num_attention_heads +
-                             4 * model.intermediate_size;
-  std::int64_t activations = layer * part.layers() * tokens;
-  if (part.head) activations += tokens * (3 * d + model.vocab_size);
-  if (part.embedding) activations += tokens * 2;  // token ids are 8 bytes
+  // What a layer's operations save, in numbers a token. attn: its input, its norm's factor, the
+  // normalised input; q, k, v; the attention's output and a log-sum per head. mlp: input, factor,
+  // normalised input; gate, up and their product.
+  const std::int64_t attention = 4 * d + 2 * key_value_size(model) + model.num_attention_heads + 1;
+  const std::int64_t mlp = 2 * d + 1 + 3 * model.intermediate_size;
+  std::int64_t activations = (attention + mlp) * part.layers() * tokens;
+  // head: input, factor, normalised input, logarithms of the probabilities.
+  if (part.head) activations += tokens * (2 * d + 1 + model.vocab_size);
   memory.activations = kFloat * activations;
   return memory;
 }

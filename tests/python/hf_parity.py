@@ -22,7 +22,7 @@ def config(heads, key_value_heads, tied, theta=10000.0, layers=2, vocab=61):
     return LlamaConfig(
         vocab_size=vocab, hidden_size=48, intermediate_size=80, num_hidden_layers=layers,
         num_attention_heads=heads, num_key_value_heads=key_value_heads, max_position_embeddings=64,
-        rms_norm_eps=1e-5, rope_theta=theta, tie_word_embeddings=tied, initializer_range=0.2,
+        rms_norm_eps=1e-5, rope_theta=theta, tie_word_embeddings=tied, initializer_range=0.1,
         bos_token_id=None, eos_token_id=None)
 
 

@@ -1,0 +1,146 @@
+#include "plait/nn/kernels.h"
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <cmath>
+#include <functional>
+#include <random>
+#include <vector>
+
+#include "plait/runtime/torch/test_segments.h"
+
+namespace plait {
+namespace {
+
+using List = std::vector<at::Tensor>;
+using Function = std::function<at::Tensor(const List&)>;
+
+at::Tensor numbers(at::IntArrayRef shape, unsigned seed) {
+  std::mt19937 generator(seed);
+  at::Tensor tensor = at::empty(shape, at::kFloat);
+  auto* data = tensor.data_ptr<float>();
+  for (std::int64_t i = 0; i < tensor.numel(); ++i) {
+    data[i] = static_cast<float>(generator() % 20001) / 10000.0f - 1.0f;
+  }
+  return tensor;
+}
+
+struct Outcome {
+  at::Tensor output;
+  List gradients;
+};
+
+Outcome run(const Function& function, const List& inputs, at::ScalarType type) {
+  List leaves;
+  for (const at::Tensor& input : inputs) {
+    leaves.push_back(input.to(type).clone().set_requires_grad(true));
+  }
+  const at::Tensor output = function(leaves);
+  torch::autograd::backward({output}, {numbers(output.sizes(), 99).to(type)});
+  Outcome outcome{output.detach(), {}};
+  for (const at::Tensor& leaf : leaves) outcome.gradients.push_back(leaf.grad());
+  return outcome;
+}
+
+/// Ours in float32 against the formula in float64.
+void expect_close(const Function& ours, const Function& formula, const List& inputs) {
+  const Outcome found = run(ours, inputs, at::kFloat), needed = run(formula, inputs, at::kDouble);
+  const auto check = [](const at::Tensor& a, const at::Tensor& b, const char* what) {
+    ASSERT_EQ(a.sizes(), b.sizes()) << what;
+    const double scale = b.abs().max().item<double>();
+    EXPECT_LE((a.to(at::kDouble) - b).abs().max().item<double>(), 1e-6 * scale) << what;
+  };
+  check(found.output, needed.output, "output");
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    check(found.gradients[i], needed.gradients[i], "gradient");
+  }
+}
+
+// Sizes beside the kernels' 16 lanes and blocks of 32 rows and 64 columns.
+TEST(Kernels, RmsNormIsItsFormula) {
+  for (const std::int64_t columns : {3, 5, 16, 63, 96, 200}) {
+    for (const std::int64_t rows : {1, 7, 32, 100}) {
+      SCOPED_TRACE(testing::Message() << rows << " rows of " << columns);
+      expect_close([](const List& x) { return rms_norm(x[0], x[1], 1e-5); },
+                   [](const List& x) {
+                     return x[0] * (x[0] * x[0]).mean(-1, true).add(1e-5).rsqrt() * x[1];
+                   },
+                   {numbers({rows, columns}, 1), numbers({columns}, 2)});
+    }
+  }
+}
+
+TEST(Kernels, SwigluIsItsFormula) {
+  expect_close([](const List& x) { return swiglu(x[0], x[1]); },
+               [](const List& x) { return x[0] / ((-x[0]).exp() + 1.0) * x[1]; },
+               {numbers({7, 33}, 1) * 5, numbers({7, 33}, 2)});
+}
+
+TEST(Kernels, RotateIsHuggingFacesFormula) {
+  const std::int64_t length = 9, size = 10;
+  const RotaryTable table = make_rotary_table(12, size, 100.0);
+  expect_close([&](const List& x) { return rotate(x[0], table); },
+               [&](const List& x) {
+                 const auto doubled = [&](const at::Tensor& t) {
+                   const at::Tensor part = t.narrow(0, 0, length).to(at::kDouble);
+                   return at::cat({part, part}, -1).unsqueeze(1);
+                 };
+                 const List halves = at::chunk(x[0], 2, -1);
+                 return x[0] * doubled(table.cosine) +
+                        at::cat({-halves[1], halves[0]}, -1) * doubled(table.sine);
+               },
+               {numbers({2, length, 3, size}, 1)});
+}
+
+// Position t turns pair i by t * theta^(-2i / size): theta 16, size 4, so by t and by t / 4.
+TEST(Kernels, RotaryAnglesFollowThePositions) {
+  const RotaryTable table = make_rotary_table(6, 4, 16.0);
+  for (std::int64_t t = 0; t < 6; ++t) {
+    EXPECT_FLOAT_EQ(table.cosine[t][0].item<float>(), std::cos(static_cast<float>(t)));
+    EXPECT_FLOAT_EQ(table.sine[t][1].item<float>(), std::sin(static_cast<float>(t) / 4));
+  }
+}
+
+TEST(Kernels, AnyNumberOfThreadsGivesTheSameBits) {
+  const List inputs = {numbers({2000, 96}, 1), numbers({96}, 2)};
+  const Function function = [](const List& x) { return rms_norm(x[0], x[1], 1e-5); };
+  const int before = at::get_num_threads();
+  at::set_num_threads(1);
+  const Outcome one = run(function, inputs, at::kFloat);
+  at::set_num_threads(2);
+  const Outcome two = run(function, inputs, at::kFloat);
+  at::set_num_threads(before);
+  EXPECT_TRUE(same_bits(one.output, two.output));
+  for (std::size_t i = 0; i < 2; ++i) EXPECT_TRUE(same_bits(one.gradients[i], two.gradients[i]));
+}
+
+TEST(Kernels, GradientsThatAreNotContiguousAreTaken) {
+  const at::Tensor x = numbers({4, 6}, 1).set_requires_grad(true), w = numbers({6}, 2);
+  const at::Tensor y = rms_norm(x, w, 1e-5);
+  torch::autograd::backward({y.t()}, {numbers({6, 4}, 3)});
+  const at::Tensor turned = x.grad().clone();
+  x.mutable_grad() = at::Tensor();
+  torch::autograd::backward({rms_norm(x, w, 1e-5)}, {numbers({6, 4}, 3).t().contiguous()});
+  EXPECT_TRUE(same_bits(turned, x.grad()));
+}
+
+TEST(Kernels, WithoutGradientsThereIsNoGraph) {
+  const at::Tensor x = numbers({4, 6}, 1), w = numbers({6}, 2);
+  EXPECT_FALSE(rms_norm(x, w, 1e-5).requires_grad());
+  EXPECT_FALSE(swiglu(x, x).requires_grad());
+}
+
+TEST(Kernels, WrongInputsThrow) {
+  const at::Tensor x = numbers({4, 6}, 1), w = numbers({6}, 2);
+  EXPECT_THROW(rms_norm(x.to(at::kDouble), w, 1e-5), c10::Error);
+  EXPECT_THROW(rms_norm(x.t(), numbers({4}, 1), 1e-5), c10::Error);
+  EXPECT_THROW(rms_norm(x, numbers({5}, 1), 1e-5), c10::Error);
+  const RotaryTable table = make_rotary_table(4, 6, 100.0);
+  EXPECT_THROW(rotate(numbers({1, 5, 2, 6}, 1), table), c10::Error);
+}
+
+}  // namespace
+}  // namespace plait
