@@ -2,9 +2,11 @@
 /// torch.
 #pragma once
 
+#include <array>
 #include <fstream>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "plait/base/error.h"
 
@@ -12,8 +14,15 @@ namespace plait {
 
 enum class ExistingFolder : std::uint8_t { kRefuse, kOverwrite };
 
-/// Made before the first step; keep() makes it stay. Until then the destructor removes what was
-/// made, so that a job that never began leaves nothing behind.
+/// All that a run writes there, beside rank-<r>.log. --overwrite spares a folder that holds
+/// anything else.
+inline constexpr std::array<std::string_view, 7> kRunFolderEntries = {
+    "job.toml",    "metrics.jsonl",         "timeline.json", "model",
+    "checkpoints", "gradients.safetensors", ".previous"};
+
+/// Made before the first step; keep() makes it stay. Until then the destructor undoes what create()
+/// did, so that a job that never began leaves nothing behind: folders that were made are removed,
+/// an earlier run that was overwritten is put back (it waits in .previous).
 class RunFolder {
  public:
   /// True if create() would succeed as far as can be told without making anything. Errors
@@ -26,7 +35,8 @@ class RunFolder {
   RunFolder& operator=(RunFolder&&) = delete;
   ~RunFolder();
 
-  void keep() { kept_ = true; }
+  /// After the first step, and any later one.
+  void keep();
   const std::string& path() const { return path_; }
   std::string file(std::string_view name) const { return path_ + "/" + std::string(name); }
   /// Appends one line and flushes it. Errors: the file cannot be written.
@@ -34,9 +44,14 @@ class RunFolder {
 
  private:
   RunFolder() = default;
+  Expected<void> make_folders();
+  Expected<void> set_previous_aside();
+  void undo();
+
   std::string path_;
-  std::string topmost_made_;  ///< the topmost folder that create() made, empty if none
-  bool kept_ = false;
+  std::vector<std::string> made_;  ///< folders that create() made, innermost first
+  bool previous_ = false;          ///< an earlier run waits in .previous
+  bool kept_ = true;
   std::ofstream metrics_;
 };
 
