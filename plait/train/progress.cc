@@ -1,11 +1,17 @@
 #include "plait/train/progress.h"
 
 #include <fmt/format.h>
+#include <sys/ioctl.h>
 
 #include <algorithm>
 
 namespace plait {
 namespace {
+
+std::size_t terminal_columns(std::FILE* out) {
+  winsize size{};
+  return ioctl(fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
 
 std::string megabytes(Bytes bytes) {
   return fmt::format("{:.1f}", static_cast<double>(bytes) / 1e6);
@@ -43,6 +49,21 @@ std::string bar_text(int step, int steps, Nanoseconds elapsed) {
       static_cast<std::int64_t>(step) * 100 / std::max(1, steps), seconds / 60, seconds % 60);
 }
 
+std::vector<std::string> wrap_text(const std::string& text, std::size_t columns) {
+  std::vector<std::string> lines;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find("  ", begin), text.size());
+    const std::string part = text.substr(begin, end - begin).substr(0, columns);
+    begin = text.find_first_not_of(' ', end);
+    if (!lines.empty() && lines.back().size() + 2 + part.size() <= columns) {
+      lines.back() += "  " + part;
+    } else {
+      lines.push_back(part);
+    }
+  }
+  return lines;
+}
+
 std::string oversubscribed_text(const ProgressShape& shape) {
   if (shape.ranks * shape.threads <= shape.cores) return {};
   return fmt::format("oversubscribed: {} ranks{} on {} cores", shape.ranks,
@@ -54,8 +75,9 @@ Progress::Progress(std::FILE* out, bool terminal, ProgressShape shape, int log_e
     : out_(out), terminal_(terminal), shape_(shape), log_every_(log_every) {}
 
 void Progress::erase() {
-  if (terminal_ && drawn_) std::fputs("\x1b[1A\r\x1b[J", out_);
-  drawn_ = false;
+  for (std::size_t i = 0; i < drawn_lines_; ++i)
+    std::fputs(i == 0 ? "\r\x1b[K" : "\x1b[1A\x1b[K", out_);
+  drawn_lines_ = 0;
 }
 
 void Progress::step(const StepLine& line, Nanoseconds elapsed) {
@@ -64,9 +86,14 @@ void Progress::step(const StepLine& line, Nanoseconds elapsed) {
   if (!oversubscribed.empty()) text += "  " + oversubscribed;
   if (terminal_) {
     erase();
-    // Without wrapping, so that the two lines stay two.
-    fmt::print(out_, "\x1b[?7l{}\n{}\x1b[?7h", text, bar_text(line.step, shape_.steps, elapsed));
-    drawn_ = true;
+    std::vector<std::string> lines = wrap_text(text, terminal_columns(out_));
+    lines.push_back(bar_text(line.step, shape_.steps, elapsed));
+    // Without wrapping by the terminal, so that the lines stay as many as they are.
+    std::fputs("\x1b[?7l", out_);
+    for (std::size_t i = 0; i < lines.size(); ++i)
+      fmt::print(out_, "{}{}", i == 0 ? "" : "\n", lines[i]);
+    std::fputs("\x1b[?7h", out_);
+    drawn_lines_ = lines.size();
   } else if (line.step % log_every_ == 0 || line.step == shape_.steps) {
     fmt::print(out_, "{}\n", text);
   }
@@ -80,8 +107,8 @@ void Progress::note(const std::string& text) {
 }
 
 void Progress::end() {
-  if (terminal_ && drawn_) std::fputs("\n", out_);
-  drawn_ = false;
+  if (drawn_lines_ > 0) std::fputs("\n", out_);
+  drawn_lines_ = 0;
   std::fflush(out_);
 }
 

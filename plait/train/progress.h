@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <string>
+#include <vector>
 
 #include "plait/train/step_report.h"
 
@@ -19,14 +20,19 @@ struct ProgressShape {
 /// peak 3.1 MB (…) pairs: 40 in sequence". Says which I's ran as whole B, if any.
 std::string step_text(const StepLine& line, const ProgressShape& shape);
 
-/// "[#####.....] 50%  1:05 left", from the time of the steps so far.
+/// "[#####.....] 50%  1:05 left", or "2:01:05 left", from the time of the steps so far.
 std::string bar_text(int step, int steps, Nanoseconds elapsed);
 
 /// "oversubscribed: 4 ranks on 2 cores", empty if they are not. Busy time then counts being
 /// preempted.
 std::string oversubscribed_text(const ProgressShape& shape);
 
-/// Redraws two lines in place on a terminal; elsewhere one line every `log_every` steps.
+/// The text in lines of at most `columns` signs, broken where two spaces are; what is longer
+/// without a break is cut.
+std::vector<std::string> wrap_text(const std::string& text, std::size_t columns);
+
+/// Redraws the step and a bar in place on a terminal, in its width; elsewhere one line every
+/// `log_every` steps and one for the last.
 class Progress {
  public:
   Progress(std::FILE* out, bool terminal, ProgressShape shape, int log_every);
@@ -41,7 +47,7 @@ class Progress {
   bool terminal_;
   ProgressShape shape_;
   int log_every_;
-  bool drawn_ = false;
+  std::size_t drawn_lines_ = 0;
 };
 
 }  // namespace plait
