@@ -43,10 +43,12 @@ std::string bar_text(int step, int steps, Nanoseconds elapsed) {
       static_cast<int>(static_cast<std::int64_t>(kWidth) * step / std::max(1, steps));
   const double left = step == 0 ? 0 : static_cast<double>(elapsed) / 1e9 / step * (steps - step);
   const auto seconds = static_cast<std::int64_t>(left + 0.5);
-  return fmt::format(
-      "[{}{}] {}%  {}:{:02} left", std::string(static_cast<std::size_t>(filled), '#'),
-      std::string(static_cast<std::size_t>(kWidth - filled), '.'),
-      static_cast<std::int64_t>(step) * 100 / std::max(1, steps), seconds / 60, seconds % 60);
+  const std::string time = seconds < 3600 ? fmt::format("{}:{:02}", seconds / 60, seconds % 60)
+                                          : fmt::format("{}:{:02}:{:02}", seconds / 3600,
+                                                        seconds / 60 % 60, seconds % 60);
+  return fmt::format("[{}{}] {}%  {} left", std::string(static_cast<std::size_t>(filled), '#'),
+                     std::string(static_cast<std::size_t>(kWidth - filled), '.'),
+                     static_cast<std::int64_t>(step) * 100 / std::max(1, steps), time);
 }
 
 std::vector<std::string> wrap_text(const std::string& text, std::size_t columns) {
