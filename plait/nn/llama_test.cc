@@ -1,5 +1,6 @@
 #include "plait/nn/llama.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/allclose.h>
@@ -28,6 +29,9 @@
 
 namespace plait {
 namespace {
+
+// The tensors are small, and threads that spin for each other are slow on a busy machine.
+[[maybe_unused]] const bool kOneThread = (at::set_num_threads(1), true);
 
 using testing::HasSubstr;
 namespace fs = std::filesystem;

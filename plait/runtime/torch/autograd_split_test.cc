@@ -1,6 +1,7 @@
 #include "plait/runtime/torch/autograd_split.h"
 
 #include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 #include <ATen/record_function.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -19,6 +20,9 @@
 
 namespace plait {
 namespace {
+
+// The tensors are small, and threads that spin for each other are slow on a busy machine.
+[[maybe_unused]] const bool kOneThread = (at::set_num_threads(1), true);
 
 using List = std::vector<at::Tensor>;
 constexpr int kMicrobatches = 3;
