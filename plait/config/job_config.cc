@@ -131,6 +131,14 @@ struct Store {
   }
 };
 
+/// The same key of another section, else the nearest of this one.
+std::string suggestion(std::string_view name, const std::vector<std::string_view>& names) {
+  for (const KeyInfo& key : job_keys()) {
+    if (key.name == name) return fmt::format("'{}' in [{}]", name, key.section);
+  }
+  return fmt::format("'{}'", nearest(name, names));
+}
+
 Expected<void> set_key(JobConfig& job, std::string_view section, std::string_view name,
                        const toml::node& value, const std::string& where) {
   std::vector<std::string_view> names;
@@ -155,8 +163,8 @@ Expected<void> set_key(JobConfig& job, std::string_view section, std::string_vie
                 fmt::format("{} is given, this version has no mixture of experts", name), where);
   }
   return fail(ErrorCode::kInvalidInput,
-              fmt::format("key '{}' is not known in [{}], did you mean '{}'?", name, section,
-                          nearest(name, names)),
+              fmt::format("key '{}' is not known in [{}], did you mean {}?", name, section,
+                          suggestion(name, names)),
               where);
 }
 
@@ -172,12 +180,16 @@ Expected<toml::table> parse_toml(const std::string& text, const std::string& nam
   }
 }
 
-Expected<void> apply_file(JobConfig& job, const std::string& path, Origins& origins) {
+Expected<std::string> read_text(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  if (!file) return fail(ErrorCode::kInvalidInput, "the job file cannot be read", path);
-  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  if (file.bad() || std::filesystem::is_directory(path))
+  std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  if (!file || std::filesystem::is_directory(path))
     return fail(ErrorCode::kInvalidInput, "the job file cannot be read", path);
+  return text;
+}
+
+Expected<void> apply_text(JobConfig& job, const std::string& text, const std::string& path,
+                          Origins& origins) {
   PLAIT_TRY(const toml::table table, parse_toml(text, path));
   for (const auto& [section, node] : table) {
     const auto line_of = [&](const toml::node& at) {
@@ -203,7 +215,17 @@ Expected<void> apply_file(JobConfig& job, const std::string& path, Origins& orig
   return {};
 }
 
-/// A value as TOML, or as a string if it is a bare word.
+bool holds_text(std::string_view section, std::string_view name) {
+  JobConfig job;
+  const std::span<const KeyInfo> keys = job_keys();
+  return std::any_of(keys.begin(), keys.end(), [&](const KeyInfo& key) {
+    return key.section == section && key.name == name &&
+           std::holds_alternative<std::string*>(key.field(job));
+  });
+}
+
+/// A value as TOML; as it stands if it is none, or if text without quotes is given for a key that
+/// holds text (a folder may be called 2024, or true).
 Expected<void> apply_override(JobConfig& job, const Override& override, Origins& origins) {
   const std::size_t dot = override.key.find('.');
   if (dot == std::string::npos) {
@@ -211,16 +233,19 @@ Expected<void> apply_override(JobConfig& job, const Override& override, Origins&
                 fmt::format("'{}' names no section, needed section.key=value", override.key),
                 override.flag);
   }
-  toml::table table;
-  const std::string line = "value = " + override.value + "\n";
-  auto parsed = parse_toml(line, override.flag);
-  if (parsed && parsed->size() == 1) {
-    table = *std::move(parsed);
-  } else {
-    table.insert("value", override.value);
+  const std::string section = override.key.substr(0, dot);
+  const std::string name = override.key.substr(dot + 1);
+  const bool text = holds_text(section, name);
+  Expected<toml::table> parsed = parse_toml("value = " + override.value + "\n", override.flag);
+  const bool is_value = parsed && parsed->size() == 1 && parsed->contains("value");
+  if (!is_value || (text && !parsed->get("value")->is_string())) {
+    parsed = parse_toml("value = " + quote_toml(override.value) + "\n", override.flag);
+    if (!parsed) {
+      return fail(ErrorCode::kInvalidInput, fmt::format("{} is not UTF-8 text", name),
+                  override.flag);
+    }
   }
-  PLAIT_TRY_VOID(set_key(job, override.key.substr(0, dot), override.key.substr(dot + 1),
-                         *table.get("value"), override.flag));
+  PLAIT_TRY_VOID(set_key(job, section, name, *parsed->get("value"), override.flag));
   origins[override.key] = override.flag;
   return {};
 }
@@ -229,10 +254,16 @@ Expected<void> apply_override(JobConfig& job, const Override& override, Origins&
 
 Expected<JobConfig> read_job_config(const std::string& path,
                                     const std::vector<Override>& overrides) {
+  PLAIT_TRY(const std::string text, read_text(path));
+  return parse_job_config(text, path, overrides);
+}
+
+Expected<JobConfig> parse_job_config(const std::string& text, const std::string& path,
+                                     const std::vector<Override>& overrides) {
   JobConfig job;
   job.name = std::filesystem::path(path).stem().string();
   Origins origins;
-  PLAIT_TRY_VOID(apply_file(job, path, origins));
+  PLAIT_TRY_VOID(apply_text(job, text, path, origins));
   for (const Override& override : overrides) PLAIT_TRY_VOID(apply_override(job, override, origins));
   if (Expected<void> valid = validate_job(job); !valid) {
     Error error = std::move(valid).error();

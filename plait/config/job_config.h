@@ -103,9 +103,14 @@ struct Override {
 
 /// Reads a job file; later overrides win. Unknown keys (with the nearest known one), wrong types,
 /// values out of range and keys of features that are not built yet are errors that name the file
-/// and line, or the flag. Paths in [data] and model.init are relative to the working directory.
+/// and line, or the flag. Paths in [data] and model.init are relative to the working directory. An
+/// override's value is TOML; where a key holds text, quotes may be left out.
 Expected<JobConfig> read_job_config(const std::string& path,
                                     const std::vector<Override>& overrides);
+
+/// The same of a text; `path` is what messages call it, and its stem the job's name.
+Expected<JobConfig> parse_job_config(const std::string& text, const std::string& path,
+                                     const std::vector<Override>& overrides);
 
 /// One key of job.toml, for parser, printer, documents and tests.
 using FieldPointer = std::variant<std::string*, int*, std::int64_t*, std::uint64_t*, double*, bool*,

@@ -87,6 +87,36 @@ TEST_F(JobConfigTest, ErrorsNameLineOrFlagFoundAndNeeded) {
             "/nowhere.toml: the job file cannot be read");
 }
 
+TEST_F(JobConfigTest, OverridesOfTextMayLeaveOutTheQuotes) {
+  for (const std::string value : {"2024", "true", "2024-01-01", "a b", "\"quoted\"", "[x]"}) {
+    const Expected<JobConfig> job = read(kData, {{"run.folder", value, "--set"}});
+    ASSERT_TRUE(job) << job.error().text();
+    EXPECT_EQ(job->run.folder, value == "\"quoted\"" ? "quoted" : value);
+  }
+  EXPECT_EQ(error_of(kData, {{"run.folder", "\xff", "--set x"}}),
+            "--set x: folder is not UTF-8 text");
+  EXPECT_EQ(error_of(kData, {{"run.steps", "many", "--steps many"}}),
+            "--steps many: steps is 'many', needed an integer");
+  EXPECT_EQ(error_of(kData, {{"parallel.layers_per_stage", "[1, 2", "--set x"}}),
+            "--set x: layers_per_stage is '[1, 2', needed a list of integers");
+  EXPECT_EQ(error_of(kData, {{"run.steps", "7\nseed = 3", "--set x"}}).substr(0, 8), "--set x:");
+}
+
+TEST_F(JobConfigTest, KeysOfAnotherSectionAreFound) {
+  EXPECT_EQ(error_of("[run]\nlr = 0.1\n"),
+            "job.toml:2: key 'lr' is not known in [run], did you mean 'lr' in [optimizer]?");
+}
+
+// Nothing absurd gets as far as the arithmetic on sizes and times.
+TEST_F(JobConfigTest, NumbersAreFiniteAndWithinBounds) {
+  EXPECT_EQ(error_of(kData, {{"optimizer.weight_decay", "inf", "--set x"}}),
+            "--set x: weight_decay is inf, needs to be at most 2147483647");
+  EXPECT_EQ(error_of(kData, {{"run.timeout_s", "1e300", "--set x"}}),
+            "--set x: timeout_s is 1e+300, needs to be at most 2147483647");
+  EXPECT_EQ(error_of(kData, {{"model.vocab_size", "9223372036854775807", "--set x"}}),
+            "--set x: vocab_size is 9223372036854775807, needs to be at most 2147483647");
+}
+
 TEST_F(JobConfigTest, BrokenTomlNamesLineAndColumn) {
   EXPECT_EQ(error_of("[run\n").substr(0, 11), "job.toml:1:");
 }

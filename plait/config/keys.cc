@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "plait/config/job_config.h"
+#include "plait/config/validate.h"
 
 namespace plait {
 namespace {
@@ -84,19 +85,6 @@ constexpr std::array kKeys = {
 
 #undef PLAIT_FIELD
 
-std::string quoted(const std::string& text) {
-  std::string out = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') out += '\\';
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
-      out += fmt::format("\\u{:04x}", static_cast<unsigned char>(c));
-    } else {
-      out += c;
-    }
-  }
-  return out + '"';
-}
-
 std::string number(double value) {
   std::string text = fmt::format("{}", value);
   if (text.find_first_of(".en") == std::string::npos) text += ".0";
@@ -104,7 +92,7 @@ std::string number(double value) {
 }
 
 struct Printer {
-  std::string operator()(const std::string* value) const { return quoted(*value); }
+  std::string operator()(const std::string* value) const { return quote_toml(*value); }
   std::string operator()(const bool* value) const { return *value ? "true" : "false"; }
   std::string operator()(const double* value) const { return number(*value); }
   std::string operator()(const std::pair<double, double>* value) const {
@@ -127,6 +115,19 @@ std::string print_field(const KeyInfo& key, JobConfig& job) {
 
 }  // namespace
 
+std::string quote_toml(const std::string& text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') out += '\\';
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
+      out += fmt::format("\\u{:04x}", static_cast<unsigned char>(c));
+    } else {
+      out += c;
+    }
+  }
+  return out + '"';
+}
+
 std::span<const KeyInfo> job_keys() { return kKeys; }
 
 std::string print_job_config(const JobConfig& job) {
@@ -146,8 +147,9 @@ std::string print_key_table() {
   std::string text = "| key | default | meaning |\n|---|---|---|\n";
   for (const KeyInfo& key : kKeys) {
     const bool needed = key.section == "data" && key.name == "train";
-    text += fmt::format("| `{}.{}` | {} | {} |\n", key.section, key.name,
-                        needed ? "none" : fmt::format("`{}`", print_field(key, defaults)), key.meaning);
+    text +=
+        fmt::format("| `{}.{}` | {} | {} |\n", key.section, key.name,
+                    needed ? "none" : fmt::format("`{}`", print_field(key, defaults)), key.meaning);
   }
   return text;
 }

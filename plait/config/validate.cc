@@ -5,10 +5,13 @@
 #include <algorithm>
 #include <cmath>
 #include <initializer_list>
+#include <limits>
 #include <optional>
 
 namespace plait {
 namespace {
+
+constexpr int kMost = std::numeric_limits<int>::max();
 
 /// Collects the first complaint.
 class Validator {
@@ -21,6 +24,9 @@ class Validator {
   void at_least(std::string_view key, Number value, Number least) {
     need(value >= least, key,
          fmt::format("{} is {}, needs to be at least {}", name_of(key), value, least));
+    // Products of sizes and whole numbers of nanoseconds must stay within 64 bits.
+    need(value <= static_cast<Number>(kMost), key,
+         fmt::format("{} is {}, needs to be at most {}", name_of(key), value, kMost));
   }
   /// Open at neither end.
   void between(std::string_view key, double value, double low, double high) {
@@ -30,6 +36,8 @@ class Validator {
   void positive(std::string_view key, double value) {
     need(std::isfinite(value) && value > 0, key,
          fmt::format("{} is {}, needs to be a positive number", name_of(key), value));
+    need(value <= kMost, key,
+         fmt::format("{} is {}, needs to be at most {}", name_of(key), value, kMost));
   }
   void multiple(std::string_view key, std::int64_t value, std::int64_t of, std::string_view what) {
     need(of > 0 && value % of == 0, key,

@@ -9,4 +9,7 @@ namespace plait {
 /// `where` of an error is the key, "section.key".
 Expected<void> validate_job(const JobConfig& job);
 
+/// The text as a TOML string in quotes.
+std::string quote_toml(const std::string& text);
+
 }  // namespace plait
