@@ -64,7 +64,13 @@ std::string megabytes(Bytes bytes) {
 
 Expected<JobPlan> make_plan(JobConfig job) {
   if (!job.model.init.empty()) {
-    PLAIT_TRY(job.model, read_model_config(job.model.init));
+    Expected<ModelConfig> of_folder = read_model_config(job.model.init);
+    if (!of_folder) {
+      Error error = std::move(of_folder).error();
+      if (error.code == ErrorCode::kIo) error.code = ErrorCode::kInvalidInput;  // the job named it
+      return tl::unexpected<Error>(std::move(error));
+    }
+    job.model = *std::move(of_folder);
   }
   const ParallelConfig& parallel = job.parallel;
   PLAIT_TRY(Schedule schedule, schedule_by_name_or_file(parallel.schedule, parallel.pipeline,

@@ -79,4 +79,21 @@ Expected<RunOutcome> run_in_process(const JobPlan& plan, const DataSplit& data, 
   return outcome;
 }
 
+Expected<RunOutcome> run_as_process(const JobPlan& plan, const DataSplit& data,
+                                    const C10dOptions& options, const RunHooks& hooks) {
+  PLAIT_TRY(const std::unique_ptr<C10dWorld> world, C10dWorld::connect(options));
+  PLAIT_TRY_VOID(agree_on_job(world->exchange(), print_job_config(plan.job)));
+  PLAIT_TRY(const std::unique_ptr<RankTrainer> trainer,
+            make_pipeline_trainer(plan, data, options.rank, world->comm(), world->exchange()));
+  Watchdog watchdog(trainer->executors(), [&](const Error& error) { world->abort(error); });
+  watchdog.set_timeout(nanoseconds(plan.job.run.start_timeout_s));
+  trainer->set_watchdog(&watchdog);
+  Expected<RunOutcome> outcome = run_rank(*trainer, plan, options.rank, hooks, [&] {
+    watchdog.set_timeout(nanoseconds(plan.job.run.timeout_s));
+    world->end_start();
+  });
+  if (!outcome) world->abort(outcome.error());
+  return outcome;
+}
+
 }  // namespace plait

@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 
+#include "plait/runtime/torch/c10d_world.h"
 #include "plait/train/trainer.h"
 
 namespace plait {
@@ -32,5 +33,10 @@ Expected<RunOutcome> run_rank(RankTrainer& trainer, const JobPlan& plan, int ran
 /// All ranks as threads of this process, or the reference in the calling thread.
 Expected<RunOutcome> run_in_process(const JobPlan& plan, const DataSplit& data, bool reference,
                                     const RunHooks& hooks);
+
+/// One rank as this process over c10d's Gloo. Not for the reference. After an error leave
+/// the process with _exit: waits of Gloo cannot be called back.
+Expected<RunOutcome> run_as_process(const JobPlan& plan, const DataSplit& data,
+                                    const C10dOptions& options, const RunHooks& hooks);
 
 }  // namespace plait

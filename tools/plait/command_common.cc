@@ -11,6 +11,10 @@ namespace plait::tools {
 
 int report(const char* command, const Error& error) {
   fmt::print(stderr, "plait {}: error: {}\n", command, error.text());
+  return exit_code_of(error);
+}
+
+int exit_code_of(const Error& error) {
   switch (error.code) {
     case ErrorCode::kInvalidInput:
     case ErrorCode::kNotBuilt:

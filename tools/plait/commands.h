@@ -28,6 +28,7 @@ void add_sample(CLI::App& app, int& exit_code);
 
 /// Prints "plait COMMAND: error: …" to stderr and returns the error's exit code.
 int report(const char* command, const Error& error);
+int exit_code_of(const Error& error);
 
 /// SCHEDULE with the flags that give or override its shape.
 struct ScheduleArguments {

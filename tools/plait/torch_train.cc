@@ -2,14 +2,21 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <thread>
 
 #include "plait/config/job_config.h"
 #include "plait/nn/model_folder.h"
 #include "plait/nn/safetensors.h"
+#include "plait/runtime/launch.h"
+#include "plait/runtime/signals.h"
+#include "plait/runtime/torch/c10d_world.h"
 #include "plait/trace/ascii.h"
 #include "plait/trace/timeline.h"
 #include "plait/train/ngram.h"
@@ -31,6 +38,10 @@ struct TrainOptions {
   bool reference = false;
   bool save_gradients = false;
   int record_step = 0;
+  int port = 0;
+  std::string launcher;
+  std::string log_folder;
+  std::vector<std::string> arguments;  ///< as given, for the ranks
 };
 
 Expected<std::vector<Override>> overrides_of(const TrainOptions& options) {
@@ -53,6 +64,15 @@ Expected<std::vector<Override>> overrides_of(const TrainOptions& options) {
   shortcut("--comm", "run.comm", options.comm);
   shortcut("--steps", "run.steps", options.steps);
   return overrides;
+}
+
+/// This process's arguments, without its name.
+std::vector<std::string> given_arguments() {
+  std::ifstream file("/proc/self/cmdline", std::ios::binary);
+  std::vector<std::string> arguments;
+  for (std::string argument; std::getline(file, argument, '\0');) arguments.push_back(argument);
+  if (!arguments.empty()) arguments.erase(arguments.begin());
+  return arguments;
 }
 
 int terminal_width() {
@@ -92,6 +112,12 @@ std::string describe_ngrams(const JobPlan& plan, const DataSplit& data, double m
   return text + "  (interpolated Witten-Bell, same training text, same bytes)";
 }
 
+std::string stop_words(const RunOutcome& outcome, const std::string& folder) {
+  return fmt::format("{} after step {}; the model as it was then is in {}",
+                     outcome.stop_signal == SIGINT ? "interrupted" : "terminated",
+                     outcome.steps_done, folder);
+}
+
 /// Rank 0's part: the run folder, the metrics, what is shown.
 class Reporter {
  public:
@@ -115,6 +141,8 @@ class Reporter {
     return hooks;
   }
   void end_progress() { progress_.end(); }
+  /// Removes the folder of a run that took no step.
+  void abandon() { run_folder_.reset(); }
   const std::string& folder() const { return folder_; }
 
  private:
@@ -178,6 +206,60 @@ class Reporter {
   Nanoseconds begin_ = 0;
 };
 
+/// The process that a user started: starts the ranks and watches them.
+Expected<int> watch_local_ranks(const JobPlan& plan, const TrainOptions& options) {
+  PLAIT_TRY(const StoreServer server, StoreServer::start(options.port));
+  const StopSignals signals(LocalRanks::kill_all);
+  LocalRanks::Options local;
+  local.ranks = plan.ranks();
+  local.arguments = options.arguments;
+  local.master_port = server.port();
+  local.log_folder = options.log_folder;
+  local.grace_s = plan.job.run.timeout_s;
+  PLAIT_TRY(LocalRanks ranks, LocalRanks::start(local));
+  const LocalRanks::Outcome outcome = ranks.wait();
+  if (!outcome.message.empty()) {
+    fmt::print(stderr, "plait train: {}{}\n", outcome.exit_code < 128 ? "error: " : "",
+               outcome.message);
+  }
+  return outcome.exit_code;
+}
+
+/// One rank of several processes. Leaves the process where a wait of Gloo could hold it.
+Expected<int> train_as_rank(const JobPlan& plan, const DataSplit& data, const TrainOptions& options,
+                            const RankPlace& place) {
+  C10dOptions c10d;
+  c10d.rank = place.rank;
+  c10d.ranks = place.ranks;
+  c10d.address = place.master_address;
+  c10d.port = place.master_port;
+  // torchrun's agent holds a store at MASTER_PORT already.
+  const bool has_agent = std::getenv("TORCHELASTIC_USE_AGENT_STORE") != nullptr &&
+                         std::string_view(std::getenv("TORCHELASTIC_USE_AGENT_STORE")) == "True";
+  c10d.hosts_store = place.rank == 0 && place.launcher != Launcher::kLocal && !has_agent;
+  c10d.start_timeout_s = plan.job.run.start_timeout_s;
+  c10d.timeout_s = plan.job.run.timeout_s;
+  c10d.message_shape = {plan.sequences(), plan.job.data.sequence_length,
+                        plan.job.model.hidden_size};
+  if (place.rank == 0) PLAIT_TRY_VOID(print_plan(plan, false));
+  Reporter reporter(plan, data, options);
+  RunHooks hooks = reporter.hooks();
+  const StopSignals signals(nullptr);
+  hooks.stop_signal = StopSignals::requested;
+  const Expected<RunOutcome> outcome = run_as_process(plan, data, c10d, hooks);
+  if (place.rank == 0) reporter.end_progress();
+  std::fflush(nullptr);
+  if (!outcome) {
+    if (!tell_parent(outcome.error().text())) report("train", outcome.error());
+    reporter.abandon();
+    _exit(exit_code_of(outcome.error()));
+  }
+  if (outcome->stop_signal == 0) return kExitOk;
+  const std::string words = stop_words(*outcome, reporter.folder());
+  if (place.rank == 0 && !tell_parent(words)) fmt::print(stderr, "plait train: {}\n", words);
+  return 128 + outcome->stop_signal;
+}
+
 Expected<int> train(const TrainOptions& options) {
   PLAIT_TRY(const std::vector<Override> overrides, overrides_of(options));
   PLAIT_TRY(JobConfig job, read_job_config(options.job, overrides));
@@ -191,10 +273,20 @@ Expected<int> train(const TrainOptions& options) {
     fmt::print("{}", describe_memory(plan));
     return kExitOk;
   }
-  PLAIT_TRY_VOID(RunFolder::check(folder_of(plan.job), existing));
+  const bool processes = plan.job.run.comm == "gloo" && !options.reference;
+  RankPlace place;
+  if (processes) {
+    PLAIT_TRY(place, find_place(current_environment(), options.launcher, plan.ranks()));
+  }
+  if (place.rank <= 0) PLAIT_TRY_VOID(RunFolder::check(folder_of(plan.job), existing));
+  if (processes)
+    return place.rank < 0 ? watch_local_ranks(plan, options)
+                          : train_as_rank(plan, data, options, place);
   PLAIT_TRY_VOID(print_plan(plan, options.reference));
   Reporter reporter(plan, data, options);
   RunHooks hooks = reporter.hooks();
+  const StopSignals signals(nullptr);
+  hooks.stop_signal = StopSignals::requested;
   const Expected<RunOutcome> outcome = run_in_process(plan, data, options.reference, hooks);
   reporter.end_progress();
   if (!outcome) return tl::unexpected<Error>(outcome.error());
@@ -228,12 +320,17 @@ void add_train(CLI::App& app, int& exit_code) {
                     "also write the last step's gradients");
   command->add_option("--record", options->record_step, "write timeline.json of this step, from 1")
       ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--port", options->port,
+                   "of the ranks' store under --comm gloo; otherwise a free one")
+      ->check(CLI::Range(1, 65535));
+  command->add_option("--launcher", options->launcher,
+                      "local, torchrun, mpi or slurm; otherwise found in the environment");
   command->callback([options, &exit_code] {
+    options->arguments = given_arguments();
     const Expected<int> result = train(*options);
     exit_code = result ? *result : report("train", result.error());
   });
 }
-
-void add_sample(CLI::App& app, int&) { app.add_subcommand("sample", "write text"); }
 
 }  // namespace plait::tools

@@ -1,0 +1,107 @@
+#include <ATen/ops/empty.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+#include <random>
+
+#include "plait/config/job_config.h"
+#include "plait/nn/llama.h"
+#include "tools/plait/commands.h"
+
+namespace plait::tools {
+namespace {
+
+struct SampleOptions {
+  std::string run;
+  std::string prompt;
+  int tokens = 400;
+  double temperature = 0.8;
+  std::uint64_t seed = 1;
+};
+
+/// Draws from softmax(logits / temperature); the largest at temperature 0. Own arithmetic on a
+/// standard generator, so that a seed gives the same text everywhere.
+std::int64_t draw(const float* logits, std::int64_t count, double temperature,
+                  std::mt19937_64& random) {
+  const float* largest = std::max_element(logits, logits + count);
+  if (temperature == 0) return largest - logits;
+  std::vector<double> weights(static_cast<std::size_t>(count));
+  double sum = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    sum += weights[static_cast<std::size_t>(i)] =
+        std::exp(static_cast<double>(logits[i] - *largest) / temperature);
+  }
+  double point = static_cast<double>(random() >> 11) * 0x1.0p-53 * sum;
+  for (std::int64_t i = 0; i < count; ++i) {
+    point -= weights[static_cast<std::size_t>(i)];
+    if (point < 0) return i;
+  }
+  return count - 1;
+}
+
+Expected<void> sample(const SampleOptions& options) {
+  namespace fs = std::filesystem;
+  if (!fs::is_directory(options.run)) {
+    return fail(ErrorCode::kInvalidInput, "is not a folder, needed the folder of a run",
+                options.run);
+  }
+  PLAIT_TRY(const JobConfig job, read_job_config(options.run + "/job.toml", {}));
+  if (job.data.format != "bytes") {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("the run's tokens are {}, this version writes text for bytes only",
+                            job.data.format),
+                options.run);
+  }
+  if (options.prompt.empty())
+    return fail(ErrorCode::kInvalidInput, "the prompt is empty, needed at least one byte",
+                "--prompt");
+  if (!fs::exists(options.run + "/model")) {
+    return fail(ErrorCode::kInvalidInput, "holds no model: the run has not ended", options.run);
+  }
+  const std::int64_t window = job.data.sequence_length;
+  PLAIT_TRY(LlamaModel model, LlamaModel::load(options.run + "/model", window));
+  std::mt19937_64 random(options.seed);
+  std::string text = options.prompt;
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  for (int i = 0; i < options.tokens; ++i) {
+    const std::size_t length = std::min(text.size(), static_cast<std::size_t>(window));
+    const at::Tensor tokens = at::empty({1, static_cast<std::int64_t>(length)}, at::kLong);
+    for (std::size_t j = 0; j < length; ++j) {
+      tokens.mutable_data_ptr<std::int64_t>()[j] =
+          static_cast<std::uint8_t>(text[text.size() - length + j]);
+    }
+    PLAIT_TRY(const at::Tensor logits, model.logits(tokens));
+    const std::int64_t count = logits.size(-1);
+    const float* last =
+        logits.const_data_ptr<float>() + (static_cast<std::int64_t>(length) - 1) * count;
+    text += static_cast<char>(
+        draw(last, std::min<std::int64_t>(count, 256), options.temperature, random));
+    std::fputc(text.back(), stdout);
+    std::fflush(stdout);
+  }
+  std::fputc('\n', stdout);
+  return {};
+}
+
+}  // namespace
+
+void add_sample(CLI::App& app, int& exit_code) {
+  CLI::App* command = app.add_subcommand("sample", "write text with a trained model");
+  auto options = std::make_shared<SampleOptions>();
+  command->add_option("run", options->run, "the folder of a run")->required();
+  command->add_option("--prompt", options->prompt, "what the text begins with")->required();
+  command->add_option("--tokens", options->tokens, "tokens to write")
+      ->check(CLI::Range(1, 1 << 20));
+  command->add_option("--temperature", options->temperature, "0 takes the likeliest token")
+      ->check(CLI::Range(0.0, 100.0));
+  command->add_option("--seed", options->seed, "of the drawing");
+  command->callback([options, &exit_code] {
+    if (const Expected<void> result = sample(*options); !result)
+      exit_code = report("sample", result.error());
+  });
+}
+
+}  // namespace plait::tools
