@@ -134,7 +134,7 @@ void Executor::completed(std::uint32_t token, Expected<Value> result) noexcept {
   if (!result) {
     Error error = std::move(result).error();
     if (error.where.empty())
-      error.where = fmt::format("rank {} in {}", program_.rank, describe(instruction));
+      error.where = fmt::format("rank {} waited in {}", program_.rank, describe(instruction));
     fail_step(error);
     return;
   }
