@@ -1,0 +1,37 @@
+"""Pictures and commands in the documents are what the command prints."""
+
+import re
+import subprocess
+import unittest
+
+import command
+
+
+def plait(*arguments: str) -> str:
+    return subprocess.run([command.PLAIT, *arguments], cwd=command.ROOT, capture_output=True, text=True, check=False).stdout
+
+
+class Documents(unittest.TestCase):
+    def test_the_readme_shows_what_is_printed(self) -> None:
+        readme = (command.ROOT / "README.md").read_text()
+        self.assertIn(plait("show", "dualpipe-v", "--ranks", "4", "--microbatches", "10"), readme)
+        self.assertIn("$ plait check examples/hangs.csv\n" + plait("check", "examples/hangs.csv"), readme)
+
+    def test_commands_of_the_readme_exist(self) -> None:
+        readme = (command.ROOT / "README.md").read_text()
+        used = set(re.findall(r"^plait (\w+)", readme, re.M))
+        self.assertGreaterEqual(used, {"list", "make", "check", "train", "sample"})
+        for name in used:
+            self.assertIn(name, plait("--help"))
+
+    def test_links_lead_somewhere(self) -> None:
+        for document in [command.ROOT / "README.md", command.ROOT / "CONTRIBUTING.md", *(command.ROOT / "docs").glob("*.md")]:
+            for link in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+                self.assertTrue((document.parent / link).exists(), f"{document.name}: {link}")
+
+    def test_contributing_is_short(self) -> None:
+        self.assertLessEqual(len((command.ROOT / "CONTRIBUTING.md").read_text().splitlines()), 60)
+
+
+if __name__ == "__main__":
+    unittest.main()

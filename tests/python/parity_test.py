@@ -1,0 +1,79 @@
+"""Pipelined training is bit-equal to the one-process reference: losses, gradients, parameters, after three steps.
+
+{gpipe, 1f1b, dualpipe-v} x ranks 1..4 x {in-process, Gloo} x {even, uneven layers} x {M = 2P, M not a multiple of P}, and
+tied embeddings where they are legal, at equal intra-op threads.
+"""
+
+import json
+import sys
+import unittest
+
+import command
+
+MODEL = ("--set", "model.num_attention_heads=2", "--save-gradients", "--set", "optimizer.warmup_steps=0")
+
+
+class Parity(command.CommandTest):
+    def run_case(self, name: str, *arguments: str) -> tuple[list, bytes, bytes]:
+        folder = f"runs/{name}"
+        result = self.train(*MODEL, *arguments, "--set", f"run.folder={folder}", "--overwrite")
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        lines = [json.loads(line) for line in (self.folder / folder / "metrics.jsonl").read_text().splitlines()[1:]]
+        steps = [(line["loss"], line["grad_norm"]) for line in lines if "loss" in line]
+        steps += [line["validation_loss"] for line in lines if "validation_loss" in line]
+        self.assertEqual(len(steps), 4)
+        return (steps, (self.folder / folder / "gradients.safetensors").read_bytes(),
+                (self.folder / folder / "model/model.safetensors").read_bytes())
+
+    def assert_parity(self, *arguments: str) -> None:
+        reference = self.run_case("reference", "--reference", *arguments)
+        for comm in ("inproc", "gloo"):
+            with self.subTest(arguments=arguments, comm=comm):
+                pipelined = self.run_case("pipelined", "--comm", comm, *arguments)
+                self.assertEqual(pipelined[0], reference[0], "losses and norms")
+                self.assertTrue(pipelined[1] == reference[1], "gradients differ")
+                self.assertTrue(pipelined[2] == reference[2], "parameters differ")
+
+    def shapes(self, schedule: str, ranks: int):
+        stages = 2 * ranks if schedule == "dualpipe-v" else ranks
+        even = f"parallel.layers_per_stage={[8 // stages] * stages}"
+        # Layers as evenly as they do not go: the first stage has most.
+        uneven = f"parallel.layers_per_stage={[8 - stages + 1] + [1] * (stages - 1)}"
+        for layers in {even, uneven} if 8 % stages == 0 else {uneven}:
+            for microbatches in {2 * ranks, 2 * ranks + 1} if ranks > 1 else {2}:
+                yield ("--schedule", schedule, "--ranks", str(ranks), "--microbatches", str(microbatches), "--set",
+                       f"run.batch_size={2 * microbatches}", "--set", layers)
+
+    def check_schedule(self, schedule: str) -> None:
+        for ranks in (1, 2, 3, 4):
+            for arguments in self.shapes(schedule, ranks):
+                self.assert_parity(*arguments)
+
+    def test_gpipe(self) -> None:
+        self.check_schedule("gpipe")
+
+    def test_1f1b(self) -> None:
+        self.check_schedule("1f1b")
+
+    def test_dualpipe_v(self) -> None:
+        self.check_schedule("dualpipe-v")
+
+    def test_tied_embeddings(self) -> None:
+        for schedule, ranks in (("dualpipe-v", 1), ("dualpipe-v", 2), ("dualpipe-v", 4), ("gpipe", 1), ("1f1b", 1)):
+            self.assert_parity("--schedule", schedule, "--ranks", str(ranks), "--microbatches", str(2 * ranks), "--set",
+                               f"run.batch_size={4 * ranks}", "--set", "model.tie_word_embeddings=true")
+
+    def test_a_difference_would_be_seen(self) -> None:
+        one = self.run_case("one", "--reference")
+        other = self.run_case("other", "--reference", "--set", "run.seed=8")
+        self.assertNotEqual(one[0], other[0])
+        self.assertFalse(one[1] == other[1])
+        self.assertFalse(one[2] == other[2])
+
+    def test_starting_from_a_model_is_the_same_on_every_rank(self) -> None:
+        self.run_case("first", "--reference")
+        self.assert_parity("--set", "model.init=runs/first/model", "--set", "run.seed=9")
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv)
