@@ -114,7 +114,7 @@ void fill_normal(const at::Tensor& tensor, std::uint64_t seed, std::string_view 
   PLAIT_CHECK(tensor.is_contiguous() && tensor.scalar_type() == at::kFloat,
               "fill_normal is for contiguous float32");
   // A uniform number of 0 … 65535 has the variance (65536² - 1) / 12; eight add up.
-  constexpr std::int64_t kMean = 4 * 65535;
+  constexpr std::int64_t kMean = std::int64_t{4} * 65535;
   const double scale = deviation / std::sqrt(8.0 * (65536.0 * 65536.0 - 1.0) / 12.0);
   const std::uint64_t key = mix(seed ^ mix(hash(name)));
   constexpr std::uint64_t kStep = 0x9e3779b97f4a7c15ULL;

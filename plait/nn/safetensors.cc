@@ -132,6 +132,7 @@ Expected<Entry> parse_entry(const std::string& path, const std::string& name, co
 Expected<void> check_layout(const std::string& path, const std::map<std::string, Entry>& entries,
                             std::int64_t data_bytes) {
   std::vector<std::pair<const std::string*, const Entry*>> order;
+  order.reserve(entries.size());
   for (const auto& [name, entry] : entries) order.emplace_back(&name, &entry);
   std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
     return std::pair(a.second->begin, a.second->end) < std::pair(b.second->begin, b.second->end);

@@ -199,7 +199,7 @@ void keep_defined(edge_list& roots, Gradients& gradients) {
   gradients.resize(kept);
 }
 
-at::Tensor boundary_gradient(const Leaf& input, at::Tensor gradient) {
+at::Tensor boundary_gradient(const Leaf& input, const at::Tensor& gradient) {
   if (!has_gradient(input.tensor)) return {};
   if (!gradient.defined()) return at::zeros_like(input.tensor.detach());
   return gradient.contiguous();
@@ -314,7 +314,7 @@ SegmentBackwardInput backward_input(SavedSegment saved, std::vector<at::Tensor> 
   for (const Leaf& input : state.inputs) {
     at::Tensor gradient;
     if (input.tensor.requires_grad()) gradient = std::move(captured[next++]);
-    result.input_gradients.push_back(boundary_gradient(input, std::move(gradient)));
+    result.input_gradients.push_back(boundary_gradient(input, gradient));
   }
   for (Node* cut : cuts) {
     for (std::uint32_t slot = 0; slot < cut->num_inputs(); ++slot, ++next) {
