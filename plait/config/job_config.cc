@@ -99,7 +99,7 @@ struct Store {
         !list->get(1)->is_number()) {
       return "two numbers, as in [0.9, 0.95]";
     }
-    *field = {*list->get(0)->value<double>(), *list->get(1)->value<double>()};
+    *field = {list->get(0)->value_or(0.0), list->get(1)->value_or(0.0)};
     return {};
   }
   std::string operator()(std::vector<int>* field) const {

@@ -36,7 +36,7 @@ class JobConfigTest : public ::testing::Test {
   std::string path_;
 };
 
-const char* const kData = "[data]\ntrain = \"t\"\n";
+constexpr const char* kData = "[data]\ntrain = \"t\"\n";
 
 TEST_F(JobConfigTest, DefaultsHoldButTheDataMustBeGiven) {
   EXPECT_EQ(error_of(""), "job.toml: data.train is missing, needed the file to train on");

@@ -148,6 +148,7 @@ std::vector<std::size_t> sample_starts(std::uint64_t seed, int step, int count,
     return x ^ (x >> 31);
   };
   std::vector<std::size_t> starts;
+  starts.reserve(static_cast<std::size_t>(count));
   const std::uint64_t key = mix(mix(seed) ^ static_cast<std::uint64_t>(step));
   for (int i = 0; i < count; ++i) {
     starts.push_back(

@@ -4,6 +4,7 @@
 #include <sys/ioctl.h>
 
 #include <algorithm>
+#include <cmath>
 
 namespace plait {
 namespace {
@@ -42,7 +43,7 @@ std::string bar_text(int step, int steps, Nanoseconds elapsed) {
   const int filled =
       static_cast<int>(static_cast<std::int64_t>(kWidth) * step / std::max(1, steps));
   const double left = step == 0 ? 0 : static_cast<double>(elapsed) / 1e9 / step * (steps - step);
-  const auto seconds = static_cast<std::int64_t>(left + 0.5);
+  const auto seconds = static_cast<std::int64_t>(std::llround(left));
   const std::string time = seconds < 3600 ? fmt::format("{}:{:02}", seconds / 60, seconds % 60)
                                           : fmt::format("{}:{:02}:{:02}", seconds / 3600,
                                                         seconds / 60 % 60, seconds % 60);
