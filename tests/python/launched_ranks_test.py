@@ -1,0 +1,75 @@
+"""Ranks that something else started: by the variables torchrun, mpirun and Slurm set, and by torchrun itself."""
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import unittest
+
+import command
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def variables(launcher: str, rank: int, ranks: int, port: int) -> dict[str, str]:
+    master = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return master | {
+        "torchrun": {"RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_RANK": str(rank)},
+        "mpi": {"OMPI_COMM_WORLD_RANK": str(rank), "OMPI_COMM_WORLD_SIZE": str(ranks), "OMPI_COMM_WORLD_LOCAL_SIZE": str(ranks)},
+        "slurm": {"SLURM_STEP_ID": "0", "SLURM_NTASKS": str(ranks), "SLURM_PROCID": str(rank), "SLURM_STEP_NODELIST": "localhost"},
+    }[launcher]
+
+
+class LaunchedRanks(command.CommandTest):
+    def launch(self, launcher: str, per_rank: list[list[str]], ranks: int = 2) -> list[tuple[int, str, str]]:
+        port = free_port()
+        processes = [
+            subprocess.Popen([command.PLAIT, "train", "job.toml", "--comm", "gloo", *arguments], cwd=self.folder, text=True,
+                             env=os.environ | variables(launcher, rank, ranks, port), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            for rank, arguments in enumerate(per_rank)]
+        results = []
+        for process in processes:
+            output = process.communicate(timeout=60)
+            results.append((process.returncode, *output))
+        return results
+
+    def model(self, folder: str) -> bytes:
+        return (self.folder / folder / "model/model.safetensors").read_bytes()
+
+    def test_each_launchers_variables(self) -> None:
+        self.assertEqual(self.train("--reference", "--set", "run.folder=runs/reference").returncode, 0)
+        for launcher in ("torchrun", "mpi", "slurm"):
+            with self.subTest(launcher):
+                folder = ["--set", f"run.folder=runs/{launcher}"]
+                for code, out, err in self.launch(launcher, [folder, folder]):
+                    self.assertEqual(code, 0, out + err)
+                self.assertTrue(self.model(f"runs/{launcher}") == self.model("runs/reference"))
+
+    def test_torchrun_itself(self) -> None:
+        torchrun = pathlib.Path(sys.executable).parent / "torchrun"
+        result = subprocess.run([torchrun, "--no-python", "--nproc-per-node", "2", "--master-port", str(free_port()), command.PLAIT,
+                                 "train", "job.toml", "--comm", "gloo"], cwd=self.folder, capture_output=True, text=True,
+                                timeout=120, check=False)
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        self.assertTrue((self.folder / "runs/job/model/model.safetensors").exists())
+
+    def test_ranks_that_disagree_about_the_job(self) -> None:
+        for code, _, err in self.launch("torchrun", [[], ["--set", "optimizer.lr=0.5"]]):
+            self.assertEqual(code, 2, err)
+            self.assertIn("rank 1 has 'lr = 0.5', rank 0 has 'lr = 0.003'", err)
+        self.assertFalse((self.folder / "runs").exists())
+
+    def test_a_rank_that_never_comes(self) -> None:
+        for code, _, err in self.launch("torchrun", [["--set", "run.start_timeout_s=2.0"]]):
+            self.assertEqual(code, 1, err)
+            self.assertIn("rank 1 did not come within 2 s", err)
+        self.assertFalse((self.folder / "runs").exists())
+
+
+if __name__ == "__main__":
+    unittest.main()
