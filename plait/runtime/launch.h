@@ -34,9 +34,10 @@ Environment current_environment();
 Expected<RankPlace> find_place(const Environment& environment, const std::string& wanted,
                                int ranks);
 
-/// The children of one run on this machine. Each rank is this program again with the same
-/// arguments, in a process group of its own, so that a terminal's Ctrl-C reaches only the parent;
-/// none outlives the parent.
+/// The children of one run on this machine. Rank 0 prints where the parent does; what the others
+/// print goes nowhere until they open a log, their errors where the parent's go. Each rank is this
+/// program again with the same arguments, in a process group of its own, so that a terminal's
+/// Ctrl-C reaches only the parent; none outlives the parent.
 class LocalRanks {
  public:
   struct Options {

@@ -43,7 +43,6 @@ std::string how_it_ended(int status) {
   if (getppid() != parent) _exit(1);
   if (output >= 0) {
     dup2(output, STDOUT_FILENO);
-    dup2(output, STDERR_FILENO);
   }
   execve(program, arguments, environment);
   _exit(127);
@@ -69,14 +68,7 @@ Expected<LocalRanks> LocalRanks::start(const Options& options) {
     std::array<int, 2> pipe_ends{};
     if (pipe2(pipe_ends.data(), O_CLOEXEC) != 0)
       return fail(ErrorCode::kRuntime, "no pipe to a rank can be made");
-    int output = -1;
-    if (rank > 0) {
-      const std::string log = options.log_folder.empty()
-                                  ? "/dev/null"
-                                  : fmt::format("{}/rank-{}.log", options.log_folder, rank);
-      output = open(log.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-      if (output < 0) return fail(ErrorCode::kIo, "the rank's log cannot be written", log);
-    }
+    const int output = rank > 0 ? open("/dev/null", O_WRONLY | O_CLOEXEC) : -1;
     std::vector<std::string> arguments = options.arguments;
     arguments.insert(arguments.begin(), "plait");
     Environment environment = current_environment();

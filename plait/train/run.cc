@@ -18,10 +18,13 @@ Expected<void> validate(RankTrainer& trainer, int rank, int steps_done, const Ru
 
 }  // namespace
 
-Expected<RunOutcome> run_rank(RankTrainer& trainer, const JobPlan& plan, int rank,
+Expected<RunOutcome> run_rank(RankTrainer& trainer, const JobPlan& plan, Exchange& exchange,
                               const RunHooks& hooks, const std::function<void()>& on_first_step) {
   RunOutcome outcome;
+  const int rank = exchange.rank();
   if (rank == 0 && hooks.on_begin) PLAIT_TRY_VOID(hooks.on_begin());
+  PLAIT_TRY_VOID(exchange.all_gather(""));
+  if (hooks.on_begun) PLAIT_TRY_VOID(hooks.on_begun());
   const RunConfig& run = plan.job.run;
   while (outcome.steps_done < run.steps && outcome.stop_signal == 0) {
     PLAIT_TRY(StepOutcome step,
@@ -50,7 +53,7 @@ Expected<RunOutcome> run_in_process(const JobPlan& plan, const DataSplit& data, 
   if (reference) {
     PLAIT_TRY(const std::unique_ptr<RankTrainer> trainer,
               make_reference_trainer(plan, data, world.exchange(0)));
-    return run_rank(*trainer, plan, 0, hooks, [] {});
+    return run_rank(*trainer, plan, world.exchange(0), hooks, [] {});
   }
   std::vector<std::unique_ptr<RankTrainer>> trainers;
   std::vector<Executor*> executors;
@@ -71,7 +74,7 @@ Expected<RunOutcome> run_in_process(const JobPlan& plan, const DataSplit& data, 
           if (rank == 0) watchdog.set_timeout(nanoseconds(plan.job.run.timeout_s));
         };
         PLAIT_TRY(const RunOutcome mine, run_rank(*trainers[static_cast<std::size_t>(rank)], plan,
-                                                  rank, hooks, on_first_step));
+                                                  world.exchange(rank), hooks, on_first_step));
         if (rank == 0) outcome = mine;
         return {};
       },
@@ -88,7 +91,7 @@ Expected<RunOutcome> run_as_process(const JobPlan& plan, const DataSplit& data,
   Watchdog watchdog(trainer->executors(), [&](const Error& error) { world->abort(error); });
   watchdog.set_timeout(nanoseconds(plan.job.run.start_timeout_s));
   trainer->set_watchdog(&watchdog);
-  Expected<RunOutcome> outcome = run_rank(*trainer, plan, options.rank, hooks, [&] {
+  Expected<RunOutcome> outcome = run_rank(*trainer, plan, world->exchange(), hooks, [&] {
     watchdog.set_timeout(nanoseconds(plan.job.run.timeout_s));
     world->end_start();
   });

@@ -9,10 +9,12 @@
 
 namespace plait {
 
-/// What the caller wants to be told; only rank 0 calls, from its thread. An error ends the run.
+/// What the caller wants to be told; only rank 0 calls unless said otherwise, from its thread. An
+/// error ends the run.
 struct RunHooks {
   std::function<int()> stop_signal;          ///< of this process; 0: go on. Every rank asks
   std::function<Expected<void>()> on_begin;  ///< all ranks are there, nothing has run
+  std::function<Expected<void>()> on_begun;  ///< on every rank, when on_begin has returned
   std::function<Expected<void>(const StepOutcome&)> on_step;
   std::function<Expected<void>(const ValidationLine&)> on_validation;
   /// The parameters at the end, and the last step's gradients if they were asked for.
@@ -26,7 +28,8 @@ struct RunOutcome {
   int stop_signal = 0;  ///< the signal that ended the run early, 0 if none did
 };
 
-/// One rank's share of a run. `on_first_step` is called when the first step has ended.
+/// One rank's share of a run. `exchange` is the trainer's. `on_first_step` is called when the first
+/// step has ended.
 Expected<RunOutcome> run_rank(RankTrainer& trainer, const JobPlan& plan, int rank,
                               const RunHooks& hooks, const std::function<void()>& on_first_step);
 

@@ -44,7 +44,7 @@ double StepLine::worst_bubble() const {
   return bubble_share.empty() ? 0 : *std::max_element(bubble_share.begin(), bubble_share.end());
 }
 
-double ValidationLine::bits_per_byte() const { return loss / std::numbers::ln2; }
+double ValidationLine::bits_per_token() const { return loss / std::numbers::ln2; }
 
 std::string metrics_header() { return Json{{"format", "plait metrics"}, {"version", 1}}.dump(); }
 
@@ -67,11 +67,10 @@ std::string print_json(const StepLine& line) {
 }
 
 std::string print_json(const ValidationLine& line) {
-  return Json{{"step", line.step},
-              {"validation_loss", line.loss},
-              {"validation_bits_per_byte", line.bits_per_byte()},
-              {"tokens", line.tokens}}
-      .dump();
+  Json fields = {{"step", line.step}, {"validation_loss", line.loss}};
+  if (line.tokens_are_bytes) fields["validation_bits_per_byte"] = line.bits_per_token();
+  fields["tokens"] = line.tokens;
+  return fields.dump();
 }
 
 }  // namespace plait

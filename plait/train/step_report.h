@@ -54,7 +54,8 @@ struct ValidationLine {
   int step = 0;
   double loss = 0;  ///< nats a token
   std::int64_t tokens = 0;
-  double bits_per_byte() const;
+  bool tokens_are_bytes = true;
+  double bits_per_token() const;  ///< per byte where tokens are bytes
 };
 
 /// First line of metrics.jsonl: format and version.

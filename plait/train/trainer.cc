@@ -143,6 +143,7 @@ class TrainerBase : public RankTrainer {
     report.losses = {sum};
     PLAIT_TRY(const std::vector<RankReport> reports, gather_reports(report));
     ValidationLine line;
+    line.tokens_are_bytes = plan_.job.data.format == "bytes";
     line.step = steps_done;
     line.tokens = static_cast<std::int64_t>(windows * length);
     double total = 0;

@@ -35,12 +35,12 @@ struct TrainOptions {
   std::string ranks, microbatches, schedule, comm, steps;
   bool dry_run = false;
   bool overwrite = false;
+  bool resume = false;
   bool reference = false;
   bool save_gradients = false;
   int record_step = 0;
   int port = 0;
   std::string launcher;
-  std::string log_folder;
   std::vector<std::string> arguments;  ///< as given, for the ranks
 };
 
@@ -177,9 +177,9 @@ class Reporter {
     PLAIT_TRY_VOID(run_folder_->append_metrics(print_json(line)));
     progress_.note(fmt::format(
         "step {}  validation loss {:.4f}  {:.3f} bits per {}  over {} tokens", line.step, line.loss,
-        line.bits_per_byte(), plan_.job.data.format == "bytes" ? "byte" : "token", line.tokens));
+        line.bits_per_token(), plan_.job.data.format == "bytes" ? "byte" : "token", line.tokens));
     if (line.step == plan_.job.run.steps) {
-      const std::string ngrams = describe_ngrams(plan_, data_, line.bits_per_byte());
+      const std::string ngrams = describe_ngrams(plan_, data_, line.bits_per_token());
       if (!ngrams.empty()) progress_.note(ngrams);
     }
     return {};
@@ -214,7 +214,6 @@ Expected<int> watch_local_ranks(const JobPlan& plan, const TrainOptions& options
   local.ranks = plan.ranks();
   local.arguments = options.arguments;
   local.master_port = server.port();
-  local.log_folder = options.log_folder;
   local.grace_s = plan.job.run.timeout_s;
   PLAIT_TRY(LocalRanks ranks, LocalRanks::start(local));
   const LocalRanks::Outcome outcome = ranks.wait();
@@ -223,6 +222,13 @@ Expected<int> watch_local_ranks(const JobPlan& plan, const TrainOptions& options
                outcome.message);
   }
   return outcome.exit_code;
+}
+
+/// From here on what this process prints goes into a file.
+Expected<void> log_to(const std::string& path) {
+  if (std::freopen(path.c_str(), "w", stdout) != nullptr && dup2(STDOUT_FILENO, STDERR_FILENO) >= 0)
+    return {};
+  return fail(ErrorCode::kIo, "the rank's log cannot be written", path);
 }
 
 /// One rank of several processes. Leaves the process where a wait of Gloo could hold it.
@@ -244,6 +250,11 @@ Expected<int> train_as_rank(const JobPlan& plan, const DataSplit& data, const Tr
   if (place.rank == 0) PLAIT_TRY_VOID(print_plan(plan, false));
   Reporter reporter(plan, data, options);
   RunHooks hooks = reporter.hooks();
+  if (place.launcher == Launcher::kLocal && place.rank > 0) {
+    hooks.on_begun = [&] {
+      return log_to(fmt::format("{}/rank-{}.log", folder_of(plan.job), place.rank));
+    };
+  }
   const StopSignals signals(nullptr);
   hooks.stop_signal = StopSignals::requested;
   const Expected<RunOutcome> outcome = run_as_process(plan, data, c10d, hooks);
@@ -261,6 +272,12 @@ Expected<int> train_as_rank(const JobPlan& plan, const DataSplit& data, const Tr
 }
 
 Expected<int> train(const TrainOptions& options) {
+  if (options.resume) {
+    return fail(
+        ErrorCode::kNotBuilt,
+        "this version writes no checkpoints to resume from; start from a model with model.init",
+        "--resume");
+  }
   PLAIT_TRY(const std::vector<Override> overrides, overrides_of(options));
   PLAIT_TRY(JobConfig job, read_job_config(options.job, overrides));
   PLAIT_TRY(const JobPlan plan, make_plan(std::move(job)));
@@ -314,6 +331,7 @@ void add_train(CLI::App& app, int& exit_code) {
   command->add_option("--steps", options->steps, "run.steps");
   command->add_flag("--dry-run", options->dry_run, "print job, proof, stages and memory, and stop");
   command->add_flag("--overwrite", options->overwrite, "replace the run folder of an earlier run");
+  command->add_flag("--resume", options->resume, "not built yet");
   command->add_flag("--reference", options->reference,
                     "one process, unpipelined: the run to compare with");
   command->add_flag("--save-gradients", options->save_gradients,
