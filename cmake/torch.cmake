@@ -1,7 +1,7 @@
 # libtorch: from CMAKE_PREFIX_PATH if that holds one, else from the project's venv (scripts/setup).
+set(PLAIT_VENV ${CMAKE_SOURCE_DIR}/.venv CACHE PATH "the venv of scripts/setup: the torch wheel, the tests' Python")
 find_package(Torch QUIET)
 if(NOT Torch_FOUND)
-  set(PLAIT_VENV ${CMAKE_SOURCE_DIR}/.venv CACHE PATH "the venv that holds the torch wheel")
   file(GLOB wheel ${PLAIT_VENV}/lib/python3*/site-packages/torch/share/cmake)
   if(NOT wheel)
     message(FATAL_ERROR "no libtorch: neither CMAKE_PREFIX_PATH nor ${PLAIT_VENV} has one; "

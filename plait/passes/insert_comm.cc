@@ -137,7 +137,7 @@ Expected<void> check_input(const Schedule& schedule) {
 
 }  // namespace
 
-Expected<Schedule> insert_comm(Schedule schedule) {
+Expected<Schedule> insert_comm(const Schedule& schedule) {
   PLAIT_TRY_VOID(check_input(schedule));
   return CommInserter(schedule).run();
 }

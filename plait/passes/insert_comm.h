@@ -18,6 +18,6 @@ namespace plait {
 /// Errors: communication in the input; no rank can go on (names each, its action and what it waits
 /// for). Cost: O(sweeps * P), about the schedule's length in unit time times P.
 /// Source: torch.distributed.pipelining, _add_send_recv.
-Expected<Schedule> insert_comm(Schedule schedule);
+Expected<Schedule> insert_comm(const Schedule& schedule);
 
 }  // namespace plait

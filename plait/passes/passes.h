@@ -11,7 +11,7 @@ namespace plait {
 struct PassInfo {
   std::string_view name;
   std::string_view summary;
-  Expected<Schedule> (*run)(Schedule);
+  Expected<Schedule> (*run)(const Schedule&);
 };
 
 inline constexpr std::array kPasses = {

@@ -96,7 +96,7 @@ class ProgramChecker {
   }
 
   void check_shape(const Instruction& instruction, const Action& action) {
-    static const std::map<ActionType, Opcode> kOpcodes = {
+    static const std::map<ActionType, Opcode> opcodes = {
         {ActionType::kForward, Opcode::kForward},
         {ActionType::kBackward, Opcode::kBackward},
         {ActionType::kBackwardInput, Opcode::kBackwardInput},
@@ -105,7 +105,7 @@ class ProgramChecker {
         {ActionType::kSendB, Opcode::kSend},
         {ActionType::kRecvF, Opcode::kRecv},
         {ActionType::kRecvB, Opcode::kRecv}};
-    if (kOpcodes.at(action.type) != instruction.opcode) complain("the opcode is not the action's");
+    if (opcodes.at(action.type) != instruction.opcode) complain("the opcode is not the action's");
     if (!is_communication(action.type)) return;
     const bool up = action.type == ActionType::kSendF || action.type == ActionType::kRecvB;
     const int peer = schedule_.placement().rank_of(action.stage + (up ? 1 : -1));

@@ -119,6 +119,7 @@ Expected<void> run_ranks(int ranks, const std::function<Expected<void>(int)>& ru
   std::mutex mutex;
   std::optional<Error> first;
   std::vector<std::thread> threads;
+  threads.reserve(static_cast<std::size_t>(ranks));
   for (int rank = 0; rank < ranks; ++rank) {
     threads.emplace_back([&, rank] {
       Expected<void> result = run(rank);

@@ -72,6 +72,7 @@ class LocalRanks {
     int status = 0;
     bool ended = false;
     std::string words;
+    bool stopped_by_us = false;  ///< it did not end by itself when another had
   };
   void pass_on_stop_signal();
   void reap();

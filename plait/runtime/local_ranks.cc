@@ -30,7 +30,8 @@ std::string signal_name(int number) {
   return fmt::format("signal {}{}", number, name == nullptr ? "" : fmt::format(" (SIG{})", name));
 }
 
-std::string how_it_ended(int status) {
+std::string how_it_ended(int status, bool stopped_by_us) {
+  if (stopped_by_us) return "did not end by itself and was killed";
   if (WIFSIGNALED(status)) return "was killed by " + signal_name(WTERMSIG(status));
   return fmt::format("ended with exit code {}", WEXITSTATUS(status));
 }
@@ -94,7 +95,7 @@ Expected<LocalRanks> LocalRanks::start(const Options& options) {
                   fmt::format("rank {} cannot be started: {}", rank, std::strerror(errno)));
     fcntl(pipe_ends[0], F_SETFL, O_NONBLOCK);
     child_pids[static_cast<std::size_t>(rank)] = pid;
-    ranks.children_.push_back({pid, pipe_ends[0], 0, false, ""});
+    ranks.children_.push_back({pid, pipe_ends[0], 0, false, "", false});
   }
   return ranks;
 }
@@ -138,7 +139,7 @@ void LocalRanks::reap() {
     child_pids[rank] = 0;
     const bool well = WIFEXITED(child.status) && WEXITSTATUS(child.status) == 0;
     // A rank that was killed is the cause even if another noticed before we did.
-    const bool killed = WIFSIGNALED(child.status);
+    const bool killed = WIFSIGNALED(child.status) && !child.stopped_by_us;
     if (!well &&
         (first_dead_ < 0 ||
          (killed && !WIFSIGNALED(children_[static_cast<std::size_t>(first_dead_)].status)))) {
@@ -160,6 +161,7 @@ LocalRanks::Outcome LocalRanks::wait() {
       deadline = now() + static_cast<Nanoseconds>(options_.grace_s * 1e9);
     if (deadline != 0 && now() > deadline && !killed_the_rest) {
       killed_the_rest = true;
+      for (Child& child : children_) child.stopped_by_us = !child.ended;
       kill_all();
     }
     std::vector<pollfd> polls;
@@ -188,7 +190,8 @@ LocalRanks::Outcome LocalRanks::judge() const {
     return words;
   };
   if (WIFSIGNALED(dead.status) || dead.words.empty()) {
-    outcome.message = fmt::format("rank {} {}", first_dead_, how_it_ended(dead.status));
+    outcome.message =
+        fmt::format("rank {} {}", first_dead_, how_it_ended(dead.status, dead.stopped_by_us));
   } else {
     outcome.message = one_line(dead.words);
   }
@@ -197,7 +200,8 @@ LocalRanks::Outcome LocalRanks::judge() const {
     if (static_cast<int>(rank) == first_dead_) continue;
     const Child& child = children_[rank];
     const std::string words = one_line(child.words);
-    outcome.message += words.empty() ? fmt::format("; rank {} {}", rank, how_it_ended(child.status))
+    outcome.message += words.empty() ? fmt::format("; rank {} {}", rank,
+                                                   how_it_ended(child.status, child.stopped_by_us))
                                      : "; " + words;
   }
   return outcome;

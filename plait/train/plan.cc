@@ -17,7 +17,7 @@ namespace {
 Expected<VerifiedSchedule> prove(Schedule schedule) {
   const std::string name = schedule.name;
   if (!is_lowered(schedule)) {
-    PLAIT_TRY(schedule, insert_comm(std::move(schedule)));
+    PLAIT_TRY(schedule, insert_comm(schedule));
   }
   auto verified = verify(std::move(schedule));
   if (verified) return *std::move(verified);

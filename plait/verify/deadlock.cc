@@ -40,6 +40,7 @@ class RendezvousRun {
         waits_for_(ranks_, kNone) {}
 
   bool run() {
+    ready_.reserve(ranks_);
     for (std::size_t rank = 0; rank < ranks_; ++rank) ready_.push_back(rank);
     while (!ready_.empty()) {
       const std::size_t rank = ready_.back();

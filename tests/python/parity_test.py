@@ -36,13 +36,12 @@ class Parity(command.CommandTest):
 
     def shapes(self, schedule: str, ranks: int):
         stages = 2 * ranks if schedule == "dualpipe-v" else ranks
-        even = f"parallel.layers_per_stage={[8 // stages] * stages}"
-        # Layers as evenly as they do not go: the first stage has most.
-        uneven = f"parallel.layers_per_stage={[8 - stages + 1] + [1] * (stages - 1)}"
-        for layers in {even, uneven} if 8 % stages == 0 else {uneven}:
+        # The first stage of an uneven split has one layer more than the others.
+        for layers in ([1] * stages, [2] + [1] * (stages - 1)):
             for microbatches in {2 * ranks, 2 * ranks + 1} if ranks > 1 else {2}:
                 yield ("--schedule", schedule, "--ranks", str(ranks), "--microbatches", str(microbatches), "--set",
-                       f"run.batch_size={2 * microbatches}", "--set", layers)
+                       f"run.batch_size={2 * microbatches}", "--set", f"model.num_hidden_layers={sum(layers)}", "--set",
+                       f"parallel.layers_per_stage={layers}")
 
     def check_schedule(self, schedule: str) -> None:
         for ranks in (1, 2, 3, 4):

@@ -36,7 +36,7 @@ int check(const ScheduleArguments& arguments) {
   if (!lowered) {
     const Diagnostics findings = check_compute_order(*schedule);
     if (!findings.empty()) return print_findings(findings);
-    schedule = insert_comm(*std::move(schedule));
+    schedule = insert_comm(*schedule);
     if (!schedule) return report("check", schedule.error());
   }
   const auto verified = verify(*std::move(schedule));

@@ -14,7 +14,7 @@ struct MakeOptions {
 Expected<std::string> make(const ScheduleArguments& arguments, const MakeOptions& options) {
   PLAIT_TRY(Schedule schedule, arguments.load());
   if (options.lower) {
-    PLAIT_TRY(schedule, insert_comm(std::move(schedule)));
+    PLAIT_TRY(schedule, insert_comm(schedule));
   }
   return print_csv(schedule);
 }

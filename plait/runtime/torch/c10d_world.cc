@@ -215,9 +215,10 @@ struct C10dWorld::State : public std::enable_shared_from_this<C10dWorld::State> 
       group->allgather(outputs, inputs, gather_options)->wait();
     } catch (const std::exception& exception) {
       Error error = error_of(exception, -1);
-      error.message = error.code == ErrorCode::kTimeout
-                          ? "not all ranks came to the end of the step in time"
-                          : "a rank closed the connection at the end of the step";
+      error.message =
+          fmt::format("rank {} waited for all ranks between two steps: {}", options.rank,
+                      error.code == ErrorCode::kTimeout ? "not all came in time"
+                                                        : "one of them closed the connection");
       return tl::unexpected<Error>(std::move(error));
     }
     return std::move(outputs[0]);
