@@ -66,8 +66,8 @@ struct InprocWorld::Shared {
       const std::lock_guard lock(mailbox.mutex);
       if (mailbox.aborted) continue;
       mailbox.aborted = error;
-      for (auto& [key, message] : mailbox.open)
-        message.sink->completed(message.token, tl::unexpected<Error>(error));
+      for (auto& open : mailbox.open)
+        open.second.sink->completed(open.second.token, tl::unexpected<Error>(error));
       mailbox.open.clear();
     }
     const std::lock_guard lock(exchange_mutex);
@@ -89,7 +89,8 @@ struct InprocWorld::Shared {
     } else {
       exchange_changed.wait(lock, [&] { return exchange_round != round || exchange_aborted; });
     }
-    if (exchange_round == round) return tl::unexpected<Error>(*exchange_aborted);
+    if (exchange_round == round && exchange_aborted)
+      return tl::unexpected<Error>(*exchange_aborted);
     return gathered;
   }
 
