@@ -26,8 +26,7 @@ struct WorldOptions {
 class TestWorld {
  public:
   TestWorld(int ranks, WorldOptions options) : options_(options) {
-    for (int rank = 0; rank < ranks; ++rank)
-      comms_.push_back(std::make_unique<RankComm>(*this, rank));
+    for (int rank = 0; rank < ranks; ++rank) comms_.push_back(std::make_unique<RankComm>(*this));
   }
 
   Comm& comm(int rank) { return *comms_[static_cast<std::size_t>(rank)]; }
@@ -71,7 +70,7 @@ class TestWorld {
   };
   class RankComm final : public Comm {
    public:
-    RankComm(TestWorld& world, int rank) : world_(world), rank_(rank) {}
+    explicit RankComm(TestWorld& world) : world_(world) {}
     void send(const Message& message, Value value, std::uint32_t token,
               CompletionSink& sink) override {
       Ends& ends = world_.post(message, true);
@@ -91,7 +90,6 @@ class TestWorld {
 
    private:
     TestWorld& world_;
-    int rank_;
   };
 
   static Key key_of(const Message& message) {

@@ -65,7 +65,6 @@ class RendezvousRun {
     }
     path.erase(path.begin(), std::find(path.begin(), path.end(), message));
     std::vector<DiagnosticNote> notes;
-    notes.reserve(path.size());
     for (const std::size_t stuck : path) notes.push_back(behind(stuck).second);
     const DiagnosticNote first = notes.front();
     add(findings, "deadlock", {first.rank, first.position},
