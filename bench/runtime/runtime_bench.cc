@@ -65,7 +65,7 @@ class SpinStage final : public Stage {
 
 struct Pipeline {
   Pipeline(int ranks, Nanoseconds forward_time)
-      : schedule(*verify(*insert_comm(*generate("1f1b", ranks, kMicrobatches, 0)))) {
+      : schedule(*verify(*insert_comm(*generate("1f1b", {ranks, kMicrobatches})))) {
     for (int rank = 0; rank < ranks; ++rank) {
       programs.push_back(lower(schedule, rank));
       stages.push_back(std::make_unique<SpinStage>(rank == 0, rank == ranks - 1, forward_time));

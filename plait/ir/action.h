@@ -28,7 +28,6 @@ struct Action {
   std::int32_t stage = -1;       ///< -1 for idle slots and pairs
   std::int32_t microbatch = -1;  ///< -1 where the type has none
   ActionType type = ActionType::kIdle;
-  std::uint8_t copy = 0;      ///< copy of the stage, 0 unless the placement has several
   std::uint16_t members = 0;  ///< of a pair: how many of the following actions belong to it
 
   friend bool operator==(const Action&, const Action&) = default;

@@ -55,6 +55,28 @@ Placement infer_placement(const Schedule& schedule, int stages) {
   return placement;
 }
 
+/// Two copies of every stage, one down the ranks and one up, if that is where all actions stand.
+bool is_bidirectional(const Schedule& schedule, int stages) {
+  const auto ranks = static_cast<int>(schedule.ranks.size());
+  for (int rank = 0; rank < ranks; ++rank) {
+    for (const Action& action : schedule.ranks[static_cast<std::size_t>(rank)]) {
+      if (!is_compute(action.type)) continue;
+      const bool second = std::int64_t{2} * action.microbatch >= schedule.microbatches;
+      const int place = action.stage % ranks;
+      if (rank != (second ? ranks - 1 - place : place)) return false;
+    }
+  }
+  return schedule.microbatches > 1 && ranks > 1 && stages % ranks == 0;
+}
+
+Placement bidirectional(int ranks, int stages) {
+  Placement placement{"bidirectional", ranks, {}, 2};
+  for (int stage = 0; stage < stages; ++stage) placement.rank_of_stage.push_back(stage % ranks);
+  for (int stage = 0; stage < stages; ++stage)
+    placement.rank_of_stage.push_back(ranks - 1 - stage % ranks);
+  return placement;
+}
+
 std::string placement_name(const Placement& placement) {
   bool loop = true;
   bool v = true;
@@ -112,8 +134,13 @@ Expected<Schedule> read_csv(std::string_view text, const std::string& file, cons
   if (shape.placement) {
     schedule.placement = *shape.placement;
   } else {
-    schedule.placement = infer_placement(schedule, value_or_next(shape.stages, largest_stage));
-    schedule.placement.name = placement_name(schedule.placement);
+    const int stages = value_or_next(shape.stages, largest_stage);
+    if (is_bidirectional(schedule, stages)) {
+      schedule.placement = bidirectional(rows, stages);
+    } else {
+      schedule.placement = infer_placement(schedule, stages);
+      schedule.placement.name = placement_name(schedule.placement);
+    }
   }
   return schedule;
 }

@@ -113,7 +113,7 @@ TEST(ActionText, PrintThenParseIsTheIdentity) {
       ActionType::kSendB,    ActionType::kRecvB};
   rc::check([&] {
     const Action action{*rc::gen::inRange(0, 1 << 20), *rc::gen::inRange(0, 1 << 30),
-                        *rc::gen::elementOf(with_microbatch), 0, 0};
+                        *rc::gen::elementOf(with_microbatch), 0};
     std::vector<Action> list;
     RC_ASSERT(parse_action(print_action(action), list).has_value());
     RC_ASSERT(list == std::vector<Action>{action});

@@ -1,6 +1,7 @@
 /// Placement and Schedule: for each rank, an ordered list of actions.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -10,13 +11,16 @@ namespace plait {
 
 /// Which rank holds each stage. Any table is legal; placement/ makes the usual ones.
 struct Placement {
-  std::string name;                ///< "loop", "v", or "table"
+  std::string name;                ///< "loop", "v", "bidirectional", or "table"
   int ranks = 0;                   ///< P
-  std::vector<int> rank_of_stage;  ///< S entries, each 0 … P-1
+  std::vector<int> rank_of_stage;  ///< S entries for each copy, each 0 … P-1
+  int copies = 1;                  ///< of every stage, each with its share of the micro-batches
 
-  int stages() const { return static_cast<int>(rank_of_stage.size()); }
-  int rank_of(int stage) const { return rank_of_stage[static_cast<std::size_t>(stage)]; }
-  /// Stages of one rank, ascending. Cost: O(S).
+  int stages() const { return static_cast<int>(rank_of_stage.size()) / copies; }
+  int rank_of(int stage, int copy = 0) const {
+    return rank_of_stage[static_cast<std::size_t>(copy * stages() + stage)];
+  }
+  /// Stages of one rank, of any copy, ascending. Cost: O(S).
   std::vector<int> stages_of(int rank) const;
 
   friend bool operator==(const Placement&, const Placement&) = default;
@@ -30,6 +34,16 @@ struct Schedule {
   int microbatches = 0;       ///< M
   bool forward_only = false;  ///< no backward is expected (validation)
   std::vector<std::vector<Action>> ranks;
+
+  /// Micro-batch m belongs to copy floor(copies * m / M).
+  int copy_of(int microbatch) const {
+    return placement.copies == 1 ? 0
+                                 : static_cast<int>(static_cast<std::int64_t>(placement.copies) *
+                                                    microbatch / microbatches);
+  }
+  int rank_of(int stage, int microbatch) const {
+    return placement.rank_of(stage, copy_of(microbatch));
+  }
 
   friend bool operator==(const Schedule&, const Schedule&) = default;
 };

@@ -76,12 +76,12 @@ class CommInserter {
     const int consumer = forward ? action.stage + 1 : action.stage - 1;
     if (consumer < 0 || consumer >= input_.placement.stages()) return;
     has_input_[slot(forward, consumer, action.microbatch)] = true;
-    const auto peer = static_cast<std::size_t>(input_.placement.rank_of(consumer));
+    const auto peer = static_cast<std::size_t>(input_.rank_of(consumer, action.microbatch));
     if (peer == rank) return;
-    lists_[rank].push_back({action.stage, action.microbatch,
-                            forward ? ActionType::kSendF : ActionType::kSendB, action.copy, 0});
-    lists_[peer].push_back({consumer, action.microbatch,
-                            forward ? ActionType::kRecvF : ActionType::kRecvB, action.copy, 0});
+    lists_[rank].push_back(
+        {action.stage, action.microbatch, forward ? ActionType::kSendF : ActionType::kSendB, 0});
+    lists_[peer].push_back(
+        {consumer, action.microbatch, forward ? ActionType::kRecvF : ActionType::kRecvB, 0});
   }
 
   tl::unexpected<Error> stuck() const {
@@ -95,7 +95,7 @@ class CommInserter {
           "\n  rank {} position {} ({}) waits for the {} of stage {} micro-batch {} on rank {}",
           rank, next_[rank], print_action_at(input_.ranks[rank], next_[rank]),
           forward ? "forward" : "backward", producer, waiting->microbatch,
-          input_.placement.rank_of(producer));
+          input_.rank_of(producer, waiting->microbatch));
     }
     return fail(ErrorCode::kCheckFailed, fmt::format("no rank can go on:{}", waits), input_.name);
   }

@@ -16,7 +16,7 @@ Expected<Placement> place_stages(std::string_view name, int ranks, int stages, R
                 fmt::format("stages is {}, must be a multiple of {} ranks for placement {}", stages,
                             ranks, name));
   }
-  Placement placement{std::string(name), ranks, {}};
+  Placement placement{std::string(name), ranks, {}, 1};
   for (int stage = 0; stage < stages; ++stage) {
     placement.rank_of_stage.push_back(rank_of(stage / ranks, stage % ranks));
   }
@@ -33,6 +33,15 @@ Expected<Placement> place_v(int ranks, int stages) {
   return place_stages("v", ranks, stages, [ranks](int leg, int place) {
     return leg % 2 == 0 ? place : ranks - 1 - place;
   });
+}
+
+Expected<Placement> place_bidirectional(int ranks, int stages) {
+  PLAIT_TRY(Placement placement,
+            place_stages("bidirectional", ranks, stages, [](int, int place) { return place; }));
+  placement.copies = 2;
+  for (int stage = 0; stage < stages; ++stage)
+    placement.rank_of_stage.push_back(ranks - 1 - stage % ranks);
+  return placement;
 }
 
 Expected<Placement> place(std::string_view name, int ranks, int stages) {

@@ -16,6 +16,10 @@ Expected<Placement> place_loop(int ranks, int stages);
 /// Errors and cost as place_loop.
 Expected<Placement> place_v(int ranks, int stages);
 
+/// Two copies of every stage: stage s of copy 0 on rank s mod P, of copy 1 on rank P-1-(s mod P).
+/// Errors and cost as place_loop.
+Expected<Placement> place_bidirectional(int ranks, int stages);
+
 struct PlacementInfo {
   std::string_view name;
   std::string_view summary;
@@ -25,6 +29,8 @@ struct PlacementInfo {
 inline constexpr std::array kPlacements = {
     PlacementInfo{"loop", "stage s on rank s mod P", place_loop},
     PlacementInfo{"v", "down the ranks and back up", place_v},
+    PlacementInfo{"bidirectional", "two copies of the stages, one down the ranks and one up",
+                  place_bidirectional},
 };
 
 /// Errors: a name that is not in the table.

@@ -108,7 +108,7 @@ class ProgramChecker {
     if (opcodes.at(action.type) != instruction.opcode) complain("the opcode is not the action's");
     if (!is_communication(action.type)) return;
     const bool up = action.type == ActionType::kSendF || action.type == ActionType::kRecvB;
-    const int peer = schedule_.placement().rank_of(action.stage + (up ? 1 : -1));
+    const int peer = schedule_.schedule().rank_of(action.stage + (up ? 1 : -1), action.microbatch);
     if (peer != instruction.peer)
       complain(fmt::format("the peer is rank {}, needed rank {}", instruction.peer, peer));
   }

@@ -102,11 +102,12 @@ class Lowering {
     if (is_send(action.type)) {
       const int reader = action.stage + (forward ? 1 : -1);
       instruction.opcode = Opcode::kSend;
-      instruction.peer = placement_.rank_of(reader);
+      instruction.peer = schedule_.schedule().rank_of(reader, action.microbatch);
       instruction.in[0] = read(instruction, kind, reader);
     } else {
       instruction.opcode = Opcode::kRecv;
-      instruction.peer = placement_.rank_of(action.stage + (forward ? -1 : 1));
+      instruction.peer =
+          schedule_.schedule().rank_of(action.stage + (forward ? -1 : 1), action.microbatch);
       instruction.out[0] = write(instruction, kind, action.stage);
     }
   }

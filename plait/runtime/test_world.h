@@ -247,4 +247,78 @@ class ArrayStage final : public Stage {
   bool last_;
 };
 
+/// The stages of a schedule, each copy's own, and pointers to them for executors.
+struct Stages {
+  explicit Stages(const Placement& placement) : placement_(placement) {
+    for (int copy = 0; copy < placement.copies; ++copy) {
+      for (int stage = 0; stage < placement.stages(); ++stage)
+        owned.push_back(std::make_unique<ArrayStage>(stage, placement.stages()));
+    }
+  }
+  ArrayStage* of(int copy, int stage) const {
+    return owned[static_cast<std::size_t>(copy * placement_.stages() + stage)].get();
+  }
+  /// By stage: the copy that the rank holds.
+  std::vector<Stage*> pointers(int rank) const {
+    std::vector<Stage*> by_stage;
+    for (int stage = 0; stage < placement_.stages(); ++stage) {
+      int copy = placement_.copies - 1;
+      while (copy > 0 && placement_.rank_of(stage, copy) != rank) --copy;
+      by_stage.push_back(of(copy, stage));
+    }
+    return by_stage;
+  }
+  /// Losses and gradients; equal bits mean that every value went where it had to, in order.
+  std::vector<double> results() const {
+    std::vector<double> all;
+    for (const auto& stage : owned) {
+      all.push_back(stage->loss);
+      all.push_back(stage->weight_gradient);
+    }
+    return all;
+  }
+  std::vector<std::unique_ptr<ArrayStage>> owned;
+
+ private:
+  Placement placement_;
+};
+
+/// The same stages called one after the other, micro-batches ascending.
+inline std::vector<double> reference(const Schedule& schedule) {
+  Stages stages(schedule.placement);
+  const int stage_count = schedule.placement.stages();
+  for (int mb = 0; mb < schedule.microbatches; ++mb) {
+    const int copy = schedule.copy_of(mb);
+    std::vector<Value> saved;
+    Value value;
+    for (int stage = 0; stage < stage_count; ++stage) {
+      ForwardResult result =
+          *stages.of(copy, stage)->forward(mb, std::move(value), !schedule.forward_only);
+      value = std::move(result.output);
+      saved.push_back(std::move(result.saved));
+    }
+    for (int stage = stage_count - 1; stage >= 0 && !schedule.forward_only; --stage) {
+      value =
+          *stages.of(copy, stage)
+               ->backward(mb, std::move(saved[static_cast<std::size_t>(stage)]), std::move(value));
+    }
+  }
+  return stages.results();
+}
+
+/// One step of all ranks over a comm that a seed drives.
+struct SeededRun {
+  SeededRun(const std::vector<RankProgram>& programs, const Placement& placement,
+            WorldOptions options)
+      : stages(placement), world(static_cast<int>(programs.size()), options) {
+    for (const RankProgram& program : programs) {
+      executors.push_back(std::make_unique<Executor>(program, stages.pointers(program.rank),
+                                                     world.comm(program.rank)));
+    }
+  }
+  Stages stages;
+  TestWorld world;
+  std::vector<std::unique_ptr<Executor>> executors;
+};
+
 }  // namespace plait::testing

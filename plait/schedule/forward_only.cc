@@ -7,7 +7,7 @@
 namespace plait {
 
 Expected<Schedule> generate_forward_only(const Placement& placement, int microbatches) {
-  PLAIT_TRY_VOID(check_shape("forward-only", placement.ranks, microbatches, 1, 0));
+  PLAIT_TRY_VOID(check_shape("forward-only", {placement.ranks, microbatches, 1}, 0));
   Schedule schedule = empty_schedule("forward-only", placement, microbatches);
   schedule.forward_only = true;
   // Micro-batch mb reaches stage s at time mb + s: in this order no rank waits for one behind it.
@@ -22,10 +22,10 @@ Expected<Schedule> generate_forward_only(const Placement& placement, int microba
   return schedule;
 }
 
-Expected<Schedule> generate_forward_only(int ranks, int microbatches, int chunks) {
-  PLAIT_TRY_VOID(check_shape("forward-only", ranks, microbatches, chunks, 0));
-  PLAIT_TRY(Placement placement, place_loop(ranks, ranks * chunks));
-  return generate_forward_only(placement, microbatches);
+Expected<Schedule> generate_forward_only(const ScheduleShape& shape) {
+  PLAIT_TRY_VOID(check_shape("forward-only", shape, 0));
+  PLAIT_TRY(Placement placement, place_loop(shape.ranks, shape.ranks * shape.chunks));
+  return generate_forward_only(placement, shape.microbatches);
 }
 
 }  // namespace plait

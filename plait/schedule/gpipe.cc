@@ -4,15 +4,15 @@
 
 namespace plait {
 
-Expected<Schedule> generate_gpipe(int ranks, int microbatches, int chunks) {
-  PLAIT_TRY_VOID(check_shape("gpipe", ranks, microbatches, chunks, 1));
-  PLAIT_TRY(Placement placement, place_loop(ranks, ranks));
-  Schedule schedule = empty_schedule("gpipe", std::move(placement), microbatches);
-  for (int rank = 0; rank < ranks; ++rank) {
+Expected<Schedule> generate_gpipe(const ScheduleShape& shape) {
+  PLAIT_TRY_VOID(check_shape("gpipe", shape, 1));
+  PLAIT_TRY(Placement placement, place_loop(shape.ranks, shape.ranks));
+  Schedule schedule = empty_schedule("gpipe", std::move(placement), shape.microbatches);
+  for (int rank = 0; rank < shape.ranks; ++rank) {
     std::vector<Action>& list = schedule.ranks[static_cast<std::size_t>(rank)];
-    for (int mb = 0; mb < microbatches; ++mb)
+    for (int mb = 0; mb < shape.microbatches; ++mb)
       list.push_back(compute(ActionType::kForward, rank, mb));
-    for (int mb = 0; mb < microbatches; ++mb)
+    for (int mb = 0; mb < shape.microbatches; ++mb)
       list.push_back(compute(ActionType::kBackward, rank, mb));
   }
   return schedule;

@@ -8,13 +8,12 @@
 
 namespace plait {
 
-Expected<Schedule> generate_one_f_one_b(int ranks, int microbatches, int chunks) {
-  PLAIT_TRY_VOID(check_shape("1f1b", ranks, microbatches, chunks, 1));
-  if (microbatches < ranks) {
-    return fail(ErrorCode::kInvalidInput,
-                fmt::format("1f1b: microbatches is {}, needs at least {}, the number of ranks",
-                            microbatches, ranks));
-  }
+Expected<Schedule> generate_one_f_one_b(const ScheduleShape& shape) {
+  PLAIT_TRY_VOID(check_shape("1f1b", shape, 1));
+  const int ranks = shape.ranks;
+  const int microbatches = shape.microbatches;
+  PLAIT_TRY_VOID(check_microbatches("1f1b", shape, shape.any_m || microbatches >= ranks,
+                                    fmt::format("at least {}, the number of ranks", ranks)));
   PLAIT_TRY(Placement placement, place_loop(ranks, ranks));
   Schedule schedule = empty_schedule("1f1b", std::move(placement), microbatches);
   for (int rank = 0; rank < ranks; ++rank) {

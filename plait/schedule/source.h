@@ -6,13 +6,14 @@
 #include "plait/base/error.h"
 #include "plait/ir/csv.h"
 #include "plait/ir/schedule.h"
+#include "plait/schedule/generators.h"
 
 namespace plait {
 
-/// Reads `name` as CSV if it is a file, else generates it. A file is taken as it is; `shape` may
-/// override what it does not say.
-Expected<Schedule> schedule_by_name_or_file(const std::string& name, int ranks, int microbatches,
-                                            int chunks, const CsvShape& shape = {});
+/// Reads `name` as CSV if it is a file, else generates it for `shape`. A file is taken as it is;
+/// `of_file` may override what it does not say.
+Expected<Schedule> schedule_by_name_or_file(const std::string& name, const ScheduleShape& shape,
+                                            const CsvShape& of_file = {});
 
 /// True if the schedule holds communication actions.
 bool is_lowered(const Schedule& schedule);

@@ -12,7 +12,7 @@ TimelineEvent compute_event(int rank, int instruction, ActionType type, Nanoseco
   TimelineEvent event;
   event.rank = rank;
   event.instruction = instruction;
-  event.action = {rank, 0, type, 0, 0};
+  event.action = {rank, 0, type, 0};
   event.begin = begin;
   event.end = end;
   return event;

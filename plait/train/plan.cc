@@ -73,8 +73,9 @@ Expected<JobPlan> make_plan(JobConfig job) {
     job.model = *std::move(of_folder);
   }
   const ParallelConfig& parallel = job.parallel;
-  PLAIT_TRY(Schedule schedule, schedule_by_name_or_file(parallel.schedule, parallel.pipeline,
-                                                        parallel.microbatches, parallel.chunks));
+  PLAIT_TRY(Schedule schedule,
+            schedule_by_name_or_file(parallel.schedule,
+                                     {parallel.pipeline, parallel.microbatches, parallel.chunks}));
   if (schedule.forward_only) {
     return fail(ErrorCode::kInvalidInput,
                 fmt::format("{} has no backward, needed a schedule that trains", schedule.name),
@@ -89,6 +90,12 @@ Expected<JobPlan> make_plan(JobConfig job) {
                 "parallel.schedule");
   }
   const Placement placement = schedule.placement;
+  if (placement.copies > 1) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("{} keeps {} copies of the model, this version trains one",
+                            schedule.name, placement.copies),
+                "parallel.schedule");
+  }
   PLAIT_TRY(std::vector<StagePart> parts,
             partition_layers(job.model, placement.stages(), job.data.sequence_length,
                              parallel.layers_per_stage));

@@ -7,11 +7,10 @@ namespace plait::verify_detail {
 void check_completeness(const RuleInput& input, Diagnostics& findings) {
   const bool forward_only = input.schedule.forward_only;
   for (int stage = 0; stage < input.stages(); ++stage) {
-    const int rank = input.schedule.placement.rank_of(stage);
     for (int mb = 0; mb < input.schedule.microbatches; ++mb) {
       const auto has = [&](ActionType type) { return input.index.first(type, stage, mb).found(); };
       const auto missing = [&](std::string what) {
-        add(findings, "completeness", {rank, -1},
+        add(findings, "completeness", {input.schedule.rank_of(stage, mb), -1},
             fmt::format("stage {} micro-batch {}: {}", stage, mb, what));
       };
       const bool whole = has(ActionType::kBackward);

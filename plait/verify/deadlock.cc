@@ -104,19 +104,21 @@ class RendezvousRun {
     return number(forward, sender, action.microbatch);
   }
   std::size_t sender_of(std::size_t message) const {
-    return static_cast<std::size_t>(input_.schedule.placement.rank_of(sender_stage(message)));
+    return static_cast<std::size_t>(
+        input_.schedule.rank_of(sender_stage(message), microbatch_of(message)));
   }
   std::size_t receiver_of(std::size_t message) const {
     const int stage = sender_stage(message) + (is_forward(message) ? 1 : -1);
-    return static_cast<std::size_t>(input_.schedule.placement.rank_of(stage));
+    return static_cast<std::size_t>(input_.schedule.rank_of(stage, microbatch_of(message)));
   }
   int sender_stage(std::size_t message) const {
     return static_cast<int>(message / microbatches_ / 2);
   }
+  int microbatch_of(std::size_t message) const { return static_cast<int>(message % microbatches_); }
   bool is_forward(std::size_t message) const { return message / microbatches_ % 2 == 1; }
   std::string name(std::size_t message) const {
     return action_name(is_forward(message) ? ActionType::kSendF : ActionType::kSendB,
-                       sender_stage(message), static_cast<int>(message % microbatches_));
+                       sender_stage(message), microbatch_of(message));
   }
 
   /// The queue a message is in at one of its ends.
@@ -141,12 +143,12 @@ class RendezvousRun {
   std::size_t awaited_by(const Action& action) const {
     std::size_t message = kNone;
     if (action.type == ActionType::kForward && action.stage > 0 &&
-        input_.crosses(action.stage, action.stage - 1)) {
+        input_.crosses(action.stage, action.stage - 1, action.microbatch)) {
       message = number(true, action.stage - 1, action.microbatch);
     } else if ((action.type == ActionType::kBackward ||
                 action.type == ActionType::kBackwardInput) &&
                action.stage < input_.last_stage() &&
-               input_.crosses(action.stage, action.stage + 1)) {
+               input_.crosses(action.stage, action.stage + 1, action.microbatch)) {
       message = number(false, action.stage + 1, action.microbatch);
     }
     return message != kNone && messages_[message].arrived ? kNone : message;

@@ -36,19 +36,19 @@ class FreeRun {
     std::vector<std::size_t> path;
     while (std::find(path.begin(), path.end(), rank) == path.end()) {
       path.push_back(rank);
-      rank =
-          static_cast<std::size_t>(input_.schedule.placement.rank_of(producer_of(*missing(rank))));
+      rank = static_cast<std::size_t>(
+          input_.schedule.rank_of(producer_of(*missing(rank)), missing(rank)->microbatch));
     }
     path.erase(path.begin(), std::find(path.begin(), path.end(), rank));
     std::vector<DiagnosticNote> notes;
     for (const std::size_t r : path) {
       const Action& waiting = *missing(r);
-      notes.push_back(
-          note(head(r), fmt::format("{} waits for the {} of stage {} micro-batch {}, on rank {}",
-                                    place_name(input_.schedule, head(r)),
-                                    waiting.type == ActionType::kForward ? "forward" : "backward",
-                                    producer_of(waiting), waiting.microbatch,
-                                    input_.schedule.placement.rank_of(producer_of(waiting)))));
+      notes.push_back(note(
+          head(r), fmt::format("{} waits for the {} of stage {} micro-batch {}, on rank {}",
+                               place_name(input_.schedule, head(r)),
+                               waiting.type == ActionType::kForward ? "forward" : "backward",
+                               producer_of(waiting), waiting.microbatch,
+                               input_.schedule.rank_of(producer_of(waiting), waiting.microbatch))));
     }
     add(findings, "dependence-cycle", head(path.front()),
         fmt::format("{} ranks wait in a circle", path.size()), std::move(notes));

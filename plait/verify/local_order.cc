@@ -48,7 +48,7 @@ class LocalOrder {
   void needs_neighbour(Place place, Place block, const Action& action, int neighbour,
                        ActionType producer, ActionType receive) {
     if (neighbour < 0 || neighbour >= input_.stages()) return;
-    if (!input_.crosses(action.stage, neighbour)) {
+    if (!input_.crosses(action.stage, neighbour, action.microbatch)) {
       needs(place, block, action, producer, neighbour);
     } else if (input_.index.first(receive, action.stage, action.microbatch).found()) {
       needs(place, block, action, receive, action.stage);

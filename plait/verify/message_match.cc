@@ -8,15 +8,14 @@ namespace {
 /// Every hop between two neighbouring stages, in one direction.
 void check_hop(const RuleInput& input, Diagnostics& findings, ActionType send, ActionType receive,
                int sender, int receiver) {
-  const bool crosses = input.crosses(sender, receiver);
   for (int mb = 0; mb < input.schedule.microbatches; ++mb) {
     const Place sent = input.index.first(send, sender, mb);
     const Place received = input.index.first(receive, receiver, mb);
     const std::string send_name = action_name(send, sender, mb);
     const std::string receive_name = action_name(receive, receiver, mb);
-    const int sender_rank = input.schedule.placement.rank_of(sender);
-    const int receiver_rank = input.schedule.placement.rank_of(receiver);
-    if (!crosses) {
+    const int sender_rank = input.schedule.rank_of(sender, mb);
+    const int receiver_rank = input.schedule.rank_of(receiver, mb);
+    if (sender_rank == receiver_rank) {
       if (sent.found())
         add(findings, "message-match", sent, fmt::format("{} sends to its own rank", send_name));
       if (received.found()) {

@@ -28,8 +28,8 @@ void check_message_order(const RuleInput& input, Diagnostics& findings) {
     if (!is_communication(action.type)) return;
     const Action sent = is_send(action.type) ? action : sent_as(action);
     const int peer_stage = sent.stage + (sent.type == ActionType::kSendF ? 1 : -1);
-    auto& [sends, receives] = edges[{input.schedule.placement.rank_of(sent.stage),
-                                     input.schedule.placement.rank_of(peer_stage)}];
+    auto& [sends, receives] = edges[{input.schedule.rank_of(sent.stage, sent.microbatch),
+                                     input.schedule.rank_of(peer_stage, sent.microbatch)}];
     (is_send(action.type) ? sends : receives).push_back({place, sent});
   });
   for (const auto& [edge, posts] : edges) {

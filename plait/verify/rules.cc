@@ -42,7 +42,7 @@ Place ActionIndex::first(ActionType type, int stage, int microbatch) const {
 std::string action_name(const Action& action) { return print_action(action); }
 
 std::string action_name(ActionType type, int stage, int microbatch) {
-  return print_action({stage, microbatch, type, 0, 0});
+  return print_action({stage, microbatch, type, 0});
 }
 
 std::string place_name(const Schedule& schedule, Place place) {

@@ -41,8 +41,8 @@ struct RuleInput {
   int stages() const { return schedule.placement.stages(); }
   int last_stage() const { return stages() - 1; }
   /// True if the value that a stage gets from its neighbour crosses ranks.
-  bool crosses(int stage, int other) const {
-    return schedule.placement.rank_of(stage) != schedule.placement.rank_of(other);
+  bool crosses(int stage, int other, int microbatch) const {
+    return schedule.rank_of(stage, microbatch) != schedule.rank_of(other, microbatch);
   }
 };
 

@@ -53,7 +53,7 @@ TEST(Verify, EachRuleCatchesWhatNoOtherDoes) {
   EXPECT_EQ(rules_of(shape), Rules{"shape"});
 
   Schedule range = read(kSound);
-  range.ranks[0].push_back({7, -1, ActionType::kReduceGrad, 0, 0});
+  range.ranks[0].push_back({7, -1, ActionType::kReduceGrad, 0});
   EXPECT_EQ(rules_of(range), Rules{"range"});
 
   EXPECT_EQ(rules_of(read("0F0,(0B0;0F1)OVERLAP_F_B,0B1\n")), Rules{});
@@ -61,7 +61,7 @@ TEST(Verify, EachRuleCatchesWhatNoOtherDoes) {
 
   Schedule placement = read("0F0,1F0,1B0,0B0,0UNSHARD\n");
   placement.placement.ranks = 2;
-  placement.ranks.push_back({{1, -1, ActionType::kUnshard, 0, 0}});
+  placement.ranks.push_back({{1, -1, ActionType::kUnshard, 0}});
   EXPECT_EQ(rules_of(placement), Rules{"placement"});
 
   EXPECT_EQ(rules_of(read("0F0,0B0,0F0\n")), Rules{"duplicate"});
@@ -170,8 +170,7 @@ class RandomRun {
   }
   std::pair<int, int> ends_of(const MessageKey& key) const {
     const auto& [forward, stage, mb] = key;
-    return {schedule_.placement.rank_of(stage),
-            schedule_.placement.rank_of(stage + (forward ? 1 : -1))};
+    return {schedule_.rank_of(stage, mb), schedule_.rank_of(stage + (forward ? 1 : -1), mb)};
   }
   std::tuple<int, int, int> queue_at(const MessageKey& key, bool sender) const {
     const auto [from, to] = ends_of(key);
@@ -189,15 +188,15 @@ class RandomRun {
     const int stage = action.stage;
     const int last = schedule_.placement.stages() - 1;
     if (action.type == ActionType::kForward && stage > 0) {
-      const bool crosses =
-          schedule_.placement.rank_of(stage) != schedule_.placement.rank_of(stage - 1);
+      const bool crosses = schedule_.rank_of(stage, action.microbatch) !=
+                           schedule_.rank_of(stage - 1, action.microbatch);
       return crosses ? arrived_.count({true, stage - 1, action.microbatch}) > 0
                      : has(true, stage - 1, action.microbatch);
     }
     if ((action.type == ActionType::kBackward || action.type == ActionType::kBackwardInput) &&
         stage < last) {
-      const bool crosses =
-          schedule_.placement.rank_of(stage) != schedule_.placement.rank_of(stage + 1);
+      const bool crosses = schedule_.rank_of(stage, action.microbatch) !=
+                           schedule_.rank_of(stage + 1, action.microbatch);
       return crosses ? arrived_.count({false, stage + 1, action.microbatch}) > 0
                      : has(false, stage + 1, action.microbatch);
     }
@@ -284,12 +283,11 @@ TEST(Verify, AgreesWithRunningTheMutants) {
   int accepted = 0;
   std::map<std::string, int> caught;
   for (int i = 0; i < 4000; ++i) {
-    const std::size_t generator = random() % 3;
+    const char* generator = std::array{"gpipe", "1f1b", "dualpipe-v"}[random() % 3];
     const int ranks = 2 + static_cast<int>(random() % 2);
-    const Schedule mutant =
-        mutate(*insert_comm(*generate(kGenerators[generator].name, ranks,
-                                      2 * ranks + static_cast<int>(random() % 2), 0)),
-               random);
+    const Schedule mutant = mutate(
+        *insert_comm(*generate(generator, {ranks, 2 * ranks + static_cast<int>(random() % 2)})),
+        random);
     const Rules rules = rules_of(mutant);
     for (const std::string& rule : rules) ++caught[rule];
     const bool structural = std::any_of(rules.begin(), rules.end(), [](const std::string& rule) {

@@ -38,6 +38,8 @@ std::shared_ptr<ScheduleArguments> ScheduleArguments::add_to(CLI::App& command) 
       .add_option("--chunks", arguments->chunks,
                   "stages per rank V, where the schedule leaves a choice")
       ->check(CLI::Range(1, 1 << 10));
+  command.add_flag("--any-m", arguments->any_m,
+                   "also for micro-batches outside the schedule's own limits (docs/schedules.md)");
   command.add_option("--stages", arguments->stages, "of a file: stages S")
       ->check(CLI::Range(1, 1 << 20));
   command.add_option("--placement", arguments->placement,
@@ -46,19 +48,24 @@ std::shared_ptr<ScheduleArguments> ScheduleArguments::add_to(CLI::App& command) 
 }
 
 Expected<Schedule> ScheduleArguments::load() const {
+  ScheduleShape wanted;
+  wanted.ranks = ranks;
+  wanted.microbatches = microbatches;
+  wanted.chunks = chunks;
+  wanted.any_m = any_m;
   std::error_code ignored;
   if (!std::filesystem::exists(schedule, ignored)) {
     if (ranks == 0)
       return fail(ErrorCode::kInvalidInput, "a schedule by name needs --ranks", schedule);
     if (microbatches == 0)
       return fail(ErrorCode::kInvalidInput, "a schedule by name needs --microbatches", schedule);
-    return schedule_by_name_or_file(schedule, ranks, microbatches, chunks);
+    return schedule_by_name_or_file(schedule, wanted);
   }
   CsvShape shape;
   if (ranks > 0) shape.ranks = ranks;
   if (stages > 0) shape.stages = stages;
   if (microbatches > 0) shape.microbatches = microbatches;
-  PLAIT_TRY(Schedule read, schedule_by_name_or_file(schedule, ranks, microbatches, chunks, shape));
+  PLAIT_TRY(Schedule read, schedule_by_name_or_file(schedule, wanted, shape));
   if (placement.empty()) return read;
   PLAIT_TRY(read.placement, place(placement, read.placement.ranks, read.placement.stages()));
   return read;

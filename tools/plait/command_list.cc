@@ -12,13 +12,13 @@ void add_list(CLI::App& app, int& /*exit_code*/) {
   command->callback([] {
     fmt::print("schedules\n");
     for (const GeneratorInfo& info : kGenerators) {
-      fmt::print("  {:<14} {:<46} {:<16} {}\n", info.name, info.summary, info.needs, info.source);
+      fmt::print("  {:<24} {:<54} {:<36} {}\n", info.name, info.summary, info.needs, info.source);
     }
     fmt::print("placements\n");
     for (const PlacementInfo& info : kPlacements)
-      fmt::print("  {:<14} {}\n", info.name, info.summary);
+      fmt::print("  {:<24} {}\n", info.name, info.summary);
     fmt::print("passes\n");
-    for (const PassInfo& info : kPasses) fmt::print("  {:<14} {}\n", info.name, info.summary);
+    for (const PassInfo& info : kPasses) fmt::print("  {:<24} {}\n", info.name, info.summary);
   });
 }
 

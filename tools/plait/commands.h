@@ -36,6 +36,7 @@ struct ScheduleArguments {
   int ranks = 0;
   int microbatches = 0;
   int chunks = 0;
+  bool any_m = false;
   int stages = 0;
   std::string placement;
 

@@ -1,0 +1,35 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "plait/placement/placements.h"
+#include "plait/schedule/generators.h"
+#include "plait/schedule/list_scheduler.h"
+#include "plait/schedule/shape.h"
+
+namespace plait {
+
+Expected<Schedule> generate_hanayo(const ScheduleShape& shape) {
+  PLAIT_TRY_VOID(check_shape("hanayo", shape, 0));
+  if (shape.chunks % 2 != 0) {
+    return fail(
+        ErrorCode::kInvalidInput,
+        fmt::format("hanayo: chunks is {}, needs an even number, two a wave", shape.chunks));
+  }
+  PLAIT_TRY_VOID(check_microbatches("hanayo", shape,
+                                    shape.any_m || shape.microbatches % shape.ranks == 0,
+                                    fmt::format("a multiple of the {} ranks", shape.ranks)));
+  PLAIT_TRY(Placement placement, place_v(shape.ranks, shape.ranks * shape.chunks));
+  Schedule schedule = empty_schedule("hanayo", std::move(placement), shape.microbatches);
+  ListPolicy policy;
+  policy.split = false;
+  const ScheduleCosts costs = unit_costs(schedule.placement.stages());
+  for (int first = 0; first < shape.microbatches; first += shape.ranks) {
+    policy.first_microbatch = first;
+    policy.microbatches = std::min(shape.ranks, shape.microbatches - first);
+    PLAIT_TRY_VOID(append_list_schedule(schedule, costs, policy));
+  }
+  return schedule;
+}
+
+}  // namespace plait

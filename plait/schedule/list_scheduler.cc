@@ -1,0 +1,223 @@
+#include "plait/schedule/list_scheduler.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <deque>
+#include <limits>
+#include <queue>
+
+namespace plait {
+namespace {
+
+constexpr Nanoseconds kNever = std::numeric_limits<Nanoseconds>::max();
+
+/// A stage's micro-batches are taken in order; `arrivals` holds when the inputs known so far come.
+struct StageState {
+  int stage = -1;
+  int forwards = 0;   // done
+  int backwards = 0;  // done, as I or B
+  int weights = 0;    // done
+  std::vector<Nanoseconds> forward_arrivals;
+  std::vector<Nanoseconds> backward_arrivals;
+};
+
+struct RankState {
+  Nanoseconds free_at = 0;
+  int live = 0;                         // stage activations
+  int backwards_run = 0;                // since the last forward
+  std::vector<std::size_t> stages;      // ascending
+  std::deque<std::size_t> weights_due;  // stages of I's without W, oldest first
+};
+
+class ListScheduler {
+ public:
+  ListScheduler(Schedule& schedule, const ScheduleCosts& costs, const ListPolicy& policy)
+      : schedule_(schedule),
+        costs_(costs),
+        policy_(policy),
+        stages_(static_cast<std::size_t>(schedule.placement.stages())),
+        ranks_(schedule.ranks.size()) {
+    for (std::size_t stage = 0; stage < stages_.size(); ++stage) {
+      stages_[stage].stage = static_cast<int>(stage);
+      ranks_[rank_of(stage)].stages.push_back(stage);
+    }
+    stages_[0].forward_arrivals.assign(static_cast<std::size_t>(policy.microbatches), 0);
+  }
+
+  Expected<Nanoseconds> run() {
+    for (std::size_t rank = 0; rank < ranks_.size(); ++rank) events_.push({0, rank});
+    while (!events_.empty()) {
+      const auto [time, rank] = events_.top();
+      events_.pop();
+      if (time >= ranks_[rank].free_at) decide(rank, time);
+    }
+    for (const StageState& stage : stages_) {
+      if (stage.backwards == policy_.microbatches &&
+          (!policy_.split || stage.weights == policy_.microbatches))
+        continue;
+      return fail(ErrorCode::kInvalidInput,
+                  fmt::format("{}: {} stage activations per rank are too few to go on",
+                              schedule_.name, policy_.activations));
+    }
+    return end_;
+  }
+
+ private:
+  using Event = std::pair<Nanoseconds, std::size_t>;
+
+  std::size_t rank_of(std::size_t stage) const {
+    return static_cast<std::size_t>(schedule_.placement.rank_of(static_cast<int>(stage)));
+  }
+  static Nanoseconds arrival(const std::vector<Nanoseconds>& arrivals, int index) {
+    return static_cast<std::size_t>(index) < arrivals.size()
+               ? arrivals[static_cast<std::size_t>(index)]
+               : kNever;
+  }
+
+  /// The first chunks leave one place for each later one, or nothing could ever be released.
+  bool has_room(const RankState& rank, std::size_t stage) const {
+    if (policy_.activations == 0) return true;
+    const auto later =
+        rank.stages.end() - std::find(rank.stages.begin(), rank.stages.end(), stage) - 1;
+    return rank.live + static_cast<int>(later) < policy_.activations;
+  }
+
+  /// The stage whose forward can run, stages_.size() if none; `soonest` and `blocked` say why not.
+  std::size_t pick_forward(const RankState& rank, Nanoseconds time, Nanoseconds& soonest,
+                           bool& blocked) const {
+    std::size_t best = stages_.size();
+    for (const std::size_t stage : rank.stages) {
+      const StageState& state = stages_[stage];
+      if (state.forwards == policy_.microbatches) continue;
+      const Nanoseconds at = arrival(state.forward_arrivals, state.forwards);
+      if (at > time) {
+        soonest = std::min(soonest, at);
+      } else if (!has_room(rank, stage)) {
+        blocked = true;
+      } else if (best == stages_.size() || prefer_forward(stage, best)) {
+        best = stage;
+      }
+    }
+    return best;
+  }
+  bool prefer_forward(std::size_t stage, std::size_t other) const {
+    if (policy_.low_memory_first) return stage > other;
+    return stages_[stage].forwards < stages_[other].forwards;  // the oldest micro-batch
+  }
+
+  std::size_t pick_backward(const RankState& rank, Nanoseconds time, Nanoseconds& soonest) const {
+    std::size_t best = stages_.size();
+    for (auto it = rank.stages.rbegin(); it != rank.stages.rend(); ++it) {
+      const StageState& state = stages_[*it];
+      if (state.backwards == policy_.microbatches || state.backwards >= state.forwards) continue;
+      const Nanoseconds at = arrival(state.backward_arrivals, state.backwards);
+      if (at > time) {
+        soonest = std::min(soonest, at);
+      } else if (best == stages_.size() || state.backwards < stages_[best].backwards) {
+        best = *it;
+      }
+    }
+    return best;
+  }
+
+  void decide(std::size_t index, Nanoseconds time) {
+    RankState& rank = ranks_[index];
+    Nanoseconds soonest = kNever;
+    bool blocked = false;
+    const std::size_t forward = pick_forward(rank, time, soonest, blocked);
+    const std::size_t backward = pick_backward(rank, time, soonest);
+    const bool has_forward = forward < stages_.size();
+    if (backward < stages_.size() &&
+        !(policy_.alternate && has_forward && rank.backwards_run > 0)) {
+      run_backward(index, backward, time);
+    } else if (has_forward) {
+      run_forward(index, forward, time);
+    } else if (!rank.weights_due.empty() && (blocked || weight_fits(rank, time, soonest))) {
+      run_weight(index, time);
+    } else if (soonest != kNever) {
+      events_.push({soonest, index});
+    }
+  }
+
+  bool weight_fits(const RankState& rank, Nanoseconds time, Nanoseconds soonest) const {
+    if (soonest == kNever || policy_.weight == WeightRule::kAlways) return true;
+    const Nanoseconds length = costs_.backward_weight[rank.weights_due.front()];
+    const Nanoseconds over = time + length - soonest;
+    return over <= 0 || (policy_.weight == WeightRule::kHalf && 2 * over <= length);
+  }
+
+  void run_forward(std::size_t index, std::size_t stage, Nanoseconds time) {
+    StageState& state = stages_[stage];
+    const Nanoseconds end = time + costs_.forward[stage];
+    put(index, ActionType::kForward, state, state.forwards++, end);
+    ++ranks_[index].live;
+    ranks_[index].backwards_run = 0;
+    if (stage + 1 < stages_.size()) {
+      arrive(index, stage + 1, stages_[stage + 1].forward_arrivals, end);
+    } else {
+      state.backward_arrivals.push_back(end);
+    }
+  }
+
+  void run_backward(std::size_t index, std::size_t stage, Nanoseconds time) {
+    StageState& state = stages_[stage];
+    const Nanoseconds length =
+        policy_.split ? costs_.backward_input[stage] : costs_.backward[stage];
+    const Nanoseconds end = time + length;
+    put(index, policy_.split ? ActionType::kBackwardInput : ActionType::kBackward, state,
+        state.backwards++, end);
+    RankState& rank = ranks_[index];
+    ++rank.backwards_run;
+    if (policy_.split) {
+      rank.weights_due.push_back(stage);
+    } else {
+      --rank.live;
+    }
+    if (stage > 0) arrive(index, stage - 1, stages_[stage - 1].backward_arrivals, end);
+  }
+
+  void run_weight(std::size_t index, Nanoseconds time) {
+    RankState& rank = ranks_[index];
+    const std::size_t stage = rank.weights_due.front();
+    rank.weights_due.pop_front();
+    StageState& state = stages_[stage];
+    put(index, ActionType::kBackwardWeight, state, state.weights++,
+        time + costs_.backward_weight[stage]);
+    --rank.live;
+  }
+
+  void put(std::size_t index, ActionType type, const StageState& state, int count,
+           Nanoseconds end) {
+    schedule_.ranks[index].push_back({state.stage, policy_.first_microbatch + count, type, 0});
+    ranks_[index].free_at = end;
+    end_ = std::max(end_, end);
+    events_.push({end, index});
+  }
+
+  void arrive(std::size_t from, std::size_t stage, std::vector<Nanoseconds>& arrivals,
+              Nanoseconds end) {
+    const std::size_t to = rank_of(stage);
+    const Nanoseconds at = end + (to == from ? 0 : costs_.hop);
+    arrivals.push_back(at);
+    // A rank that is busy then looks when it is free.
+    events_.push({std::max(at, ranks_[to].free_at), to});
+  }
+
+  Schedule& schedule_;
+  const ScheduleCosts& costs_;
+  const ListPolicy& policy_;
+  std::vector<StageState> stages_;
+  std::vector<RankState> ranks_;
+  std::priority_queue<Event, std::vector<Event>, std::greater<>> events_;
+  Nanoseconds end_ = 0;
+};
+
+}  // namespace
+
+Expected<Nanoseconds> append_list_schedule(Schedule& schedule, const ScheduleCosts& costs,
+                                           const ListPolicy& policy) {
+  return ListScheduler(schedule, costs, policy).run();
+}
+
+}  // namespace plait

@@ -1,0 +1,74 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "plait/placement/placements.h"
+#include "plait/schedule/generators.h"
+#include "plait/schedule/shape.h"
+
+namespace plait {
+namespace {
+
+void write_rank(TwoPhaseWriter writer, int ranks, int rank, int microbatches) {
+  const int below = ranks - 1 - rank;
+  // 1 to 3. Warm-up.
+  for (int i = 0; i < 2 * below; ++i) writer.forward(0);
+  for (int i = 0; i <= rank; ++i) {
+    writer.forward(0);
+    writer.forward(1);
+  }
+  for (int i = 0; i <= rank; ++i) writer.forward(0);
+  // 4. The first backwards.
+  for (int i = 0; i < below; ++i) {
+    writer.pair_with_input(1, 1);
+    writer.forward(0);
+    writer.backward_weight();
+  }
+  // 5. Pairs of one chunk; the last ones put W off.
+  const int pairs = 2 * (microbatches - 3 * ranks + 1) + 1 + 2 * rank;
+  for (int i = 0; i < pairs; ++i) {
+    const int phase = i % 2 == 0 ? 1 : 0;
+    i >= pairs - rank ? writer.pair_with_input(phase, phase) : writer.pair(phase, phase);
+  }
+  // 6. No forwards of the first chunk are left.
+  for (int i = 0; i < microbatches - ranks - pairs / 2 - 1; ++i) {
+    writer.backward(0);
+    writer.pair_with_input(1, 1);
+  }
+  // 7 to 9. Drain.
+  for (int i = 0; i <= rank; ++i) {
+    writer.backward(0);
+    writer.backward(1);
+  }
+  for (int i = 0; i < 1 + 2 * below; ++i) {
+    if (i % 2 == 0) {
+      writer.backward(0);
+    } else {
+      writer.backward_weight();
+      writer.backward_weight();
+    }
+  }
+  while (writer.weights_left()) writer.backward_weight();
+}
+
+}  // namespace
+
+Expected<Schedule> generate_stp(const ScheduleShape& shape) {
+  PLAIT_TRY_VOID(check_shape("stp", shape, 2));
+  const int ranks = shape.ranks;
+  PLAIT_TRY_VOID(
+      check_microbatches("stp", shape, shape.any_m || shape.microbatches >= 3 * ranks,
+                         fmt::format("at least {}, three times the {} ranks", 3 * ranks, ranks)));
+  const int written = std::max(shape.microbatches, 3 * ranks);
+  PLAIT_TRY(Placement placement, place_v(ranks, 2 * ranks));
+  Schedule schedule = empty_schedule("stp", std::move(placement), written);
+  for (int rank = 0; rank < ranks; ++rank) {
+    TwoPhaseWriter writer(schedule.ranks[static_cast<std::size_t>(rank)],
+                          {rank, 2 * ranks - 1 - rank});
+    write_rank(std::move(writer), ranks, rank, written);
+  }
+  if (written > shape.microbatches) drop_microbatches_from(schedule, shape.microbatches);
+  return schedule;
+}
+
+}  // namespace plait

@@ -1,0 +1,60 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "plait/placement/placements.h"
+#include "plait/schedule/generators.h"
+#include "plait/schedule/shape.h"
+
+namespace plait {
+namespace {
+
+/// `warm_up` forwards; then I by I, a W once `lag` I's have none, and a forward while there are
+/// any.
+void write_rank(std::vector<Action>& list, int stage, int warm_up, int lag, int microbatches) {
+  int forwards = 0;
+  int weights = 0;
+  const auto forward = [&] {
+    if (forwards < microbatches) list.push_back(compute(ActionType::kForward, stage, forwards++));
+  };
+  for (int i = 0; i < warm_up; ++i) forward();
+  for (int mb = 0; mb < microbatches; ++mb) {
+    list.push_back(compute(ActionType::kBackwardInput, stage, mb));
+    if (mb >= lag) list.push_back(compute(ActionType::kBackwardWeight, stage, weights++));
+    forward();
+  }
+  while (weights < microbatches)
+    list.push_back(compute(ActionType::kBackwardWeight, stage, weights++));
+}
+
+Expected<Schedule> write(std::string_view name, const ScheduleShape& shape, bool second) {
+  PLAIT_TRY(Placement placement, place_loop(shape.ranks, shape.ranks));
+  Schedule schedule = empty_schedule(name, std::move(placement), shape.microbatches);
+  for (int rank = 0; rank < shape.ranks; ++rank) {
+    const int below = shape.ranks - rank;
+    write_rank(schedule.ranks[static_cast<std::size_t>(rank)], rank, second ? 2 * below - 1 : below,
+               second ? 2 * rank : rank, shape.microbatches);
+  }
+  return schedule;
+}
+
+}  // namespace
+
+Expected<Schedule> generate_zb_h1(const ScheduleShape& shape) {
+  PLAIT_TRY_VOID(check_shape("zb-h1", shape, 1));
+  PLAIT_TRY_VOID(check_microbatches("zb-h1", shape,
+                                    shape.any_m || shape.microbatches >= shape.ranks,
+                                    fmt::format("at least {}, the number of ranks", shape.ranks)));
+  return write("zb-h1", shape, false);
+}
+
+Expected<Schedule> generate_zb_h2(const ScheduleShape& shape) {
+  PLAIT_TRY_VOID(check_shape("zb-h2", shape, 1));
+  const int needed = 2 * shape.ranks - 1;
+  PLAIT_TRY_VOID(check_microbatches(
+      "zb-h2", shape, shape.any_m || shape.microbatches >= needed,
+      fmt::format("at least {}, twice the {} ranks less one", needed, shape.ranks)));
+  return write("zb-h2", shape, true);
+}
+
+}  // namespace plait

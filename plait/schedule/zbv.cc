@@ -1,0 +1,61 @@
+#include <algorithm>
+
+#include "plait/placement/placements.h"
+#include "plait/schedule/generators.h"
+#include "plait/schedule/shape.h"
+
+namespace plait {
+namespace {
+
+void write_rank(TwoPhaseWriter writer, int ranks, int rank, int microbatches) {
+  const int below = ranks - rank;
+  writer.idle(rank);
+  for (int i = 0; i < 2 * below - 1; ++i) writer.forward(0);
+  for (int i = 0; i < rank; ++i) {
+    writer.forward(1);
+    writer.forward(0);
+  }
+  const auto backward_up = [&] {
+    writer.forward(1);
+    writer.backward_input(1);
+    writer.backward_weight_of(1);
+  };
+  for (int i = 0; i < below; ++i) backward_up();
+  while (writer.forwards(1) < writer.forwards(0) || writer.forwards(0) < microbatches) {
+    if (writer.forwards(0) < microbatches) writer.forward(0);
+    writer.backward_input(0);
+    writer.backward_weight_of(0);
+    backward_up();
+  }
+  for (int i = 0; i < rank; ++i) {
+    writer.backward_input(0);
+    writer.backward_input(1);
+  }
+  for (int i = 0; i < below; ++i) {
+    writer.backward_input(0);
+    writer.backward_weight_of(0);
+  }
+  for (int i = 0; i < rank; ++i) writer.backward_weight_of(1);
+  for (int i = 0; i < rank; ++i) writer.backward_weight_of(0);
+}
+
+}  // namespace
+
+Expected<Schedule> generate_zbv(const ScheduleShape& shape) {
+  PLAIT_TRY_VOID(check_shape("zbv", shape, 2));
+  const int ranks = shape.ranks;
+  // Below 2P-1 micro-batches torch writes the order for 2P-1 and blanks what is too much.
+  const int written = std::max(2 * ranks - 1, shape.microbatches);
+  PLAIT_TRY(Placement placement, place_v(ranks, 2 * ranks));
+  Schedule schedule = empty_schedule("zbv", std::move(placement), shape.microbatches);
+  for (int rank = 0; rank < ranks; ++rank) {
+    std::vector<Action>& list = schedule.ranks[static_cast<std::size_t>(rank)];
+    write_rank(TwoPhaseWriter(list, {rank, 2 * ranks - 1 - rank}), ranks, rank, written);
+    for (Action& action : list) {
+      if (action.microbatch >= shape.microbatches) action = {};
+    }
+  }
+  return schedule;
+}
+
+}  // namespace plait
