@@ -5,7 +5,8 @@
 
 #include <filesystem>
 #include <fstream>
-#include <iterator>
+
+#include "plait/base/test_files.h"
 
 namespace plait {
 namespace {
@@ -160,8 +161,7 @@ TEST_F(JobConfigTest, PrintThenReadIsTheIdentity) {
 }
 
 TEST(JobKeys, TheDocumentHoldsTheTable) {
-  std::ifstream file(PLAIT_SOURCE_DIR "/docs/job.md");
-  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  const std::string text = testing::read_text("docs/job.md");
   EXPECT_NE(text.find(print_key_table()), std::string::npos) << "docs/job.md is stale; it needs:\n"
                                                              << print_key_table();
 }

@@ -3,24 +3,11 @@
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
-#include <fstream>
-#include <iterator>
-
+#include "plait/base/test_files.h"
 #include "plait/ir/action_text.h"
 
 namespace plait {
 namespace {
-
-std::string read_golden(const std::string& name) {
-  std::ifstream file(PLAIT_SOURCE_DIR "/tests/golden/" + name, std::ios::binary);
-  EXPECT_TRUE(file) << name;
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
-
-std::string without_returns(std::string text) {
-  std::erase(text, '\r');
-  return text;
-}
 
 std::string error_of(const std::string& text, const CsvShape& shape = {}) {
   const Expected<Schedule> read = read_csv(text, "f.csv", shape);
@@ -30,7 +17,7 @@ std::string error_of(const std::string& text, const CsvShape& shape = {}) {
 TEST(Csv, GoldensReadAndPrintAsTheyAre) {
   for (const char* name : {"dualpipev_4rank_10mb.csv", "zb1p_2rank_2stagep_compute.csv",
                            "zb1p_2rank_2stagep_comms.csv"}) {
-    const std::string text = without_returns(read_golden(name));
+    const std::string text = testing::read_golden(name);
     const Expected<Schedule> schedule = read_csv(text, name, {});
     ASSERT_TRUE(schedule) << schedule.error().text();
     EXPECT_EQ(print_csv(*schedule), text);

@@ -1,5 +1,7 @@
 #include "plait/ir/schedule.h"
 
+#include <algorithm>
+
 namespace plait {
 
 std::vector<int> Placement::stages_of(int rank) const {
@@ -10,6 +12,20 @@ std::vector<int> Placement::stages_of(int rank) const {
     if (here) stages_here.push_back(stage);
   }
   return stages_here;
+}
+
+bool is_lowered(const Schedule& schedule) {
+  const Placement& placement = schedule.placement;
+  bool crosses = false;
+  for (int copy = 0; copy < placement.copies; ++copy) {
+    for (int stage = 1; stage < placement.stages(); ++stage)
+      crosses = crosses || placement.rank_of(stage, copy) != placement.rank_of(stage - 1, copy);
+  }
+  return !crosses ||
+         std::any_of(schedule.ranks.begin(), schedule.ranks.end(), [](const auto& list) {
+           return std::any_of(list.begin(), list.end(),
+                              [](const Action& action) { return is_communication(action.type); });
+         });
 }
 
 }  // namespace plait

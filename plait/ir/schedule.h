@@ -18,7 +18,8 @@ struct Placement {
 
   int stages() const { return static_cast<int>(rank_of_stage.size()) / copies; }
   int rank_of(int stage, int copy = 0) const {
-    return rank_of_stage[static_cast<std::size_t>(copy * stages() + stage)];
+    const int index = copy * stages() + stage;
+    return rank_of_stage[static_cast<std::size_t>(index)];
   }
   /// Stages of one rank, of any copy, ascending. Cost: O(S).
   std::vector<int> stages_of(int rank) const;
@@ -47,5 +48,9 @@ struct Schedule {
 
   friend bool operator==(const Schedule&, const Schedule&) = default;
 };
+
+/// True if the schedule holds communication, or needs none because no value crosses ranks.
+/// Cost: O(actions).
+bool is_lowered(const Schedule& schedule);
 
 }  // namespace plait

@@ -2,9 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include <fstream>
-#include <iterator>
-
+#include "plait/base/test_files.h"
 #include "plait/ir/csv.h"
 
 namespace plait {
@@ -34,14 +32,9 @@ TEST(InsertComm, VPlacementHandsOverLocally) {
 }
 
 TEST(InsertComm, InterleavedZeroBubbleIsTheGolden) {
-  const auto read = [](const std::string& name) {
-    std::ifstream file(PLAIT_SOURCE_DIR "/tests/golden/" + name, std::ios::binary);
-    std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-    std::erase(text, '\r');
-    return text;
-  };
   // torch's golden merges an I with the W right behind it into a B first.
-  Expected<Schedule> schedule = read_csv(read("zb1p_2rank_2stagep_compute.csv"), "golden", {});
+  Expected<Schedule> schedule =
+      read_csv(testing::read_golden("zb1p_2rank_2stagep_compute.csv"), "golden", {});
   ASSERT_TRUE(schedule);
   for (std::vector<Action>& list : schedule->ranks) {
     std::erase_if(list, [](const Action& action) { return action.type == ActionType::kIdle; });
@@ -57,7 +50,7 @@ TEST(InsertComm, InterleavedZeroBubbleIsTheGolden) {
   }
   const Expected<Schedule> output = insert_comm(*schedule);
   ASSERT_TRUE(output) << output.error().text();
-  EXPECT_EQ(print_csv(*output), read("zb1p_2rank_2stagep_comms.csv"));
+  EXPECT_EQ(print_csv(*output), testing::read_golden("zb1p_2rank_2stagep_comms.csv"));
 }
 
 TEST(InsertComm, APairSendsAfterBothMembers) {

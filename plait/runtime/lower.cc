@@ -186,6 +186,7 @@ std::string describe(const Instruction& instruction) {
 }
 
 RankProgram lower(const VerifiedSchedule& schedule, int rank) {
+  PLAIT_CHECK(schedule.lowered(), "a program needs a schedule with its communication");
   return Lowering(schedule, rank).run();
 }
 

@@ -64,7 +64,8 @@ std::string describe(const Instruction& instruction);
 
 /// Lowers one rank's list. A send waits for its producer, a reader for its receive. A slot is used
 /// again by a later writer only if its old reader is known to have run before: on the same lane, or
-/// on the other one as far as a wait proves it. Cost: O(actions * live values).
+/// on the other one as far as a wait proves it. Needs schedule.lowered(). Cost: O(actions * live
+/// values).
 RankProgram lower(const VerifiedSchedule& schedule, int rank);
 
 /// The timeline of a step from the times of each rank's instructions, [begin, end] flat by rank.

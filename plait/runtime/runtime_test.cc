@@ -21,7 +21,6 @@ using testing::reference;
 using testing::run_seeded;
 using testing::SeededRun;
 using testing::Stages;
-using testing::TestWorld;
 
 struct Shape {
   std::string schedule;

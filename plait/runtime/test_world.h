@@ -256,7 +256,8 @@ struct Stages {
     }
   }
   ArrayStage* of(int copy, int stage) const {
-    return owned[static_cast<std::size_t>(copy * placement_.stages() + stage)].get();
+    const int index = copy * placement_.stages() + stage;
+    return owned[static_cast<std::size_t>(index)].get();
   }
   /// By stage: the copy that the rank holds.
   std::vector<Stage*> pointers(int rank) const {

@@ -6,8 +6,8 @@
 #include <string_view>
 
 #include "plait/base/error.h"
+#include "plait/ir/costs.h"
 #include "plait/ir/schedule.h"
-#include "plait/schedule/costs.h"
 
 namespace plait {
 
@@ -18,8 +18,8 @@ struct ScheduleShape {
   int chunks = 0;        ///< V, 0: the schedule's default
   bool any_m = false;    ///< also for an M outside the schedule's own limits, where that is defined
   // Of the cost-aware ones only.
-  std::optional<ScheduleCosts> costs{};  ///< absent: unit costs
-  int activations = 0;                   ///< cap per rank in stage activations, 0: the default
+  std::optional<ActionCosts> costs{};  ///< absent: unit costs
+  int activations = 0;                 ///< cap per rank in stage activations, 0: the default
 };
 
 // Each generator orders the compute actions of P ranks for M micro-batches and V chunks per rank.

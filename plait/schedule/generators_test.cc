@@ -3,11 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <tuple>
 
+#include "plait/base/test_files.h"
 #include "plait/ir/csv.h"
 #include "plait/passes/insert_comm.h"
 #include "plait/verify/verify.h"
@@ -38,10 +37,8 @@ int for_small_shapes(Visit visit) {
 }
 
 TEST(Generators, DualPipeVIsTheGolden) {
-  std::ifstream file(PLAIT_SOURCE_DIR "/tests/golden/dualpipev_4rank_10mb.csv", std::ios::binary);
-  std::string golden{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  std::erase(golden, '\r');
-  EXPECT_EQ(print_csv(*generate("dualpipe-v", {4, 10})), golden);
+  EXPECT_EQ(print_csv(*generate("dualpipe-v", {4, 10})),
+            testing::read_golden("dualpipev_4rank_10mb.csv"));
 }
 
 TEST(Generators, OneFOneBByHand) {
@@ -55,8 +52,8 @@ TEST(Generators, GPipeByHand) {
 
 TEST(EveryGenerator, VerifiesForAllSmallShapes) {
   const int shapes = for_small_shapes([](const Schedule& schedule) {
-    for (const Diagnostic& finding : check_compute_order(schedule))
-      ADD_FAILURE() << schedule.name << finding.text();
+    const auto in_order = verify(schedule);
+    if (!in_order) ADD_FAILURE() << schedule.name << "\n" << in_order.error().front().text();
     const Expected<Schedule> lowered = insert_comm(schedule);
     ASSERT_TRUE(lowered) << lowered.error().text();
     const auto verified = verify(*lowered);
@@ -104,8 +101,8 @@ TEST(Generators, PreconditionsHoldTheNumbers) {
   EXPECT_EQ(generate("hanayo", {4, 4, 3}).error().message,
             "hanayo: chunks is 3, needs an even number, two a wave");
   EXPECT_THAT(generate("1f2b", {4, 3}).error().message,
-              testing::StartsWith("'1f2b' is neither a file nor a known schedule, needed one of: "
-                                  "gpipe, 1f1b, interleaved-1f1b, "));
+              ::testing::StartsWith("'1f2b' is neither a file nor a known schedule, needed one of: "
+                                    "gpipe, 1f1b, interleaved-1f1b, "));
 }
 
 }  // namespace

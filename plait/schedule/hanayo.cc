@@ -23,7 +23,7 @@ Expected<Schedule> generate_hanayo(const ScheduleShape& shape) {
   Schedule schedule = empty_schedule("hanayo", std::move(placement), shape.microbatches);
   ListPolicy policy;
   policy.split = false;
-  const ScheduleCosts costs = unit_costs(schedule.placement.stages());
+  const ActionCosts costs = unit_costs(schedule.placement.stages());
   for (int first = 0; first < shape.microbatches; first += shape.ranks) {
     policy.first_microbatch = first;
     policy.microbatches = std::min(shape.ranks, shape.microbatches - first);

@@ -32,7 +32,7 @@ struct RankState {
 
 class ListScheduler {
  public:
-  ListScheduler(Schedule& schedule, const ScheduleCosts& costs, const ListPolicy& policy)
+  ListScheduler(Schedule& schedule, const ActionCosts& costs, const ListPolicy& policy)
       : schedule_(schedule),
         costs_(costs),
         policy_(policy),
@@ -205,7 +205,7 @@ class ListScheduler {
   }
 
   Schedule& schedule_;
-  const ScheduleCosts& costs_;
+  const ActionCosts& costs_;
   const ListPolicy& policy_;
   std::vector<StageState> stages_;
   std::vector<RankState> ranks_;
@@ -215,7 +215,7 @@ class ListScheduler {
 
 }  // namespace
 
-Expected<Nanoseconds> append_list_schedule(Schedule& schedule, const ScheduleCosts& costs,
+Expected<Nanoseconds> append_list_schedule(Schedule& schedule, const ActionCosts& costs,
                                            const ListPolicy& policy) {
   return ListScheduler(schedule, costs, policy).run();
 }

@@ -30,7 +30,7 @@ struct ListPolicy {
 
 /// Appends the order to the lists and returns its makespan. Cost: O(A log P) for A actions.
 /// `costs` per stage. A cap too small to go on ends as an error with the numbers.
-Expected<Nanoseconds> append_list_schedule(Schedule& schedule, const ScheduleCosts& costs,
+Expected<Nanoseconds> append_list_schedule(Schedule& schedule, const ActionCosts& costs,
                                            const ListPolicy& policy);
 
 }  // namespace plait

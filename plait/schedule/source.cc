@@ -21,13 +21,4 @@ Expected<Schedule> schedule_by_name_or_file(const std::string& name, const Sched
   return read_csv(text, name, of_file);
 }
 
-bool is_lowered(const Schedule& schedule) {
-  for (const std::vector<Action>& list : schedule.ranks) {
-    for (const Action& action : list) {
-      if (is_communication(action.type)) return true;
-    }
-  }
-  return false;
-}
-
 }  // namespace plait

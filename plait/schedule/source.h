@@ -15,7 +15,4 @@ namespace plait {
 Expected<Schedule> schedule_by_name_or_file(const std::string& name, const ScheduleShape& shape,
                                             const CsvShape& of_file = {});
 
-/// True if the schedule holds communication actions.
-bool is_lowered(const Schedule& schedule);
-
 }  // namespace plait

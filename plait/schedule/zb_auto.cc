@@ -12,7 +12,7 @@ namespace plait {
 namespace {
 
 /// The best of all policies of the list scheduler; the first of equals.
-Expected<Schedule> best_order(const Schedule& empty, const ScheduleCosts& costs, int activations) {
+Expected<Schedule> best_order(const Schedule& empty, const ActionCosts& costs, int activations) {
   std::optional<Schedule> best;
   Nanoseconds best_makespan = 0;
   Error error;
@@ -44,7 +44,7 @@ Expected<Schedule> make(std::string_view name, const ScheduleShape& shape, Place
                         int default_activations) {
   const Schedule empty = empty_schedule(name, std::move(placement), shape.microbatches);
   const int stages = empty.placement.stages();
-  const ScheduleCosts costs = shape.costs ? *shape.costs : unit_costs(stages);
+  const ActionCosts costs = shape.costs ? *shape.costs : unit_costs(stages);
   if (costs.forward.size() != static_cast<std::size_t>(stages)) {
     return fail(ErrorCode::kInvalidInput, fmt::format("{}: costs are for {} stages, needs {}", name,
                                                       costs.forward.size(), stages));

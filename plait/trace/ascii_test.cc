@@ -2,9 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include <fstream>
-#include <iterator>
-
+#include "plait/base/test_files.h"
 #include "plait/ir/csv.h"
 
 namespace plait {
@@ -12,14 +10,9 @@ namespace {
 
 Schedule read(const std::string& csv) { return *read_csv(csv, "test", {}); }
 
-std::string golden(const std::string& name) {
-  std::ifstream file(PLAIT_SOURCE_DIR "/tests/golden/" + name, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
-
 TEST(Ascii, DualPipeVIsTheGolden) {
-  EXPECT_EQ(*draw_schedule(read(golden("dualpipev_4rank_10mb.csv")), {}),
-            golden("dualpipev_4rank_10mb.txt"));
+  EXPECT_EQ(*draw_schedule(read(testing::read_golden("dualpipev_4rank_10mb.csv")), {}),
+            testing::read_golden("dualpipev_4rank_10mb.txt"));
 }
 
 TEST(Ascii, OneFOneBByHand) {

@@ -32,13 +32,11 @@ Diagnostics run_rules(const Schedule& schedule, RuleScope scope) {
 }  // namespace
 
 tl::expected<VerifiedSchedule, Diagnostics> verify(Schedule schedule) {
-  Diagnostics findings = run_rules(schedule, RuleScope::kLowered);
+  const bool lowered = is_lowered(schedule);
+  Diagnostics findings =
+      run_rules(schedule, lowered ? RuleScope::kLowered : RuleScope::kComputeOnly);
   if (!findings.empty()) return tl::unexpected<Diagnostics>(std::move(findings));
-  return VerifiedSchedule(std::move(schedule));
-}
-
-Diagnostics check_compute_order(const Schedule& schedule) {
-  return run_rules(schedule, RuleScope::kComputeOnly);
+  return VerifiedSchedule(std::move(schedule), lowered);
 }
 
 std::string Diagnostic::text() const {
@@ -65,13 +63,16 @@ std::string VerifiedSchedule::summary() const {
     compute_actions += is_compute(action.type) ? 1 : 0;
     messages += is_send(action.type) ? 1 : 0;
   });
+  const RuleScope other = lowered_ ? RuleScope::kComputeOnly : RuleScope::kLowered;
   std::size_t rules = 1;  // shape
-  for (const RuleInfo& rule : kRules) rules += rule.scope != RuleScope::kComputeOnly ? 1 : 0;
+  for (const RuleInfo& rule : kRules) rules += rule.scope != other ? 1 : 0;
   return fmt::format(
       "{}: {} ranks, {} stages, {} micro-batches, {} compute actions, {} messages; {} rules hold, "
-      "no deadlock per edge, per pair or per rank, without buffering",
+      "{}",
       schedule_.name, schedule_.placement.ranks, schedule_.placement.stages(),
-      schedule_.microbatches, compute_actions, messages, rules);
+      schedule_.microbatches, compute_actions, messages, rules,
+      lowered_ ? "no deadlock per edge, per pair or per rank, without buffering"
+               : "no circle if messages were free");
 }
 
 }  // namespace plait

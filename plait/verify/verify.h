@@ -32,29 +32,31 @@ using Diagnostics = std::vector<Diagnostic>;
 
 class VerifiedSchedule;
 
-/// Runs every rule over a lowered schedule and returns it as proven, or every violation.
+/// Runs every rule over a schedule and returns it as proven, or every violation.
 ///
-/// Needs sends and receives wherever a value crosses ranks (passes/insert_comm.h). Messages are
-/// matched first in, first out, per directed edge, per pair of ranks and per rank; a schedule must
-/// be free of deadlock under all three, without buffering. Cost: O(actions). Thread-safe.
+/// A schedule is lowered if it holds any communication, or if no value crosses ranks. Lowered, it
+/// needs a send and a receive wherever a value crosses (passes/insert_comm.h): messages are matched
+/// first in, first out, per directed edge, per pair of ranks and per rank, and it must be free of
+/// deadlock under all three, without buffering. Compute-only, its ranks must not wait in a circle
+/// even if messages were free. Cost: O(actions). Thread-safe.
 tl::expected<VerifiedSchedule, Diagnostics> verify(Schedule schedule);
-
-/// The rules that need no messages, and the order of dependences across ranks, over a
-/// compute-only schedule. Empty if it is sound. Cost: O(actions).
-Diagnostics check_compute_order(const Schedule& schedule);
 
 /// A schedule that passed every rule. Only verify() makes one.
 class VerifiedSchedule {
  public:
   const Schedule& schedule() const { return schedule_; }
   const Placement& placement() const { return schedule_.placement; }
+  /// Its messages are proven too: what the runtime needs. The simulator takes both kinds.
+  bool lowered() const { return lowered_; }
   /// One line: counts of actions and messages, rules, matching disciplines.
   std::string summary() const;
 
  private:
   friend tl::expected<VerifiedSchedule, Diagnostics> verify(Schedule schedule);
-  explicit VerifiedSchedule(Schedule schedule) : schedule_(std::move(schedule)) {}
+  VerifiedSchedule(Schedule schedule, bool lowered)
+      : schedule_(std::move(schedule)), lowered_(lowered) {}
   Schedule schedule_;
+  bool lowered_;
 };
 
 }  // namespace plait

@@ -34,8 +34,8 @@ int check(const ScheduleArguments& arguments) {
   const bool lowered = is_lowered(*schedule);
   print_shape(*schedule, lowered);
   if (!lowered) {
-    const Diagnostics findings = check_compute_order(*schedule);
-    if (!findings.empty()) return print_findings(findings);
+    const auto in_order = verify(*schedule);
+    if (!in_order) return print_findings(in_order.error());
     schedule = insert_comm(*schedule);
     if (!schedule) return report("check", schedule.error());
   }

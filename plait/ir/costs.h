@@ -1,4 +1,4 @@
-/// What a stage's actions cost, for schedules that are made for costs and for the simulator.
+/// What each stage's actions cost: what cost-aware schedules, bounds and the simulator start from.
 #pragma once
 
 #include <vector>
@@ -8,18 +8,18 @@
 namespace plait {
 
 /// One entry per stage, nanoseconds.
-struct ScheduleCosts {
+struct ActionCosts {
   std::vector<Nanoseconds> forward;
   std::vector<Nanoseconds> backward_input;
   std::vector<Nanoseconds> backward_weight;
   std::vector<Nanoseconds> backward;  ///< of a whole B
   Nanoseconds hop = 0;  ///< from a producer's end to its reader on another rank; no rank is busy
 
-  friend bool operator==(const ScheduleCosts&, const ScheduleCosts&) = default;
+  friend bool operator==(const ActionCosts&, const ActionCosts&) = default;
 };
 
 /// F, I and W take `unit`, B two.
-inline ScheduleCosts unit_costs(int stages, Nanoseconds unit = 1) {
+inline ActionCosts unit_costs(int stages, Nanoseconds unit = 1) {
   const auto count = static_cast<std::size_t>(stages);
   return {std::vector<Nanoseconds>(count, unit), std::vector<Nanoseconds>(count, unit),
           std::vector<Nanoseconds>(count, unit), std::vector<Nanoseconds>(count, 2 * unit), 0};
