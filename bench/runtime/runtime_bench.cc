@@ -146,7 +146,7 @@ void bench_inproc(int steps) {
   }
   constexpr Nanoseconds kForward = 200'000;
   for (const int ranks : {1, 2}) {
-    const Nanoseconds ideal = (kMicrobatches + ranks - 1) * 3 * kForward;
+    const Nanoseconds ideal = 3 * kForward * (kMicrobatches + ranks - 1);
     const Nanoseconds wall =
         time_inproc(ranks, kForward, Threads::kOnePerRank, std::max(3, steps / 20));
     fmt::print(

@@ -35,7 +35,7 @@ Expected<Schedule> generate_chimera(const ScheduleShape& shape) {
       for (int index = 0; index < shape.microbatches / 2; ++index) {
         const int mb = copy * (shape.microbatches / 2) + index;
         const std::int64_t unit = index / (ranks / 2);
-        const std::int64_t at = 2 * ranks * unit + 2 * (index % (ranks / 2));
+        const std::int64_t at = 2 * (ranks * unit + index % (ranks / 2));
         slots.push_back({at + stage, compute(ActionType::kForward, stage, mb)});
         slots.push_back(
             {at + ranks + ranks - 1 - stage, compute(ActionType::kBackward, stage, mb)});

@@ -296,9 +296,9 @@ TEST(Split, WhatWDoesNotNeedIsFreedAfterI) {
   for (const Parameter& parameter : segment.parameters()) {
     parameter.tensor.mutable_grad() = at::zeros_like(parameter.tensor.detach());
   }
-  const Bytes gradient_bytes = 4 * (16 * 8 + 16 + 8 * 16 + 8);
+  const Bytes numbers_in_gradients = 16 * 8 + 16 + 8 * 16 + 8;
   backward_weight(std::move(input.saved));
-  EXPECT_EQ(account.live(), gradient_bytes);
+  EXPECT_EQ(account.live(), 4 * numbers_in_gradients);
 }
 
 TEST(Split, AnUnusedOutputNeedsNoGradient) {

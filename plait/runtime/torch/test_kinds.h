@@ -79,7 +79,7 @@ struct Kind {
   bool splits = true;
 };
 
-inline void PrintTo(const Kind& kind, std::ostream* out) { *out << kind.name; }
+inline std::ostream& operator<<(std::ostream& out, const Kind& kind) { return out << kind.name; }
 
 inline at::Tensor ids(int microbatch) { return (at::arange(6, at::kLong) * 5 + microbatch) % 7; }
 
@@ -141,6 +141,11 @@ inline std::vector<Kind> elementary_kinds() {
        [](const List&, const List& w, int microbatch) -> List {
          return {at::linear(at::embedding(w[0], ids(microbatch)), w[1])};
        }},
+  };
+}
+
+inline std::vector<Kind> convolutions_and_products() {
+  return {
       {"conv1d",
        {{2, 3, 9}},
        {{4, 3, 3}, {4}},
@@ -290,6 +295,11 @@ inline std::vector<Kind> odd_kinds() {
        {{4, 8}},
        {{8}},
        [](const List&, const List& w, int) -> List { return {w[0] * 2}; }},
+  };
+}
+
+inline std::vector<Kind> bare_and_custom_kinds() {
+  return {
       {"no parameters",
        {{4, 8}},
        {},
@@ -328,7 +338,8 @@ inline std::vector<Kind> odd_kinds() {
 
 inline std::vector<Kind> all_kinds() {
   std::vector<Kind> all = elementary_kinds();
-  for (auto more : {composed_kinds(), odd_kinds()}) {
+  for (const std::vector<Kind>& more :
+       {convolutions_and_products(), composed_kinds(), odd_kinds(), bare_and_custom_kinds()}) {
     all.insert(all.end(), more.begin(), more.end());
   }
   return all;
