@@ -1,6 +1,6 @@
 #include <cstdio>
 
-#include "plait/passes/insert_comm.h"
+#include "plait/passes/passes.h"
 #include "tools/plait/commands.h"
 
 namespace plait::tools {
@@ -14,7 +14,7 @@ struct MakeOptions {
 Expected<std::string> make(const ScheduleArguments& arguments, const MakeOptions& options) {
   PLAIT_TRY(Schedule schedule, arguments.load());
   if (options.lower) {
-    PLAIT_TRY(schedule, insert_comm(schedule));
+    PLAIT_TRY(schedule, run_passes(kLoweringPasses, std::move(schedule)));
   }
   return print_csv(schedule);
 }
@@ -26,7 +26,8 @@ void add_make(CLI::App& app, int& exit_code) {
   auto arguments = ScheduleArguments::add_to(*command);
   auto options = std::make_shared<MakeOptions>();
   command->add_option("--format", options->format, "csv")->check(CLI::IsMember({"csv"}));
-  command->add_flag("--lower", options->lower, "with its sends and receives");
+  command->add_flag("--lower", options->lower,
+                    "as torch lowers: unshard and reshard, reduce-grad, sends and receives");
   command->callback([arguments, options, &exit_code] {
     const Expected<std::string> text = make(*arguments, *options);
     if (text) {
