@@ -26,8 +26,8 @@ struct CsvShape {
 /// Stages and micro-batches are those that actions name, up to a gap behind which few stand (a slip
 /// of the pen: the proof says which). A stage is held by the rank that has most of its actions; two
 /// copies of every stage are seen where they explain more. Without any backward the schedule is
-/// forward-only. A stage nobody computes is put on rank 0 for the proof to complain of.
-/// Cost: O(text), 12 bytes an action.
+/// forward-only. A stage nobody computes is an error; if `shape` has the number of stages, it is
+/// put on rank 0 for the proof to complain of. Cost: O(text), 12 bytes an action.
 Expected<Schedule> read_csv(std::string_view text, const std::string& file, const CsvShape& shape);
 
 /// Lines end in \n. read_csv of it gives the same lists; a rank whose list is empty, or one idle

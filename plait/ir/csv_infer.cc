@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "plait/ir/action_text.h"
@@ -59,10 +61,10 @@ Expected<int> count_named(const Schedule& schedule, const std::string& file, std
 }
 
 /// Each stage on the rank that has more than half of its compute actions, if one has (the majority
-/// vote of Boyer and Moore, one pass without a count per rank).
+/// vote of Boyer and Moore, one pass without a count per rank); on -1 if nobody computes it.
 Placement majority_placement(const Schedule& schedule, int stages) {
   Placement placement{"table", static_cast<int>(schedule.ranks.size()), {}, 1};
-  placement.rank_of_stage.assign(static_cast<std::size_t>(stages), 0);
+  placement.rank_of_stage.assign(static_cast<std::size_t>(stages), -1);
   std::vector<std::int64_t> lead(static_cast<std::size_t>(stages), 0);
   for_each(schedule, [&](int rank, const Action& action) {
     if (!is_compute(action.type) || action.stage >= stages) return;
@@ -85,17 +87,30 @@ std::int64_t count_in_place(const Schedule& schedule) {
   return in_place;
 }
 
-void infer_placement(Schedule& schedule, int stages) {
+/// `all_there`: a stage that nobody computes is an error, not something for the proof to find.
+Expected<void> infer_placement(Schedule& schedule, const std::string& file, int stages,
+                               bool all_there) {
   const int ranks = static_cast<int>(schedule.ranks.size());
   schedule.placement = majority_placement(schedule, stages);
+  for (int& holder : schedule.placement.rank_of_stage) {
+    if (holder < 0 && all_there) {
+      const auto stage = &holder - schedule.placement.rank_of_stage.data();
+      return fail(ErrorCode::kInvalidInput,
+                  fmt::format("no row computes stage {} of {}, needed all; is a row missing?",
+                              stage, stages),
+                  file);
+    }
+    holder = std::max(holder, 0);
+  }
   auto two_copies = named_placement("bidirectional", ranks, stages);
   if (two_copies && schedule.microbatches > 1) {
     const std::int64_t with_one = count_in_place(schedule);
     std::swap(schedule.placement, *two_copies);
-    if (count_in_place(schedule) > with_one) return;
+    if (count_in_place(schedule) > with_one) return {};
     std::swap(schedule.placement, *two_copies);
   }
   schedule.placement.name = name_of_placement(schedule.placement);
+  return {};
 }
 
 bool is_backward(ActionType type) {
@@ -111,24 +126,26 @@ Expected<void> infer_shape(Schedule& schedule, const std::string& file, const Cs
     return fail(ErrorCode::kInvalidInput,
                 fmt::format("the file has {} rows, --ranks needs {}", rows, *shape.ranks), file);
   }
-  PLAIT_TRY(const int stages, count_named(schedule, file, "stage", &Action::stage));
-  PLAIT_TRY(const int microbatches,
-            count_named(schedule, file, "micro-batch", &Action::microbatch));
-  if (stages == 0)
-    return fail(ErrorCode::kInvalidInput, "the file holds no action, needed at least one", file);
-  schedule.microbatches = shape.microbatches.value_or(microbatches);
+  bool empty = true;
   schedule.forward_only = true;
   for_each(schedule, [&](int, const Action& action) {
+    if (action.type != ActionType::kIdle) empty = false;
     if (is_backward(action.type)) schedule.forward_only = false;
   });
-  if (!shape.placement) {
-    infer_placement(schedule, shape.stages.value_or(stages));
-    return {};
+  if (empty)
+    return fail(ErrorCode::kInvalidInput, "the file holds no action, needed at least one", file);
+  if (shape.microbatches) {
+    schedule.microbatches = *shape.microbatches;
+  } else {
+    PLAIT_TRY(const int named, count_named(schedule, file, "micro-batch", &Action::microbatch));
+    schedule.microbatches = std::max(named, 1);
   }
-  // A table says itself how many stages there are.
-  const bool is_name = shape.placement->find_first_not_of("0123456789 \t/") != std::string::npos;
-  auto placement = parse_placement(*shape.placement, rows,
-                                   is_name ? shape.stages.value_or(stages) : shape.stages);
+  std::optional<int> stages = shape.stages;
+  if (!stages && !(shape.placement && is_placement_table(*shape.placement))) {
+    PLAIT_TRY(stages, count_named(schedule, file, "stage", &Action::stage));
+  }
+  if (!shape.placement) return infer_placement(schedule, file, *stages, !shape.stages);
+  auto placement = parse_placement(*shape.placement, rows, stages);
   if (!placement) return fail(ErrorCode::kInvalidInput, placement.error().message, "--placement");
   schedule.placement = *std::move(placement);
   return {};

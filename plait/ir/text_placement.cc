@@ -97,12 +97,17 @@ std::string print_placement(const Placement& placement) {
   return text;
 }
 
+bool is_placement_table(std::string_view text) {
+  const std::size_t first = text.find_first_not_of(" \t");
+  return first != std::string_view::npos && text[first] < 'A';
+}
+
 Expected<Placement> parse_placement(std::string_view text, int ranks, std::optional<int> stages) {
   while (!text.empty() && is_space(text.front())) text.remove_prefix(1);
   while (!text.empty() && is_space(text.back())) text.remove_suffix(1);
   if (text.empty())
     return wrong("the placement is empty, needed a name or the rank of every stage");
-  if (text.front() >= 'A') return parse_name(text, ranks, stages);
+  if (!is_placement_table(text)) return parse_name(text, ranks, stages);
   Placement placement{"table", ranks, {}, 1};
   const std::size_t slash = text.find('/');
   PLAIT_TRY_VOID(parse_table(text.substr(0, slash), ranks, placement.rank_of_stage));

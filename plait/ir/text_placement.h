@@ -20,6 +20,9 @@ std::string name_of_placement(const Placement& placement);
 /// `v`, or `0 1 1 0` where the name is not that of the table; `0 1 / 1 0` with two copies.
 std::string print_placement(const Placement& placement);
 
+/// True if the text is a table of ranks, not a name.
+bool is_placement_table(std::string_view text);
+
 /// Reads what print_placement writes. A table says itself how many stages it has; a name needs
 /// them. Errors: an unknown name, a rank that is not below `ranks`, another number of stages.
 Expected<Placement> parse_placement(std::string_view text, int ranks, std::optional<int> stages);

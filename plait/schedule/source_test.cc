@@ -4,7 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <functional>
+#include <cstdio>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,10 @@
 namespace plait {
 namespace {
 
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::UnorderedElementsAre;
 using Cells = std::vector<std::vector<std::string>>;
 
 Cells cells_of(const std::string& csv) {
@@ -72,46 +77,104 @@ TEST_F(Mistakes, NoneIsNone) { EXPECT_THAT(heard_now(), ::testing::IsEmpty()); }
 
 TEST_F(Mistakes, ALetterThatIsNoType) {
   cell(0, "0F3") = "0G3";
-  for (auto& t : heard_now()) puts(t.c_str());
-  puts("-- lower");
-  cell(0, "0G3") = "0f3";
-  for (auto& t : heard_now()) puts(t.c_str());
-  puts("-- semicolon");
-  cell(0, "0f3") = "0F3;";
-  for (auto& t : heard_now()) puts(t.c_str());
-  puts("-- two swapped cells");
-  cell(0, "0F3;") = "0F3";
-  std::swap(cell(0, "7I1"), cell(0, "7F1"));
-  for (auto& t : heard_now()) puts(t.c_str());
-  std::swap(cell(0, "7I1"), cell(0, "7F1"));
-  puts("-- duplicated");
-  cells_[0].insert(cells_[0].begin() + 4, "0F3");
-  for (auto& t : heard_now()) puts(t.c_str());
-  cells_[0].erase(cells_[0].begin() + 4);
-  puts("-- missing");
-  cells_[0].erase(cells_[0].begin() + 3);
-  for (auto& t : heard_now()) puts(t.c_str());
-  cells_[0].insert(cells_[0].begin() + 3, "0F3");
-  puts("-- wrong rank");
-  cell(0, "0F3") = "1F3";
-  for (auto& t : heard_now()) puts(t.c_str());
-  cell(0, "1F3") = "0F3";
-  puts("-- missing row");
-  auto row = cells_[3];
-  cells_.pop_back();
-  for (auto& t : heard_now()) puts(t.c_str());
-  puts("-- missing row with ranks");
-  for (auto& t : heard_now({4, {}, {}, {}})) puts(t.c_str());
-  cells_.push_back(row);
-  puts("-- pair without");
+  EXPECT_THAT(heard_now(),
+              ElementsAre("f.csv:1:14: in '0G3': 'G' is not an action type (F, I, W, B, SEND_F, "
+                          "RECV_F, SEND_B, RECV_B, UNSHARD, RESHARD, REDUCE_GRAD)"));
+}
+
+TEST_F(Mistakes, ALowerCaseLetter) {
+  cell(0, "0F3") = "0f3";
+  EXPECT_THAT(heard_now(), ElementsAre("f.csv:1:14: in '0f3': found 'f', needed an action type "
+                                       "such as F or SEND_F, in capitals"));
+}
+
+TEST_F(Mistakes, AStraySemicolon) {
+  cell(0, "0F3") = "0F3;";
+  EXPECT_THAT(heard_now(),
+              ElementsAre("f.csv:1:16: in '0F3;': found ';', needed the end of the action; ';' "
+                          "stands between the members of a pair only, as in "
+                          "(0F7;7B3)OVERLAP_F_B"));
+}
+
+TEST_F(Mistakes, APairWithoutItsType) {
   cell(0, "(0F7;7B3)OVERLAP_F_B") = "(0F7;7B3)";
-  for (auto& t : heard_now()) puts(t.c_str());
-  cell(0, "(0F7;7B3)") = "(0F7;7B3)OVERLAP_F_B";
-  puts("-- mb out of place");
+  EXPECT_THAT(heard_now(), ElementsAre("f.csv:1:78: in '(0F7;7B3)': found ',', needed OVERLAP_F_B "
+                                       "behind the pair's ')'"));
+}
+
+TEST_F(Mistakes, TwoCellsSwapped) {
+  std::swap(cell(0, "7F1"), cell(0, "7I1"));
+  EXPECT_THAT(heard_now(), ElementsAre(HasSubstr("rank 0 position 10: 7I1 needs 7F1")));
+}
+
+TEST_F(Mistakes, ACellTwice) {
+  cells_[0].insert(cells_[0].begin() + 4, "0F3");
+  EXPECT_THAT(heard_now(), ElementsAre(HasSubstr("rank 0 position 4: 0F3 stands here again")));
+}
+
+TEST_F(Mistakes, ACellMissing) {
+  cells_[0].erase(cells_[0].begin() + 3);
+  EXPECT_THAT(heard_now(), ElementsAre(HasSubstr("0F3 is missing")));
+}
+
+TEST_F(Mistakes, ACellOnTheWrongRank) {
+  cell(0, "0F3") = "1F3";
+  EXPECT_THAT(heard_now(),
+              UnorderedElementsAre(HasSubstr("rank 0 position 3: 1F3 stands on rank 0, stage 1 is "
+                                             "held by rank 1"),
+                                   HasSubstr("rank 1 position 3: 1F3 stands here again"),
+                                   HasSubstr("0F3 is missing")));
+}
+
+TEST_F(Mistakes, AMicrobatchOutOfPlace) {
+  cell(0, "0F3") = "0F5";
+  EXPECT_THAT(heard_now(),
+              UnorderedElementsAre(HasSubstr("rank 0 position 5: 0F5 stands here again"),
+                                   HasSubstr("0F3 is missing")));
+}
+
+TEST_F(Mistakes, AMicrobatchThatIsNone) {
   cell(0, "0F3") = "0F33";
-  for (auto& t : heard_now()) puts(t.c_str());
-  cell(0, "0F33") = "0F5";
-  for (auto& t : heard_now()) puts(t.c_str());
+  EXPECT_THAT(heard_now(),
+              UnorderedElementsAre(HasSubstr("rank 0 position 3: 0F33 names micro-batch 33, needs "
+                                             "one below 10"),
+                                   HasSubstr("0F3 is missing")));
+}
+
+TEST_F(Mistakes, ARowMissing) {
+  cells_.pop_back();
+  EXPECT_THAT(heard_now(),
+              ElementsAre("f.csv: no row computes stage 3 of 8, needed all; is a row missing?"));
+  EXPECT_THAT(heard_now({4, {}, {}, {}}),
+              ElementsAre("f.csv: the file has 3 rows, --ranks needs 4"));
+}
+
+TEST_F(Mistakes, ABlankLine) {
+  EXPECT_THAT(heard(csv_of(cells_) + "\n"),
+              ElementsAre("f.csv:5: the row is empty, needed a rank's actions, as in 0F0,0F1,0B0"));
+}
+
+// Nothing in the file says that there should be a tenth micro-batch.
+TEST_F(Mistakes, TheLastMicrobatchMissing) {
+  const std::string nine = print_csv(*generate("dualpipe-v", {4, 9}));
+  EXPECT_THAT(heard(nine), ::testing::IsEmpty());
+  EXPECT_THAT(heard(nine, {{}, {}, 10, {}}), Contains(HasSubstr("0F9 is missing")));
+}
+
+TEST(Source, ReadsFilesOfEveryForm) {
+  const Schedule schedule = *generate("dualpipe", {4, 8});
+  const std::string path = ::testing::TempDir() + "source_test_schedule";
+  for (const FormInfo& form : kForms) {
+    std::ofstream(path) << form.print(schedule);
+    const Expected<Schedule> read = schedule_by_name_or_file(path, {});
+    ASSERT_TRUE(read) << read.error().text();
+    EXPECT_EQ(read->name, path);
+    EXPECT_EQ(read->ranks, schedule.ranks);
+    EXPECT_EQ(read->placement, schedule.placement);
+  }
+  std::remove(path.c_str());
+  EXPECT_EQ(schedule_by_name_or_file(::testing::TempDir(), {}).error().message,
+            "is a folder, needed a file that holds a schedule");
 }
 
 }  // namespace
