@@ -146,7 +146,7 @@ struct Scramble {
 // Each key of a valid job, set to anything, prints to TOML that reads back to the same or is
 // refused for its value, never for its form.
 TEST_F(JobConfigTest, PrintThenReadIsTheIdentity) {
-  rc::check([&] {
+  EXPECT_TRUE(rc::check([&] {
     JobConfig job = *read(kData);
     const std::span<const KeyInfo> keys = job_keys();
     const KeyInfo& key = keys[*rc::gen::inRange<std::size_t>(0, keys.size())];
@@ -157,7 +157,7 @@ TEST_F(JobConfigTest, PrintThenReadIsTheIdentity) {
     } else {
       RC_ASSERT(again.error().message.find("needed a") == std::string::npos);
     }
-  });
+  }));
 }
 
 TEST(JobKeys, TheDocumentHoldsTheTable) {

@@ -4,6 +4,7 @@
 /// Pairs nest. print∘parse is the identity. Source: torch.distributed.pipelining's action text.
 #pragma once
 
+#include <cstddef>
 #include <span>
 #include <string>
 #include <string_view>
@@ -23,14 +24,34 @@ std::string print_action(const Action& action);
 /// The action at `position` of a list, a pair with its members.
 std::string print_action_at(std::span<const Action> list, std::size_t position);
 
+/// Appends what print_action_at gives. Cost: O(characters), no allocation but `text`'s own.
+void append_action_at(std::string& text, std::span<const Action> list, std::size_t position);
+
 /// Where a text could not be read.
 struct ActionTextError {
   std::size_t offset = 0;  ///< bytes from the start of the text
   std::string message;     ///< what was found and what was needed
 };
 
+/// "'x'", "'\x1b'" for what is no printable ASCII, or "the end": what stands at `offset`.
+std::string found_at(std::string_view text, std::size_t offset);
+
+/// What is wrong with `text` if an action of it ends before `offset` and something else follows.
+ActionTextError junk_after_action(std::string_view text, std::size_t offset);
+
+/// "line:column" of a byte, both from 1; columns are bytes. Cost: O(offset).
+std::string line_and_column(std::string_view text, std::size_t offset);
+
 /// Appends the action that `text` holds, a pair as header and members; consumes all of `text`.
 /// Stages and micro-batches are below 2^20 and 2^30. On an error nothing is appended.
 tl::expected<void, ActionTextError> parse_action(std::string_view text, std::vector<Action>& list);
+
+/// The same for the action that `text` starts with; returns how many bytes it takes.
+tl::expected<std::size_t, ActionTextError> parse_action_prefix(std::string_view text,
+                                                               std::vector<Action>& list);
+
+/// Entries of the list that a row of `cells` actions makes: one each, and one for every member of a
+/// pair. Reserving them keeps lists from growing to twice their size. Cost: O(row).
+std::size_t count_entries(std::string_view row, std::size_t cells);
 
 }  // namespace plait

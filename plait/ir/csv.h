@@ -6,28 +6,32 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <vector>
 
 #include "plait/base/error.h"
 #include "plait/ir/schedule.h"
 
 namespace plait {
 
-/// What a CSV does not say. Where a field is absent it is inferred from the actions.
+/// What a schedule's file is known to hold. A CSV lacks all of it: what is absent here is inferred.
+/// The other forms say it themselves, and must not say otherwise.
 struct CsvShape {
   std::optional<int> ranks;
   std::optional<int> stages;
   std::optional<int> microbatches;
-  std::optional<Placement> placement;
+  std::optional<std::string> placement;  ///< as parse_placement reads it (ir/text_placement.h)
 };
 
 /// Reads all of `text`; lines end in \n or \r\n. Errors name `file`, line and column.
 ///
-/// The placement is inferred from where a stage's compute actions stand, and named if it is `loop`
-/// or `v`. A stage nobody computes is put on rank 0 for the proof to complain of. Cost: O(text).
+/// Stages and micro-batches are those that actions name, up to a gap behind which few stand (a slip
+/// of the pen: the proof says which). A stage is held by the rank that has most of its actions; two
+/// copies of every stage are seen where they explain more. Without any backward the schedule is
+/// forward-only. A stage nobody computes is an error; if `shape` has the number of stages, it is
+/// put on rank 0 for the proof to complain of. Cost: O(text), 12 bytes an action.
 Expected<Schedule> read_csv(std::string_view text, const std::string& file, const CsvShape& shape);
 
-/// Lines end in \n. read_csv of it gives the same lists. Cost: O(actions).
+/// Lines end in \n. read_csv of it gives the same lists; a rank whose list is empty, or one idle
+/// slot, cannot be read back. Cost: O(actions).
 std::string print_csv(const Schedule& schedule);
 
 }  // namespace plait

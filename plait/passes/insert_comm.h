@@ -15,9 +15,10 @@ namespace plait {
 /// list, so that the sweep's order is a witness against deadlock. Pairs are blocks: all inputs
 /// before, all results after.
 ///
-/// Errors: communication in the input; no rank can go on (names each, its action and what it waits
-/// for). Cost: O(sweeps * P), about the schedule's length in unit time times P.
-/// Source: torch.distributed.pipelining, _add_send_recv.
-Expected<Schedule> insert_comm(const Schedule& schedule);
+/// Errors: communication in the input; an action out of range or on a wrong rank; no rank can go on
+/// (names each, its action and what it waits for). Cost: O(actions + sweeps * P / 64), exact
+/// memory; each rank's input is freed when it has been read (sweep.h). Source:
+/// torch.distributed.pipelining, _add_send_recv.
+Expected<Schedule> insert_comm(Schedule schedule);
 
 }  // namespace plait

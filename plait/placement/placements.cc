@@ -4,11 +4,12 @@
 
 #include <string>
 
+#include "plait/ir/text_placement.h"
+
 namespace plait {
 namespace {
 
-template <typename RankOf>
-Expected<Placement> place_stages(std::string_view name, int ranks, int stages, RankOf rank_of) {
+Expected<Placement> place_stages(std::string_view name, int ranks, int stages) {
   if (ranks < 1)
     return fail(ErrorCode::kInvalidInput, fmt::format("ranks is {}, needs at least 1", ranks));
   if (stages < 1 || stages % ranks != 0) {
@@ -16,32 +17,19 @@ Expected<Placement> place_stages(std::string_view name, int ranks, int stages, R
                 fmt::format("stages is {}, must be a multiple of {} ranks for placement {}", stages,
                             ranks, name));
   }
-  Placement placement{std::string(name), ranks, {}, 1};
-  for (int stage = 0; stage < stages; ++stage) {
-    placement.rank_of_stage.push_back(rank_of(stage / ranks, stage % ranks));
-  }
-  return placement;
+  return *named_placement(name, ranks, stages);
 }
 
 }  // namespace
 
 Expected<Placement> place_loop(int ranks, int stages) {
-  return place_stages("loop", ranks, stages, [](int, int place) { return place; });
+  return place_stages("loop", ranks, stages);
 }
 
-Expected<Placement> place_v(int ranks, int stages) {
-  return place_stages("v", ranks, stages, [ranks](int leg, int place) {
-    return leg % 2 == 0 ? place : ranks - 1 - place;
-  });
-}
+Expected<Placement> place_v(int ranks, int stages) { return place_stages("v", ranks, stages); }
 
 Expected<Placement> place_bidirectional(int ranks, int stages) {
-  PLAIT_TRY(Placement placement,
-            place_stages("bidirectional", ranks, stages, [](int, int place) { return place; }));
-  placement.copies = 2;
-  for (int stage = 0; stage < stages; ++stage)
-    placement.rank_of_stage.push_back(ranks - 1 - stage % ranks);
-  return placement;
+  return place_stages("bidirectional", ranks, stages);
 }
 
 Expected<Placement> place(std::string_view name, int ranks, int stages) {

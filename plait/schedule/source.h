@@ -10,8 +10,9 @@
 
 namespace plait {
 
-/// Reads `name` as CSV if it is a file, else generates it for `shape`. A file is taken as it is;
-/// `of_file` may override what it does not say.
+/// Reads `name` if it is a file, in any form (ir/text_forms.h), else generates it for `shape`. A
+/// file is taken as it is; `of_file` gives what it does not say. Errors: those of either; a file
+/// that cannot be read. Cost: O(actions).
 Expected<Schedule> schedule_by_name_or_file(const std::string& name, const ScheduleShape& shape,
                                             const CsvShape& of_file = {});
 

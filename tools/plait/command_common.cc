@@ -3,7 +3,6 @@
 #include <cstdio>
 #include <filesystem>
 
-#include "plait/placement/placements.h"
 #include "plait/schedule/source.h"
 #include "tools/plait/commands.h"
 
@@ -29,7 +28,8 @@ int exit_code_of(const Error& error) {
 std::shared_ptr<ScheduleArguments> ScheduleArguments::add_to(CLI::App& command) {
   auto arguments = std::make_shared<ScheduleArguments>();
   command
-      .add_option("schedule", arguments->schedule, "a schedule's name (plait list) or a CSV file")
+      .add_option("schedule", arguments->schedule,
+                  "a schedule's name (plait list) or a file (CSV, JSON, plait)")
       ->required();
   command.add_option("--ranks", arguments->ranks, "ranks P")->check(CLI::Range(1, 1 << 16));
   command.add_option("--microbatches", arguments->microbatches, "micro-batches M")
@@ -42,8 +42,10 @@ std::shared_ptr<ScheduleArguments> ScheduleArguments::add_to(CLI::App& command) 
                    "also for micro-batches outside the schedule's own limits (docs/schedules.md)");
   command.add_option("--stages", arguments->stages, "of a file: stages S")
       ->check(CLI::Range(1, 1 << 20));
-  command.add_option("--placement", arguments->placement,
-                     "of a file: loop or v; otherwise inferred from the file");
+  command.add_option(
+      "--placement", arguments->placement,
+      "of a file: a name (plait list) or the rank of every stage, as in \"0 1 1 0\"; "
+      "of a CSV inferred unless given");
   return arguments;
 }
 
@@ -65,10 +67,8 @@ Expected<Schedule> ScheduleArguments::load() const {
   if (ranks > 0) shape.ranks = ranks;
   if (stages > 0) shape.stages = stages;
   if (microbatches > 0) shape.microbatches = microbatches;
-  PLAIT_TRY(Schedule read, schedule_by_name_or_file(schedule, wanted, shape));
-  if (placement.empty()) return read;
-  PLAIT_TRY(read.placement, place(placement, read.placement.ranks, read.placement.stages()));
-  return read;
+  if (!placement.empty()) shape.placement = placement;
+  return schedule_by_name_or_file(schedule, wanted, shape);
 }
 
 }  // namespace plait::tools

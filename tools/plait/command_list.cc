@@ -18,7 +18,13 @@ void add_list(CLI::App& app, int& /*exit_code*/) {
     for (const PlacementInfo& info : kPlacements)
       fmt::print("  {:<24} {}\n", info.name, info.summary);
     fmt::print("passes\n");
-    for (const PassInfo& info : kPasses) fmt::print("  {:<24} {}\n", info.name, info.summary);
+    for (const PassInfo& info : kPasses) {
+      const std::string number =
+          info.number.empty()
+              ? ""
+              : fmt::format(" (=N, otherwise {}: {})", info.default_number, info.number);
+      fmt::print("  {:<24} {}{}\n", info.name, info.summary, number);
+    }
   });
 }
 

@@ -1,6 +1,9 @@
 #include <cstdio>
+#include <string>
+#include <vector>
 
-#include "plait/passes/insert_comm.h"
+#include "plait/ir/text_forms.h"
+#include "plait/passes/passes.h"
 #include "tools/plait/commands.h"
 
 namespace plait::tools {
@@ -14,9 +17,12 @@ struct MakeOptions {
 Expected<std::string> make(const ScheduleArguments& arguments, const MakeOptions& options) {
   PLAIT_TRY(Schedule schedule, arguments.load());
   if (options.lower) {
-    PLAIT_TRY(schedule, insert_comm(schedule));
+    PLAIT_TRY(schedule, run_passes(kLoweringPasses, std::move(schedule)));
   }
-  return print_csv(schedule);
+  for (const FormInfo& form : kForms) {
+    if (form.name == options.format) return form.print(schedule);
+  }
+  return fail(ErrorCode::kInvalidInput, "not a form", "--format");
 }
 
 }  // namespace
@@ -25,8 +31,11 @@ void add_make(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("make", "write a schedule");
   auto arguments = ScheduleArguments::add_to(*command);
   auto options = std::make_shared<MakeOptions>();
-  command->add_option("--format", options->format, "csv")->check(CLI::IsMember({"csv"}));
-  command->add_flag("--lower", options->lower, "with its sends and receives");
+  std::vector<std::string> forms;
+  for (const FormInfo& form : kForms) forms.emplace_back(form.name);
+  command->add_option("--format", options->format, "csv unless given")->check(CLI::IsMember(forms));
+  command->add_flag("--lower", options->lower,
+                    "as torch lowers: unshard and reshard, reduce-grad, sends and receives");
   command->callback([arguments, options, &exit_code] {
     const Expected<std::string> text = make(*arguments, *options);
     if (text) {

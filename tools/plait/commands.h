@@ -22,6 +22,7 @@ enum ExitCode : int {
 void add_list(CLI::App& app, int& exit_code);
 void add_make(CLI::App& app, int& exit_code);
 void add_show(CLI::App& app, int& exit_code);
+void add_opt(CLI::App& app, int& exit_code);
 void add_check(CLI::App& app, int& exit_code);
 void add_train(CLI::App& app, int& exit_code);
 void add_sample(CLI::App& app, int& exit_code);

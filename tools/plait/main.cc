@@ -11,6 +11,7 @@ int main(int argc, char** argv) {
   add_list(app, exit_code);
   add_make(app, exit_code);
   add_show(app, exit_code);
+  add_opt(app, exit_code);
   add_check(app, exit_code);
   add_train(app, exit_code);
   add_sample(app, exit_code);

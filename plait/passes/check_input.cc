@@ -1,0 +1,95 @@
+#include "plait/passes/check_input.h"
+
+#include <fmt/format.h>
+
+#include <string>
+
+#include "plait/ir/action_text.h"
+#include "plait/passes/values.h"
+
+namespace plait::passes_detail {
+namespace {
+
+Expected<void> check_numbers(const Schedule& schedule) {
+  const Placement& placement = schedule.placement;
+  bool fits = placement.ranks == static_cast<int>(schedule.ranks.size()) && placement.copies > 0 &&
+              schedule.microbatches > 0;
+  for (const int rank : placement.rank_of_stage)
+    fits = fits && rank >= 0 && rank < placement.ranks;
+  if (fits && placement.stages() > 0) return {};
+  return fail(ErrorCode::kInvalidInput,
+              fmt::format("{} lists, a placement of {} stages over {} ranks and {} micro-batches do "
+                          "not fit together",
+                          schedule.ranks.size(), placement.rank_of_stage.size(), placement.ranks,
+                          schedule.microbatches),
+              schedule.name);
+}
+
+class ActionCheck {
+ public:
+  ActionCheck(const Schedule& schedule, Communication communication)
+      : schedule_(schedule),
+        values_(schedule),
+        stages_(schedule.placement.stages()),
+        communication_(communication) {}
+
+  /// What is wrong with the action at `position` of a rank's list; empty if nothing is.
+  std::string problem(std::size_t rank, std::size_t position) const {
+    const std::vector<Action>& list = schedule_.ranks[rank];
+    const Action& action = list[position];
+    if (action.type == ActionType::kIdle) return {};
+    if (action.type == ActionType::kOverlapFB) {
+      if (position + action.members < list.size()) return {};
+      return fmt::format("found a pair of {} members, {} actions are behind it", action.members,
+                         list.size() - position - 1);
+    }
+    const bool message = is_communication(action.type);
+    if (message && communication_ == Communication::kRefused) {
+      return fmt::format("found {}, needed a schedule without communication",
+                         print_action(action));
+    }
+    const bool has_microbatch = message || is_compute(action.type);
+    if (action.stage < 0 || action.stage >= stages_ || action.microbatch >= schedule_.microbatches ||
+        (has_microbatch && action.microbatch < 0)) {
+      return fmt::format("found {}, needed a stage below {} and a micro-batch below {}",
+                         print_action(action), stages_, schedule_.microbatches);
+    }
+    if (message && values_.other_end(action) < 0)
+      return fmt::format("found {}, which has no stage at its other end", print_action(action));
+    if (!has_microbatch) return {};
+    const std::size_t holder = values_.rank_of(action.stage, action.microbatch);
+    if (holder == rank) return {};
+    return fmt::format("found {}, needed on rank {} by the placement", print_action(action), holder);
+  }
+
+ private:
+  const Schedule& schedule_;
+  Values values_;
+  int stages_;
+  Communication communication_;
+};
+
+}  // namespace
+
+Expected<void> check_input(const Schedule& schedule, Communication communication) {
+  PLAIT_TRY_VOID(check_numbers(schedule));
+  const ActionCheck check(schedule, communication);
+  for (std::size_t rank = 0; rank < schedule.ranks.size(); ++rank) {
+    for (std::size_t i = 0; i < schedule.ranks[rank].size(); ++i) {
+      std::string problem = check.problem(rank, i);
+      if (problem.empty()) continue;
+      return fail(ErrorCode::kInvalidInput, std::move(problem),
+                  fmt::format("{}: rank {} position {}", schedule.name, rank, i));
+    }
+  }
+  return {};
+}
+
+Expected<void> check_lowered(const Schedule& schedule) {
+  if (is_lowered(schedule)) return {};
+  return fail(ErrorCode::kInvalidInput,
+              "found no communication, needed a lowered schedule: insert-comm goes before",
+              schedule.name);
+}
+
+}  // namespace plait::passes_detail

@@ -1,0 +1,85 @@
+#include "plait/passes/passes.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <numeric>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace plait {
+namespace {
+
+struct PassCall {
+  const PassInfo* pass;
+  PassOptions options;
+};
+
+/// Letters to insert, delete or change to get from one word to the other.
+std::size_t edit_distance(std::string_view from, std::string_view to) {
+  std::vector<std::size_t> row(to.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i + 1);
+    for (std::size_t j = 0; j < to.size(); ++j) {
+      const std::size_t changed = diagonal + (from[i] == to[j] ? 0 : 1);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({changed, row[j] + 1, row[j + 1] + 1});
+    }
+  }
+  return row.back();
+}
+
+Expected<const PassInfo*> find_pass(std::string_view name) {
+  std::string known;
+  const PassInfo* nearest = &kPasses.front();
+  for (const PassInfo& pass : kPasses) {
+    if (pass.name == name) return &pass;
+    if (edit_distance(name, pass.name) < edit_distance(name, nearest->name)) nearest = &pass;
+    known += fmt::format("{}{}", known.empty() ? "" : ", ", pass.name);
+  }
+  const bool near = edit_distance(name, nearest->name) <= 1 + nearest->name.size() / 3;
+  return fail(ErrorCode::kInvalidInput,
+              fmt::format("'{}' is not a pass{}, needed one of: {}", name.substr(0, 60),
+                          near ? fmt::format(" (did you mean {}?)", nearest->name) : "", known));
+}
+
+Expected<PassCall> parse_call(std::string_view text) {
+  const std::size_t equals = text.find('=');
+  PLAIT_TRY(const PassInfo* pass, find_pass(text.substr(0, equals)));
+  PassCall call{pass, {pass->default_number}};
+  if (equals == std::string_view::npos) return call;
+  const std::string_view number = text.substr(equals + 1);
+  if (pass->number.empty())
+    return fail(ErrorCode::kInvalidInput, fmt::format("{} takes no number", pass->name),
+                std::string(text.substr(0, 60)));
+  const char* end = number.data() + number.size();
+  const auto [read_to, problem] = std::from_chars(number.data(), end, call.options.number);
+  if (problem != std::errc{} || read_to != end || call.options.number < pass->least_number) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("found '{}', needed a number of at least {}: {}", number.substr(0, 60),
+                            pass->least_number, pass->number),
+                std::string(pass->name));
+  }
+  return call;
+}
+
+}  // namespace
+
+Expected<Schedule> run_passes(std::string_view spec, Schedule schedule) {
+  std::vector<PassCall> calls;
+  for (std::size_t begin = 0; begin <= spec.size();) {
+    const std::size_t end = std::min(spec.find(',', begin), spec.size());
+    PLAIT_TRY(const PassCall call, parse_call(spec.substr(begin, end - begin)));
+    calls.push_back(call);
+    begin = end + 1;
+  }
+  for (const PassCall& call : calls) {
+    PLAIT_TRY(schedule, call.pass->run(std::move(schedule), call.options));
+  }
+  return schedule;
+}
+
+}  // namespace plait

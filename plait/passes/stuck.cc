@@ -1,0 +1,30 @@
+#include "plait/passes/stuck.h"
+
+#include <fmt/format.h>
+
+#include <string>
+
+#include "plait/ir/action_text.h"
+
+namespace plait::passes_detail {
+
+tl::unexpected<Error> no_rank_can_go_on(const Schedule& schedule, const Values& values,
+                                        const std::vector<std::size_t>& next,
+                                        const std::vector<bool>& there) {
+  std::string waits;
+  for (std::size_t rank = 0; rank < next.size(); ++rank) {
+    const std::vector<Action>& list = schedule.ranks[rank];
+    if (next[rank] == list.size()) continue;
+    const Action* waiting = first_missing(list, next[rank], values, there).reader;
+    if (waiting == nullptr) continue;
+    const bool forward = waiting->type == ActionType::kForward;
+    const int producer = forward ? waiting->stage - 1 : waiting->stage + 1;
+    waits += fmt::format(
+        "\n  rank {} position {} ({}) waits for the {} of stage {} micro-batch {} on rank {}", rank,
+        next[rank], print_action_at(list, next[rank]), forward ? "forward" : "backward", producer,
+        waiting->microbatch, values.rank_of(producer, waiting->microbatch));
+  }
+  return fail(ErrorCode::kCheckFailed, fmt::format("no rank can go on:{}", waits), schedule.name);
+}
+
+}  // namespace plait::passes_detail

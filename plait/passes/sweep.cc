@@ -1,0 +1,137 @@
+#include "plait/passes/sweep.h"
+
+#include <fmt/format.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "plait/ir/action_text.h"
+#include "plait/passes/stuck.h"
+#include "plait/passes/values.h"
+
+namespace plait::passes_detail {
+namespace {
+
+class Sweep {
+ public:
+  Sweep(Schedule input, Sends sends)
+      : input_(std::move(input)),
+        kept_(sends == Sends::kKept),
+        values_(input_),
+        there_(values_.size()),
+        next_(input_.ranks.size()),
+        waits_for_(input_.ranks.size(), kNone),
+        active_(input_.ranks.size()),
+        lists_(input_.ranks.size()) {}
+
+  Expected<Schedule> run() {
+    reserve();
+    for (std::size_t rank = 0; rank < lists_.size(); ++rank) {
+      if (!input_.ranks[rank].empty()) active_.insert(rank);
+      left_ += input_.ranks[rank].empty() ? 0 : 1;
+    }
+    while (left_ > 0) {
+      std::size_t rank = active_.next(0);
+      if (rank == kNone) return no_rank_can_go_on(input_, values_, next_, there_);
+      for (; rank != kNone; rank = active_.next(rank + 1)) take_turn(rank);
+    }
+    input_.ranks = std::move(lists_);
+    return std::move(input_);
+  }
+
+ private:
+  /// The action's message: the rank that receives it, kNone if it crosses no ranks.
+  std::size_t receiver(std::size_t rank, const Action& action) const {
+    const int stage = kept_ ? (is_send(action.type) ? values_.other_end(action) : -1)
+                            : values_.consumer(action);
+    if (stage < 0) return kNone;
+    const std::size_t peer = values_.rank_of(stage, action.microbatch);
+    return peer == rank ? kNone : peer;
+  }
+
+  void reserve() {
+    std::vector<std::size_t> sizes(lists_.size());
+    for (std::size_t rank = 0; rank < lists_.size(); ++rank) {
+      for (const Action& action : input_.ranks[rank]) {
+        if (action.type == ActionType::kIdle || is_recv(action.type)) continue;
+        ++sizes[rank];
+        const std::size_t peer = receiver(rank, action);
+        if (peer == kNone) continue;
+        sizes[rank] += kept_ ? 0 : 1;
+        ++sizes[peer];
+      }
+    }
+    for (std::size_t rank = 0; rank < lists_.size(); ++rank) lists_[rank].reserve(sizes[rank]);
+  }
+
+  void take_turn(std::size_t rank) {
+    const std::vector<Action>& list = input_.ranks[rank];
+    while (next_[rank] < list.size() && is_recv(list[next_[rank]].type)) ++next_[rank];
+    if (next_[rank] < list.size()) {
+      const std::size_t missing = first_missing(list, next_[rank], values_, there_).value;
+      if (missing != kNone) {
+        waits_for_[rank] = missing;
+        active_.erase(rank);
+        return;
+      }
+      emit(rank);
+    }
+    if (next_[rank] < list.size()) return;
+    std::vector<Action>().swap(input_.ranks[rank]);
+    next_[rank] = 0;
+    active_.erase(rank);
+    --left_;
+  }
+
+  void emit(std::size_t rank) {
+    const std::vector<Action>& list = input_.ranks[rank];
+    const std::size_t begin = next_[rank];
+    const std::size_t end = begin + 1 + list[begin].members;
+    next_[rank] = end;
+    if (list[begin].type == ActionType::kIdle) return;
+    for (std::size_t i = begin; i < end; ++i) lists_[rank].push_back(list[i]);
+    for (std::size_t i = begin; i < end; ++i) hand_over(rank, list[i]);
+  }
+
+  /// Marks the consumer's input as there, and adds the message if it crosses ranks.
+  void hand_over(std::size_t rank, const Action& action) {
+    const std::size_t peer = receiver(rank, action);
+    if (peer == kNone) {
+      const int local = values_.consumer(action);
+      if (local >= 0 && values_.rank_of(local, action.microbatch) == rank)
+        there_[values_.number(action.type == ActionType::kForward, local, action.microbatch)] = true;
+      return;
+    }
+    const bool forward =
+        action.type == ActionType::kForward || action.type == ActionType::kSendF;
+    const int consumer = action.stage + (forward ? 1 : -1);
+    if (!kept_) {
+      lists_[rank].push_back(
+          {action.stage, action.microbatch, forward ? ActionType::kSendF : ActionType::kSendB, 0});
+    }
+    lists_[peer].push_back(
+        {consumer, action.microbatch, forward ? ActionType::kRecvF : ActionType::kRecvB, 0});
+    const std::size_t value = values_.number(forward, consumer, action.microbatch);
+    there_[value] = true;
+    if (waits_for_[peer] != value) return;
+    waits_for_[peer] = kNone;
+    active_.insert(peer);
+  }
+
+  Schedule input_;
+  bool kept_;
+  Values values_;
+  std::vector<bool> there_;
+  std::vector<std::size_t> next_;
+  std::vector<std::size_t> waits_for_;
+  RankSet active_;
+  std::size_t left_ = 0;  // ranks whose list is not read to its end
+  std::vector<std::vector<Action>> lists_;
+};
+
+}  // namespace
+
+Expected<Schedule> sweep(Schedule input, Sends sends) { return Sweep(std::move(input), sends).run(); }
+
+}  // namespace plait::passes_detail

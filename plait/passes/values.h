@@ -1,0 +1,99 @@
+/// The values that stages hand to their neighbours, numbered, and which of them are there.
+///
+/// A value is named by its consumer: the forward's input of (stage, micro-batch), or its backward's.
+/// Built once per pass, O(S * M) bits; every query is O(1).
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "plait/ir/schedule.h"
+
+namespace plait::passes_detail {
+
+inline constexpr std::size_t kNone = static_cast<std::size_t>(-1);
+
+constexpr bool is_input_backward(ActionType type) {
+  return type == ActionType::kBackwardInput || type == ActionType::kBackward;
+}
+
+class Values {
+ public:
+  explicit Values(const Schedule& schedule)
+      : rank_of_stage_(schedule.placement.rank_of_stage),
+        stages_(schedule.placement.stages()),
+        copies_(schedule.placement.copies),
+        microbatches_(schedule.microbatches) {}
+
+  std::size_t size() const {
+    return 2 * static_cast<std::size_t>(stages_) * static_cast<std::size_t>(microbatches_);
+  }
+  std::size_t rank_of(int stage, int microbatch) const {
+    int index = stage;
+    if (copies_ > 1)
+      index += stages_ * static_cast<int>(std::int64_t{copies_} * microbatch / microbatches_);
+    return static_cast<std::size_t>(rank_of_stage_[static_cast<std::size_t>(index)]);
+  }
+
+  /// The stage that gets what an F, I or B makes; -1 if none does, or the action makes nothing.
+  int consumer(const Action& action) const {
+    if (action.type == ActionType::kForward)
+      return action.stage + 1 < stages_ ? action.stage + 1 : -1;
+    return is_input_backward(action.type) ? action.stage - 1 : -1;
+  }
+  /// The stage at the other end of a send or receive; -1 if there is none.
+  int other_end(const Action& action) const {
+    const bool up = action.type == ActionType::kSendF || action.type == ActionType::kRecvB;
+    const int stage = action.stage + (up ? 1 : -1);
+    return stage < stages_ ? stage : -1;
+  }
+  std::size_t number(bool forward, int consumer_stage, int microbatch) const {
+    return (static_cast<std::size_t>(consumer_stage) * 2 + (forward ? 1 : 0)) *
+               static_cast<std::size_t>(microbatches_) +
+           static_cast<std::size_t>(microbatch);
+  }
+  /// The value an action needs from a neighbouring stage, kNone if it needs none.
+  std::size_t needed(const Action& action) const {
+    const bool forward = action.type == ActionType::kForward;
+    if (forward ? action.stage == 0
+                : !is_input_backward(action.type) || action.stage + 1 == stages_)
+      return kNone;
+    return number(forward, action.stage, action.microbatch);
+  }
+  /// The value that a receive brings.
+  std::size_t received(const Action& receive) const {
+    return number(receive.type == ActionType::kRecvF, receive.stage, receive.microbatch);
+  }
+
+ private:
+  std::vector<int> rank_of_stage_;
+  int stages_;
+  int copies_;
+  int microbatches_;
+};
+
+/// A set of ranks that is walked in ascending order while it changes. Queries cost O(P / 64).
+class RankSet {
+ public:
+  explicit RankSet(std::size_t ranks) : words_((ranks + 63) / 64) {}
+  void insert(std::size_t rank) { words_[rank / 64] |= std::uint64_t{1} << (rank % 64); }
+  void erase(std::size_t rank) { words_[rank / 64] &= ~(std::uint64_t{1} << (rank % 64)); }
+  /// The first member that is `from` or above, kNone if there is none.
+  std::size_t next(std::size_t from) const {
+    std::size_t word = from / 64;
+    if (word >= words_.size()) return kNone;
+    std::uint64_t bits = words_[word] >> (from % 64) << (from % 64);
+    while (bits == 0) {
+      if (++word == words_.size()) return kNone;
+      bits = words_[word];
+    }
+    return word * 64 + static_cast<std::size_t>(std::countr_zero(bits));
+  }
+
+ private:
+  std::vector<std::uint64_t> words_;
+};
+
+}  // namespace plait::passes_detail
