@@ -192,6 +192,7 @@ Expected<BoundProblem> BoundProblem::make(const BoundInput& input) {
   PLAIT_TRY_VOID(check_costs(input));
   PLAIT_TRY_VOID(check_caps(input));
   BoundProblem problem;
+  problem.copies_ = input.placement.copies;
   problem.forward_only_ = input.forward_only;
   if (!input.forward_only) problem.activations_ = input.activations;
   problem.stages_of_.resize(at(input.placement.ranks));

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string_view>
@@ -78,6 +79,7 @@ class BoundProblem {
   static Expected<BoundProblem> make(const BoundInput& input);
 
   int ranks() const { return static_cast<int>(stages_of_.size()); }
+  int copies() const { return copies_; }
   bool forward_only() const { return forward_only_; }
   const std::vector<BoundStage>& stages() const { return stages_; }  ///< copy by copy
   /// Indices into stages() of one rank's.
@@ -97,6 +99,7 @@ class BoundProblem {
   std::vector<BoundStage> stages_;
   std::vector<std::vector<int>> stages_of_;
   std::vector<int> activations_;
+  int copies_ = 1;
   bool forward_only_ = false;
 };
 
@@ -113,6 +116,22 @@ Bound capped_bound(const BoundProblem& problem);
 
 /// How long activations live, divided by how many may. 0 without caps. Cost: O(S).
 Bound residence_bound(const BoundProblem& problem);
+
+/// What one_rank_relaxation() may spend.
+struct SearchLimit {
+  std::int64_t nodes = 100000;  ///< of one question "can this rank be done by then?"
+  int actions = 2048;           ///< ranks with more are not searched
+};
+
+struct RelaxationBound {
+  Bound bound;        ///< "one-rank", or the best of the others if that is not less
+  bool exact = true;  ///< the relaxation's optimum; false: what was proven before the limit
+};
+
+/// One rank's order, cap and waiting exactly, all other ranks as delays; the largest over ranks.
+/// The tightest of all where a cap is low. Cost: exponential in the worst case, about 10 us a node,
+/// a logarithm of questions a rank.
+RelaxationBound one_rank_relaxation(const BoundProblem& problem, const SearchLimit& limit = {});
 
 /// The largest of the four, the first of equal ones.
 Bound best_bound(const BoundProblem& problem);
