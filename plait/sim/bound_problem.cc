@@ -283,10 +283,11 @@ void BoundProblem::set_lengths(const BoundInput& input) {
 //
 // Tails. After the F of stage s that j others follow, j + 1 micro-batches have the path to the end
 // of W of any stage k before them: the F's behind s, all I's down to k, W of k. The one of them
-// that is first through an action X on this path ends X no sooner than the path to it allows; j
-// others take X's rank for X's length each, the last of them goes on to the path's end. So for
-// every k a time of (length of the path after F of s) + j * (largest length on it, s included)
-// passes after the end of that F. The same from I of s to W of k <= s.
+// that starts an action X on this path first starts it no sooner than the path to it allows; the
+// last of them starts it j lengths of X later at least, and has the rest of the path to go. (X on s
+// itself: j others run after the end of that F.) So for every k a time of (length of the path after
+// F of s) + j * (largest length on it, s included) passes after the end of that F. The same from I
+// of s to W of k <= s.
 void BoundProblem::set_paths(const BoundInput& input, int copy) {
   const int stages = input.placement.stages();
   const int first = copy * stages;

@@ -20,6 +20,7 @@
 #include "plait/ir/action.h"
 #include "plait/ir/costs.h"
 #include "plait/ir/schedule.h"
+#include "plait/sim/cost_model.h"
 
 namespace plait {
 
@@ -42,6 +43,9 @@ struct BoundInput {
   /// What the segments of F, of I and of W in a braided pair take of the compute lane.
   std::optional<std::array<Nanoseconds, 3>> braid{};
 };
+
+/// Of all schedules that do what `schedule` does: its placement, micro-batches and costs, no cap.
+BoundInput bound_input(const Schedule& schedule, const CostModel& costs);
 
 struct Bound {
   Nanoseconds makespan = 0;  ///< no schedule is faster

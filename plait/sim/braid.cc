@@ -38,8 +38,8 @@ Error circle(const Braid& braid, const std::vector<std::vector<int>>& needs,
   while (std::find(path.begin(), path.end(), segment) == path.end()) {
     path.push_back(segment);
     const std::vector<int>& before = needs[index(segment)];
-    segment = *std::find_if(before.begin(), before.end(),
-                            [&](int one) { return !timed[index(one)]; });
+    segment =
+        *std::find_if(before.begin(), before.end(), [&](int one) { return !timed[index(one)]; });
   }
   path.erase(path.begin(), std::find(path.begin(), path.end(), segment));
   path.push_back(segment);
@@ -75,10 +75,10 @@ Expected<void> check_segments(const Braid& braid) {
     }
   }
   if (seen[0] && seen[1]) return {};
-  return fail(ErrorCode::kInvalidInput,
-              fmt::format("the braid has no segment of {}, needed one at least",
-                          seen[0] ? "I" : "F"),
-              "braid");
+  return fail(
+      ErrorCode::kInvalidInput,
+      fmt::format("the braid has no segment of {}, needed one at least", seen[0] ? "I" : "F"),
+      "braid");
 }
 
 void extend(BraidMember& member, Lane lane, Nanoseconds begin, Nanoseconds end, bool first) {
@@ -119,8 +119,8 @@ Expected<PreparedBraid> PreparedBraid::make(Braid braid) {
   if (prepared.order_.size() < needs.size())
     return tl::unexpected<Error>(circle(checked, needs, timed));
   for (const BraidSegment& segment : checked.segments) {
-    prepared.needs_value_.push_back(std::none_of(
-        segment.needs.begin(), segment.needs.end(), [&](int need) {
+    prepared.needs_value_.push_back(
+        std::none_of(segment.needs.begin(), segment.needs.end(), [&](int need) {
           return member_of(checked.segments[index(need)].of) == member_of(segment.of);
         }));
   }

@@ -34,8 +34,8 @@ std::vector<PerStage> lists_of(const CostModel& costs) {
 
 Expected<void> check_not_negative(std::string_view name, std::int64_t value) {
   if (value >= 0) return {};
-  return fail(ErrorCode::kInvalidInput,
-              fmt::format("{} is {}, needed 0 or more", name, value), "costs");
+  return fail(ErrorCode::kInvalidInput, fmt::format("{} is {}, needed 0 or more", name, value),
+              "costs");
 }
 
 Expected<void> check_link(const LinkCosts& link) {

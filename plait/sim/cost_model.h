@@ -42,7 +42,7 @@ struct Network {
     LinkCosts link;
   };
 
-  LinkCosts link;          ///< of every directed pair of ranks,
+  LinkCosts link;                ///< of every directed pair of ranks,
   std::vector<Between> between;  ///< but for these
   Bytes message_bytes = 0;
 
@@ -54,10 +54,10 @@ struct Network {
 /// Lists have one entry per stage; those of bytes and of parameter actions may be empty: nothing.
 struct CostModel {
   ActionCosts actions;  ///< with the hop that delays a reader where there is no network
-  std::vector<Bytes> activation_bytes;         ///< from F's begin to I's or B's end
-  std::vector<Bytes> between_i_and_w_bytes;    ///< from I's end to W's end
-  std::vector<Bytes> parameter_bytes;          ///< the whole step
-  std::vector<Bytes> gradient_bytes;           ///< the whole step
+  std::vector<Bytes> activation_bytes;       ///< from F's begin to I's or B's end
+  std::vector<Bytes> between_i_and_w_bytes;  ///< from I's end to W's end
+  std::vector<Bytes> parameter_bytes;        ///< the whole step
+  std::vector<Bytes> gradient_bytes;         ///< the whole step
   std::vector<Nanoseconds> unshard;
   std::vector<Nanoseconds> reshard;
   std::vector<Nanoseconds> reduce_grad;

@@ -23,7 +23,7 @@ enum class Way : std::uint8_t { kForward, kBackward };
 struct MemberTimes {
   Nanoseconds begin = 0;  ///< on the compute lane
   Nanoseconds end = 0;
-  Nanoseconds done = 0;  ///< its result is there
+  Nanoseconds done = 0;                        ///< its result is there
   std::array<Nanoseconds, 2> exchange{0, -1};  ///< begin and end of a braid's communication
 };
 
@@ -32,11 +32,11 @@ struct Unit {
   std::size_t position = 0;           ///< in the rank's list
   std::span<const Action> members{};  ///< one or two
   std::array<MemberTimes, 2> times{};
-  Nanoseconds free_before = 0;     ///< when the lane was free for it
-  Nanoseconds made = kUnknown;     ///< when the last value of another rank that it reads was made
-  Nanoseconds parameters = 0;      ///< when its stage's parameters were there
-  Nanoseconds begin = 0;           ///< of the first member
-  Nanoseconds end = 0;             ///< the lane is free again
+  Nanoseconds free_before = 0;  ///< when the lane was free for it
+  Nanoseconds made = kUnknown;  ///< when the last value of another rank that it reads was made
+  Nanoseconds parameters = 0;   ///< when its stage's parameters were there
+  Nanoseconds begin = 0;        ///< of the first member
+  Nanoseconds end = 0;          ///< the lane is free again
 };
 
 /// Something on the communication lane, or a RESHARD: [begin, end].
@@ -149,9 +149,9 @@ class Engine {
     return static_cast<std::int64_t>(2 * value + at(way));
   }
   std::size_t copy_of(int microbatch) const {
-    return copy_start_.empty() ? 0
-                               : static_cast<std::size_t>(
-                                     copy_start_[static_cast<std::size_t>(microbatch)]);
+    return copy_start_.empty()
+               ? 0
+               : static_cast<std::size_t>(copy_start_[static_cast<std::size_t>(microbatch)]);
   }
   ParameterState& parameters(int rank, int stage);
   std::int32_t edge_of(Way way, int stage, int microbatch) const {
@@ -221,8 +221,7 @@ inline Engine::Input Engine::input_of(int rank, const Action& action) {
   // A braid's result may come when the compute lane has gone on.
   if (braided_ && action.type != ActionType::kForward) {
     const std::size_t own = cell(action.stage, action.microbatch);
-    const Way before =
-        action.type == ActionType::kBackwardWeight ? Way::kBackward : Way::kForward;
+    const Way before = action.type == ActionType::kBackwardWeight ? Way::kBackward : Way::kForward;
     input.there = std::max(input.there, made_[at(before)][own]);
   }
   return input;
@@ -316,19 +315,17 @@ bool Engine::pair(int rank, RankState& state, Observer& observer) {
       unit.parameters = std::max(unit.parameters, parameters(rank, member.stage).time);
   }
   if (costs_.pairs.pricing == PairPricing::kBlock) {
-    unit.begin =
-        std::max({state.free, inputs[0].there, inputs[1].there, unit.parameters});
+    unit.begin = std::max({state.free, inputs[0].there, inputs[1].there, unit.parameters});
     unit.end = unit.begin + block_cost(members[0], members[1]);
     unit.times = {MemberTimes{unit.begin, unit.end, unit.end},
                   MemberTimes{unit.begin, unit.end, unit.end}};
   } else {
     const std::size_t forward = members[0].type == ActionType::kForward ? 0 : 1;
-    const BraidStart start{
-        {std::max(state.free, unit.parameters), state.exchange_free},
-        inputs[forward].there,
-        inputs[1 - forward].there};
-    const BraidTimes times = costs_.pairs.braid->run(
-        start, members[1 - forward].type == ActionType::kBackward);
+    const BraidStart start{{std::max(state.free, unit.parameters), state.exchange_free},
+                           inputs[forward].there,
+                           inputs[1 - forward].there};
+    const BraidTimes times =
+        costs_.pairs.braid->run(start, members[1 - forward].type == ActionType::kBackward);
     for (std::size_t i = 0; i < 2; ++i) {
       const BraidMember& member = i == forward ? times.forward : times.backward;
       const auto& compute = member.on_lane[0];
@@ -367,8 +364,7 @@ bool Engine::step_post(int rank, RankState& state, Observer& observer) {
       const Nanoseconds time = made_[at(way)][value];
       if (send && time == kUnknown) return false;
       if (send) state.post_free = std::max(state.post_free, time);
-      if constexpr (!Observer::kWanted)
-        post(way, stage, action.microbatch, send, state.post_free);
+      if constexpr (!Observer::kWanted) post(way, stage, action.microbatch, send, state.post_free);
     }
     if constexpr (Observer::kWanted) {
       service.end = there(way, stage, action.microbatch);

@@ -17,8 +17,8 @@ VerifiedSchedule proven(Schedule schedule) {
 }
 
 VerifiedSchedule proven(std::string_view name, int ranks, int microbatches, int chunks) {
-  Expected<Schedule> schedule = generate(
-      name, {.ranks = ranks, .microbatches = microbatches, .chunks = chunks});
+  Expected<Schedule> schedule =
+      generate(name, {.ranks = ranks, .microbatches = microbatches, .chunks = chunks});
   EXPECT_TRUE(schedule) << schedule.error().text();
   return proven(*std::move(schedule));
 }
@@ -61,14 +61,12 @@ class UnitTable : public ::testing::TestWithParam<UnitRow> {};
 // torch's visualizer and its liveness analysis give the same numbers.
 TEST_P(UnitTable, MakespanAndPeak) {
   const UnitRow& row = GetParam();
-  const VerifiedSchedule schedule =
-      proven(row.name, row.ranks, row.microbatches, row.chunks);
+  const VerifiedSchedule schedule = proven(row.name, row.ranks, row.microbatches, row.chunks);
   const Prediction prediction = price(schedule, blocks(unit_cost_model(row.ranks * row.chunks)));
   EXPECT_EQ(prediction.makespan_ns, row.makespan);
   for (std::size_t r = 0; r < prediction.ranks.size(); ++r) {
     EXPECT_EQ(prediction.ranks[r].busy_ns, 3 * row.chunks * row.microbatches);
-    EXPECT_EQ(prediction.ranks[r].peak_activations.amount,
-              row.live[row.live.size() == 1 ? 0 : r]);
+    EXPECT_EQ(prediction.ranks[r].peak_activations.amount, row.live[row.live.size() == 1 ? 0 : r]);
   }
 }
 
