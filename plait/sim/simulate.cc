@@ -2,6 +2,7 @@
 
 #include "plait/sim/account.h"
 #include "plait/sim/engine.h"
+#include "plait/sim/record.h"
 
 namespace plait {
 
@@ -18,7 +19,8 @@ Expected<Prediction> simulate(const VerifiedSchedule& schedule, const CostModel&
   engine.run();
   Prediction prediction;
   sim_detail::account(engine, prediction);
-  (void)options;
+  if (options.critical_path) prediction.critical_path = sim_detail::find_critical_path(engine);
+  if (options.keep_timeline) prediction.timeline = sim_detail::record_timeline(engine);
   return prediction;
 }
 
