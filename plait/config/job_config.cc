@@ -13,6 +13,7 @@
 #include <optional>
 #include <sstream>
 
+#include "plait/base/nearest_name.h"
 #include "plait/config/validate.h"
 
 namespace plait {
@@ -22,35 +23,6 @@ namespace {
 constexpr std::string_view kNotBuiltKeys[] = {
     "n_routed_experts",      "n_shared_experts", "num_experts_per_tok",   "moe_intermediate_size",
     "first_k_dense_replace", "scoring_func",     "routed_scaling_factor", "norm_topk_prob"};
-
-std::size_t edit_distance(std::string_view a, std::string_view b) {
-  std::vector<std::size_t> row(b.size() + 1);
-  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (std::size_t i = 1; i <= a.size(); ++i) {
-    std::size_t diagonal = row[0];
-    row[0] = i;
-    for (std::size_t j = 1; j <= b.size(); ++j) {
-      const std::size_t above = row[j];
-      row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
-      diagonal = above;
-    }
-  }
-  return row[b.size()];
-}
-
-template <typename Names>
-std::string nearest(std::string_view name, const Names& names) {
-  std::string best;
-  std::size_t best_distance = std::numeric_limits<std::size_t>::max();
-  for (const std::string_view candidate : names) {
-    const std::size_t distance = edit_distance(name, candidate);
-    if (distance < best_distance) {
-      best_distance = distance;
-      best = candidate;
-    }
-  }
-  return best;
-}
 
 std::vector<std::string_view> section_names() {
   std::vector<std::string_view> names;
@@ -136,7 +108,7 @@ std::string suggestion(std::string_view name, const std::vector<std::string_view
   for (const KeyInfo& key : job_keys()) {
     if (key.name == name) return fmt::format("'{}' in [{}]", name, key.section);
   }
-  return fmt::format("'{}'", nearest(name, names));
+  return fmt::format("'{}'", nearest_name(name, names));
 }
 
 Expected<void> set_key(JobConfig& job, std::string_view section, std::string_view name,
@@ -154,7 +126,7 @@ Expected<void> set_key(JobConfig& job, std::string_view section, std::string_vie
   if (names.empty()) {
     return fail(ErrorCode::kInvalidInput,
                 fmt::format("section [{}] is not known, did you mean [{}]?", section,
-                            nearest(section, section_names())),
+                            nearest_name(section, section_names())),
                 where);
   }
   if (section == "model" && std::find(std::begin(kNotBuiltKeys), std::end(kNotBuiltKeys), name) !=

@@ -49,8 +49,17 @@ std::shared_ptr<ScheduleArguments> ScheduleArguments::add_to(CLI::App& command) 
   return arguments;
 }
 
-Expected<Schedule> ScheduleArguments::load() const {
-  ScheduleShape wanted;
+int ScheduleArguments::generated_stages() const {
+  std::error_code ignored;
+  if (std::filesystem::exists(schedule, ignored)) return 0;
+  for (const GeneratorInfo& info : kGenerators) {
+    if (info.name == schedule) return ranks * (chunks == 0 ? info.default_chunks : chunks);
+  }
+  return 0;
+}
+
+Expected<Schedule> ScheduleArguments::load(const ScheduleShape& base) const {
+  ScheduleShape wanted = base;
   wanted.ranks = ranks;
   wanted.microbatches = microbatches;
   wanted.chunks = chunks;

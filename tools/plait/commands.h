@@ -7,6 +7,7 @@
 
 #include "plait/base/error.h"
 #include "plait/ir/csv.h"
+#include "plait/schedule/generators.h"
 
 namespace plait::tools {
 
@@ -24,6 +25,8 @@ void add_make(CLI::App& app, int& exit_code);
 void add_show(CLI::App& app, int& exit_code);
 void add_opt(CLI::App& app, int& exit_code);
 void add_check(CLI::App& app, int& exit_code);
+void add_simulate(CLI::App& app, int& exit_code);
+void add_compare(CLI::App& app, int& exit_code);
 void add_train(CLI::App& app, int& exit_code);
 void add_sample(CLI::App& app, int& exit_code);
 
@@ -42,7 +45,10 @@ struct ScheduleArguments {
   std::string placement;
 
   static std::shared_ptr<ScheduleArguments> add_to(CLI::App& command);
-  Expected<Schedule> load() const;
+  /// `base`: what a cost-aware schedule is made for, beyond these flags.
+  Expected<Schedule> load(const ScheduleShape& base = {}) const;
+  /// Stages of a schedule that is given by name; 0: it is a file, or no schedule's name.
+  int generated_stages() const;
 };
 
 }  // namespace plait::tools

@@ -13,6 +13,8 @@ int main(int argc, char** argv) {
   add_show(app, exit_code);
   add_opt(app, exit_code);
   add_check(app, exit_code);
+  add_simulate(app, exit_code);
+  add_compare(app, exit_code);
   add_train(app, exit_code);
   add_sample(app, exit_code);
   try {

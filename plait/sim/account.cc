@@ -1,0 +1,225 @@
+#include "plait/sim/account.h"
+
+#include <limits>
+
+namespace plait::sim_detail {
+namespace {
+
+/// What one rank holds; changes come in the order in which they are made.
+class Memory {
+ public:
+  void start(std::int64_t amount) {
+    held_ = amount;
+    peak_.amount = amount;
+  }
+  void change(std::int64_t amount, std::size_t position, const Action& action, Nanoseconds time) {
+    held_ += amount;
+    if (held_ > peak_.amount) peak_ = {held_, static_cast<int>(position), action, time};
+  }
+  const MemoryPeak& peak() const { return peak_; }
+
+ private:
+  std::int64_t held_ = 0;
+  MemoryPeak peak_;
+};
+
+/// A change of the bytes held, kept where messages come in between.
+struct ByteChange {
+  Nanoseconds time = 0;
+  Bytes amount = 0;
+  std::size_t position = 0;
+  const Action* action = nullptr;
+};
+
+class Accountant {
+ public:
+  static constexpr bool kWanted = true;
+  static constexpr bool kMessages = false;
+
+  Accountant(const Engine& engine, int rank)
+      : engine_(engine),
+        costs_(engine.costs()),
+        has_bytes_(costs_.has_bytes()),
+        receives_(costs_.network && costs_.network->message_bytes > 0) {
+    Bytes constant = 0;
+    const Placement& placement = engine.schedule().placement;
+    for (std::size_t i = 0; i < placement.rank_of_stage.size(); ++i) {
+      if (placement.rank_of_stage[i] != rank) continue;
+      const std::size_t stage = i % static_cast<std::size_t>(placement.stages());
+      constant += of(costs_.parameter_bytes, stage) + of(costs_.gradient_bytes, stage);
+    }
+    bytes_.start(constant);
+  }
+
+  void unit(const Unit& unit) {
+    first_action_ = std::min(first_action_, unit.begin);
+    if (units_++ == 0) rank_.first_begin = unit.begin;
+    gap(unit);
+    busy(unit);
+    rank_.last_end = unit.end;
+    memory(unit);
+    for (std::size_t i = 0; i < unit.members.size(); ++i) {
+      last_action_ = std::max(last_action_, unit.times[i].done);
+      if (unit.times[i].exchange[0] <= unit.times[i].exchange[1])
+        first_action_ = std::min(first_action_, unit.times[i].exchange[0]);
+    }
+    last_action_ = std::max(last_action_, unit.end);
+  }
+
+  void service(const Service& service) {
+    if (is_communication(service.action->type)) return;  // inside what its reader waits for
+    first_action_ = std::min(first_action_, service.begin);
+    last_action_ = std::max(last_action_, service.end);
+    if (service.action->type == ActionType::kReshard) rank_.busy_ns += service.end - service.begin;
+  }
+
+  /// Times are known only when all ranks' are: fill and drain follow in finish().
+  RankPrediction take() {
+    if (receives_) replay_bytes();
+    rank_.peak_activations = activations_.peak();
+    if (has_bytes_) rank_.peak_bytes = bytes_.peak();
+    return rank_;
+  }
+  Nanoseconds first_action() const { return first_action_; }
+  Nanoseconds last_action() const { return last_action_; }
+  std::int64_t units() const { return units_; }
+
+ private:
+  static std::int64_t of(const std::vector<std::int64_t>& amounts, std::size_t stage) {
+    return amounts.empty() ? 0 : amounts[stage];
+  }
+
+  /// Idle time before a unit in which all it waits for was made: it waits for bytes.
+  void gap(const Unit& unit) {
+    const bool waits = unit.made != kUnknown || unit.parameters > unit.free_before;
+    const Nanoseconds from = std::max(unit.free_before, unit.made);
+    if (waits && from < unit.begin) rank_.exposed_comm_ns += unit.begin - from;
+  }
+
+  void busy(const Unit& unit) {
+    const MemberTimes& first = unit.times[0];
+    rank_.busy_ns += first.end - first.begin;
+    if (unit.members.size() < 2) return;
+    const MemberTimes& second = unit.times[1];
+    rank_.busy_ns += second.end - second.begin;
+    const Nanoseconds begin = std::max(first.begin, second.begin);
+    const Nanoseconds end = std::min(first.end, second.end);
+    if (begin < end) rank_.busy_ns -= end - begin;
+  }
+
+  void memory(const Unit& unit) {
+    const bool forward_only = engine_.schedule().forward_only;
+    const std::size_t member_position = unit.position + (unit.members.size() > 1 ? 1 : 0);
+    for (std::size_t i = 0; i < unit.members.size(); ++i) {
+      const Action& action = unit.members[i];
+      if (action.type != ActionType::kForward) continue;
+      begin_forward(action, member_position + i, unit.times[i].begin);
+    }
+    for (std::size_t i = 0; i < unit.members.size(); ++i) {
+      const Action& action = unit.members[i];
+      const auto stage = static_cast<std::size_t>(action.stage);
+      const std::size_t position = member_position + i;
+      const Nanoseconds end = unit.times[i].done;
+      if (receives_) drop_received(action, position, end);
+      const bool split = action.type == ActionType::kBackwardInput;
+      if (action.type == ActionType::kForward && !forward_only) continue;
+      if (!split) activations_.change(-1, position, action, end);
+      if (!has_bytes_) continue;
+      const Bytes between = of(costs_.between_i_and_w_bytes, stage);
+      const bool weight = action.type == ActionType::kBackwardWeight;
+      const Bytes released = weight ? between : of(costs_.activation_bytes, stage);
+      change_bytes({end, (split ? between : 0) - released, position, &action});
+    }
+  }
+
+  void begin_forward(const Action& action, std::size_t position, Nanoseconds begin) {
+    activations_.change(1, position, action, begin);
+    const auto stage = static_cast<std::size_t>(action.stage);
+    if (has_bytes_) change_bytes({begin, of(costs_.activation_bytes, stage), position, &action});
+  }
+
+  /// A received message is held from its arrival to its reader's end.
+  void drop_received(const Action& action, std::size_t position, Nanoseconds end) {
+    const Engine::Read read = engine_.read_of(action);
+    if (!read.any || !engine_.crosses(read.way, read.stage, action.microbatch)) return;
+    const Bytes bytes = costs_.network->message_bytes;
+    const Nanoseconds arrival = engine_.there(read.way, read.stage, action.microbatch);
+    changes_.push_back({arrival, bytes, position, &action});
+    changes_.push_back({end, -bytes, position, &action});
+  }
+
+  void change_bytes(const ByteChange& change) {
+    if (receives_) {
+      changes_.push_back(change);
+    } else {
+      bytes_.change(change.amount, change.position, *change.action, change.time);
+    }
+  }
+
+  /// Messages come whenever they come: the changes in the order of their times.
+  void replay_bytes() {
+    std::stable_sort(changes_.begin(), changes_.end(),
+                     [](const ByteChange& a, const ByteChange& b) { return a.time < b.time; });
+    for (const ByteChange& change : changes_)
+      bytes_.change(change.amount, change.position, *change.action, change.time);
+  }
+
+  const Engine& engine_;
+  const CostModel& costs_;
+  bool has_bytes_;
+  bool receives_;
+  RankPrediction rank_;
+  std::int64_t units_ = 0;
+  Nanoseconds first_action_ = std::numeric_limits<Nanoseconds>::max();
+  Nanoseconds last_action_ = 0;
+  Memory activations_;
+  Memory bytes_;
+  std::vector<ByteChange> changes_;
+};
+
+/// Forwards inside a pair, of all forwards. Every pair can run: verify() proved them as blocks.
+double pair_coverage(const Schedule& schedule) {
+  std::int64_t forwards = 0;
+  std::int64_t paired = 0;
+  for (const std::vector<Action>& list : schedule.ranks) {
+    std::size_t pair_end = 0;
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      if (list[i].type == ActionType::kOverlapFB) pair_end = i + 1 + list[i].members;
+      if (list[i].type != ActionType::kForward) continue;
+      ++forwards;
+      if (i < pair_end) ++paired;
+    }
+  }
+  return forwards == 0 ? 0 : static_cast<double>(paired) / static_cast<double>(forwards);
+}
+
+}  // namespace
+
+void account(Engine& engine, Prediction& prediction) {
+  const auto ranks = static_cast<int>(engine.schedule().ranks.size());
+  Nanoseconds first = std::numeric_limits<Nanoseconds>::max();
+  Nanoseconds last = 0;
+  std::vector<bool> worked;
+  for (int rank = 0; rank < ranks; ++rank) {
+    Accountant accountant(engine, rank);
+    engine.replay(rank, accountant);
+    prediction.ranks.push_back(accountant.take());
+    worked.push_back(accountant.units() > 0);
+    first = std::min(first, accountant.first_action());
+    last = std::max(last, accountant.last_action());
+  }
+  if (first > last) first = last = 0;
+  prediction.makespan_ns = last - first;
+  for (int rank = 0; rank < ranks; ++rank) {
+    RankPrediction& one = prediction.ranks[static_cast<std::size_t>(rank)];
+    if (!worked[static_cast<std::size_t>(rank)]) one.first_begin = one.last_end = last;
+    one.idle_ns = prediction.makespan_ns - one.busy_ns;
+    one.fill_ns = one.first_begin - first;
+    one.drain_ns = last - one.last_end;
+    one.steady_ns = one.idle_ns - one.fill_ns - one.drain_ns;
+    prediction.span_ns = std::max(prediction.span_ns, one.last_end - one.first_begin);
+  }
+  prediction.pair_coverage = pair_coverage(engine.schedule());
+}
+
+}  // namespace plait::sim_detail

@@ -1,0 +1,157 @@
+#include "plait/sim/cost_model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string_view>
+
+namespace plait {
+namespace {
+
+// A step's costs add up in 63 bits: half of that is the limit, so that no sum of ours overflows.
+constexpr double kLargestSum = 4611686018427387904.0;  // 2^62
+
+struct PerStage {
+  std::string_view name;
+  const std::vector<std::int64_t>* values;
+  bool needed;
+};
+
+std::vector<PerStage> lists_of(const CostModel& costs) {
+  return {{"f", &costs.actions.forward, true},
+          {"i", &costs.actions.backward_input, true},
+          {"w", &costs.actions.backward_weight, true},
+          {"b", &costs.actions.backward, true},
+          {"unshard", &costs.unshard, false},
+          {"reshard", &costs.reshard, false},
+          {"reduce_grad", &costs.reduce_grad, false},
+          {"activation_bytes", &costs.activation_bytes, false},
+          {"between_i_and_w_bytes", &costs.between_i_and_w_bytes, false},
+          {"parameter_bytes", &costs.parameter_bytes, false},
+          {"gradient_bytes", &costs.gradient_bytes, false}};
+}
+
+Expected<void> check_not_negative(std::string_view name, std::int64_t value) {
+  if (value >= 0) return {};
+  return fail(ErrorCode::kInvalidInput, fmt::format("{} is {}, needed 0 or more", name, value),
+              "costs");
+}
+
+Expected<void> check_link(const LinkCosts& link) {
+  PLAIT_TRY_VOID(check_not_negative("latency", link.latency));
+  return check_not_negative("bandwidth", link.bandwidth);
+}
+
+Expected<void> check_network(const Network& network, int ranks) {
+  PLAIT_TRY_VOID(check_link(network.link));
+  PLAIT_TRY_VOID(check_not_negative("message_bytes", network.message_bytes));
+  for (const Network::Between& between : network.between) {
+    PLAIT_TRY_VOID(check_link(between.link));
+    for (const int rank : {between.from, between.to}) {
+      if (rank >= 0 && rank < ranks) continue;
+      return fail(ErrorCode::kInvalidInput,
+                  fmt::format("the link from rank {} to {} names rank {}, needed 0 … {}",
+                              between.from, between.to, rank, ranks - 1),
+                  "costs");
+    }
+  }
+  return {};
+}
+
+/// What the dearest link takes for a message, as a sum that cannot overflow.
+double dearest_transfer(const Network& network) {
+  const auto one = [&](const LinkCosts& link) {
+    const double rate = static_cast<double>(std::max<std::int64_t>(link.bandwidth, 1));
+    const double bytes = static_cast<double>(network.message_bytes);
+    return static_cast<double>(link.latency) + (link.bandwidth == 0 ? 0 : bytes / rate * 1e9 + 1);
+  };
+  double dearest = one(network.link);
+  for (const Network::Between& between : network.between)
+    dearest = std::max(dearest, one(between.link));
+  return dearest;
+}
+
+}  // namespace
+
+const LinkCosts& Network::of(int from, int to) const {
+  for (const Between& one : between) {
+    if (one.from == from && one.to == to) return one.link;
+  }
+  return link;
+}
+
+Nanoseconds Network::transfer(int from, int to) const {
+  const LinkCosts& one = of(from, to);
+  if (one.bandwidth == 0) return one.latency;
+  __extension__ using Wide = __int128;
+  const Wide product = static_cast<Wide>(message_bytes) * 1'000'000'000 + one.bandwidth - 1;
+  return one.latency + static_cast<Nanoseconds>(product / one.bandwidth);
+}
+
+bool CostModel::has_bytes() const {
+  const auto any = [](const std::vector<Bytes>& bytes) {
+    return std::any_of(bytes.begin(), bytes.end(), [](Bytes one) { return one > 0; });
+  };
+  return any(activation_bytes) || any(between_i_and_w_bytes) || any(parameter_bytes) ||
+         any(gradient_bytes) || (network && network->message_bytes > 0);
+}
+
+CostModel unit_cost_model(int stages, Nanoseconds unit) {
+  CostModel costs;
+  costs.actions = unit_costs(stages, unit);
+  return costs;
+}
+
+Expected<void> check_cost_model(const CostModel& costs, const Schedule& schedule) {
+  const auto stages = static_cast<std::size_t>(schedule.placement.stages());
+  double sum = 0;
+  for (const PerStage& list : lists_of(costs)) {
+    if (list.values->empty() && !list.needed) continue;
+    if (list.values->size() != stages) {
+      return fail(ErrorCode::kInvalidInput,
+                  fmt::format("{} has {} entries, needed one for each of {} stages", list.name,
+                              list.values->size(), stages),
+                  "costs");
+    }
+    for (const std::int64_t value : *list.values) {
+      PLAIT_TRY_VOID(check_not_negative(list.name, value));
+      sum += static_cast<double>(value);
+    }
+  }
+  PLAIT_TRY_VOID(check_not_negative("comm", costs.actions.hop));
+  double message = static_cast<double>(costs.actions.hop);
+  if (costs.network) {
+    PLAIT_TRY_VOID(check_network(*costs.network, schedule.placement.ranks));
+    message += dearest_transfer(*costs.network);
+    message += static_cast<double>(costs.network->message_bytes);
+  }
+  const PairCosts& pairs = costs.pairs;
+  if (pairs.block) {
+    PLAIT_TRY_VOID(check_not_negative("the pair's cost", *pairs.block));
+    sum += static_cast<double>(*pairs.block);
+  }
+  if (pairs.share && !(std::isfinite(*pairs.share) && *pairs.share >= 0)) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("the pair's share is {}, needed 0 or more", *pairs.share), "costs");
+  }
+  if (pairs.share) sum *= 1 + *pairs.share;
+  if (pairs.pricing == PairPricing::kBraid && !pairs.braid)
+    return fail(ErrorCode::kInvalidInput, "braided pairs need their segments, found none", "costs");
+  if (pairs.braid) {
+    for (const BraidSegment& segment : pairs.braid->braid().segments)
+      sum += static_cast<double>(segment.cost);
+  }
+  const double messages = 4 * static_cast<double>(stages);
+  const double step = (sum * static_cast<double>(stages) + message * messages) *
+                      static_cast<double>(std::max(schedule.microbatches, 1));
+  if (step >= kLargestSum) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("the costs of a step may add up to {:.3g}, needed less than {:.3g}",
+                            step, kLargestSum),
+                "costs");
+  }
+  return {};
+}
+
+}  // namespace plait

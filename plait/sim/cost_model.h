@@ -1,0 +1,78 @@
+/// What a step's actions, messages and pairs cost, and what they hold in memory.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "plait/base/error.h"
+#include "plait/base/units.h"
+#include "plait/ir/costs.h"
+#include "plait/ir/schedule.h"
+#include "plait/sim/braid.h"
+
+namespace plait {
+
+/// How the runtime runs a pair.
+enum class PairPricing : std::uint8_t {
+  kSequence,  ///< its members one after the other, each releasing its result when it ends
+  kBlock,     ///< both inputs before, both results after, a cost of its own
+  kBraid,     ///< two lanes of segments (braid.h)
+};
+
+struct PairCosts {
+  PairPricing pricing = PairPricing::kSequence;
+  // Of a block: at most one of the two; with neither it costs what its members cost together.
+  std::optional<Nanoseconds> block{};
+  std::optional<double> share{};         ///< of its members' costs together, rounded to 1 ns
+  std::optional<PreparedBraid> braid{};  ///< needed if pairs are braided
+};
+
+/// One directed link. A message occupies it for latency + bytes / bandwidth, rounded up to 1 ns.
+struct LinkCosts {
+  Nanoseconds latency = 0;
+  std::int64_t bandwidth = 0;  ///< bytes a second; 0: infinite
+};
+
+/// Links between ranks, with communication lanes.
+struct Network {
+  struct Between {
+    int from = 0;
+    int to = 0;
+    LinkCosts link;
+  };
+
+  LinkCosts link;                ///< of every directed pair of ranks,
+  std::vector<Between> between;  ///< but for these
+  Bytes message_bytes = 0;
+
+  const LinkCosts& of(int from, int to) const;
+  /// What one message takes.
+  Nanoseconds transfer(int from, int to) const;
+};
+
+/// Lists have one entry per stage; those of bytes and of parameter actions may be empty: nothing.
+struct CostModel {
+  ActionCosts actions;  ///< with the hop that delays a reader where there is no network
+  std::vector<Bytes> activation_bytes;       ///< from F's begin to I's or B's end
+  std::vector<Bytes> between_i_and_w_bytes;  ///< from I's end to W's end
+  std::vector<Bytes> parameter_bytes;        ///< the whole step
+  std::vector<Bytes> gradient_bytes;         ///< the whole step
+  std::vector<Nanoseconds> unshard;
+  std::vector<Nanoseconds> reshard;
+  std::vector<Nanoseconds> reduce_grad;
+  std::optional<Network> network{};
+  PairCosts pairs{};
+
+  /// True if any byte is priced, messages too.
+  bool has_bytes() const;
+};
+
+/// F, I and W take `unit`, B two, nothing else costs.
+CostModel unit_cost_model(int stages, Nanoseconds unit = 1);
+
+/// Errors: a list without an entry for each stage, a negative cost, costs whose sum over a step
+/// does not fit, a link of a rank that is not there, braided pairs without a braid. Cost: O(S).
+Expected<void> check_cost_model(const CostModel& costs, const Schedule& schedule);
+
+}  // namespace plait

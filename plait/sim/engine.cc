@@ -1,0 +1,130 @@
+#include "plait/sim/engine.h"
+
+#include <cmath>
+#include <map>
+#include <utility>
+
+namespace plait::sim_detail {
+namespace {
+
+bool is_parameter_action(ActionType type) {
+  return type == ActionType::kUnshard || type == ActionType::kReshard ||
+         type == ActionType::kReduceGrad;
+}
+
+}  // namespace
+
+Engine::Engine(const Schedule& schedule, const CostModel& costs)
+    : schedule_(schedule),
+      costs_(costs),
+      network_(costs.network ? &*costs.network : nullptr),
+      last_stage_(schedule.placement.stages() - 1),
+      microbatches_(static_cast<std::size_t>(schedule.microbatches)),
+      braided_(costs.pairs.pricing == PairPricing::kBraid) {
+  const auto stages = static_cast<std::size_t>(schedule.placement.stages());
+  cost_.resize(stages);
+  for (std::size_t s = 0; s < stages; ++s) {
+    cost_[s] = {costs.actions.forward[s], costs.actions.backward_input[s],
+                costs.actions.backward_weight[s], costs.actions.backward[s]};
+  }
+  if (schedule.placement.copies > 1) {
+    copy_start_.resize(microbatches_);
+    for (int m = 0; m < schedule.microbatches; ++m)
+      copy_start_[static_cast<std::size_t>(m)] = schedule.copy_of(m) * schedule.placement.stages();
+  }
+  for (const std::vector<Action>& list : schedule.ranks) {
+    has_parameter_actions_ =
+        has_parameter_actions_ || std::any_of(list.begin(), list.end(), [](const Action& action) {
+          return is_parameter_action(action.type);
+        });
+  }
+  if (has_parameter_actions_) parameters_.resize(schedule.placement.rank_of_stage.size());
+  posts_ = has_parameter_actions_ || network_ != nullptr;
+  for (auto& times : made_) times.assign(stages * microbatches_, kUnknown);
+  if (network_ != nullptr) {
+    for (auto& times : arrived_) times.assign(stages * microbatches_, kUnknown);
+    make_edges();
+  }
+  waits_for_.assign(schedule.ranks.size(), kNothing);
+}
+
+void Engine::make_edges() {
+  std::map<std::pair<int, int>, std::int32_t> known;
+  const Placement& placement = schedule_.placement;
+  for (const Way way : {Way::kForward, Way::kBackward}) {
+    const int step = way == Way::kForward ? 1 : -1;
+    for (int copy = 0; copy < placement.copies; ++copy) {
+      for (int stage = 0; stage <= last_stage_; ++stage) {
+        std::int32_t edge = -1;
+        if (stage + step >= 0 && stage + step <= last_stage_) {
+          const int from = placement.rank_of(stage, copy);
+          const int to = placement.rank_of(stage + step, copy);
+          const auto count = static_cast<std::int32_t>(edges_.size());
+          const auto [found, added] = known.try_emplace({from, to}, count);
+          if (added) edges_.push_back({{}, false, 0, network_->transfer(from, to)});
+          edge = found->second;
+        }
+        edge_of_[at(way)].push_back(edge);
+      }
+    }
+  }
+}
+
+Engine::ParameterState& Engine::parameters(int rank, int stage) {
+  const Placement& placement = schedule_.placement;
+  int copy = 0;
+  while (copy + 1 < placement.copies && placement.rank_of(stage, copy) != rank) ++copy;
+  const int index = copy * placement.stages() + stage;
+  return parameters_[static_cast<std::size_t>(index)];
+}
+
+Nanoseconds Engine::parameter_cost(const Action& action) const {
+  const std::vector<Nanoseconds>& costs = action.type == ActionType::kUnshard ? costs_.unshard
+                                          : action.type == ActionType::kReshard
+                                              ? costs_.reshard
+                                              : costs_.reduce_grad;
+  return costs.empty() ? 0 : costs[static_cast<std::size_t>(action.stage)];
+}
+
+Nanoseconds Engine::block_cost(const Action& first, const Action& second) const {
+  if (costs_.pairs.block) return *costs_.pairs.block;
+  const Nanoseconds together = cost(first) + cost(second);
+  if (!costs_.pairs.share) return together;
+  return static_cast<Nanoseconds>(
+      std::llround(*costs_.pairs.share * static_cast<double>(together)));
+}
+
+void Engine::post(Way way, int stage, int microbatch, bool send, Nanoseconds time) {
+  Edge& edge = edges_[static_cast<std::size_t>(edge_of(way, stage, microbatch))];
+  const std::size_t value = cell(stage, microbatch);
+  if (edge.posted.empty() || edge.sends == send) {
+    edge.sends = send;
+    edge.posted.push_back({value, time});
+    return;
+  }
+  const Edge::Posted other = edge.posted.front();
+  edge.posted.pop_front();
+  PLAIT_CHECK(other.value == value, "both ends of a link list its messages in the same order");
+  const Nanoseconds end = std::max({other.time, time, edge.free}) + edge.transfer;
+  edge.free = end;
+  arrived_[at(way)][value] = end;
+  wake(rank_of(stage + (way == Way::kForward ? 1 : -1), microbatch), way, value);
+}
+
+void Engine::run() {
+  const auto ranks = static_cast<int>(schedule_.ranks.size());
+  std::vector<RankState> states(schedule_.ranks.size());
+  for (int rank = ranks - 1; rank >= 0; --rank) ready_.push_back(rank);
+  NoObserver observer;
+  while (!ready_.empty()) {
+    const int rank = ready_.back();
+    ready_.pop_back();
+    advance(rank, states[static_cast<std::size_t>(rank)], observer);
+  }
+  for (int rank = 0; rank < ranks; ++rank) {
+    PLAIT_CHECK(states[static_cast<std::size_t>(rank)].next == list(rank).size(),
+                "every rank of a proven schedule comes to the end of its list");
+  }
+}
+
+}  // namespace plait::sim_detail

@@ -1,0 +1,410 @@
+/// The simulator's engine: advances every rank as far as the values it reads are known, then
+/// replays one rank after the other for those who account for it.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <cstdint>
+#include <deque>
+#include <span>
+#include <vector>
+
+#include "plait/base/check.h"
+#include "plait/ir/schedule.h"
+#include "plait/sim/cost_model.h"
+
+namespace plait::sim_detail {
+
+inline constexpr Nanoseconds kUnknown = -1;
+
+enum class Way : std::uint8_t { kForward, kBackward };
+
+/// What happened to one member of a unit.
+struct MemberTimes {
+  Nanoseconds begin = 0;  ///< on the compute lane
+  Nanoseconds end = 0;
+  Nanoseconds done = 0;                        ///< its result is there
+  std::array<Nanoseconds, 2> exchange{0, -1};  ///< begin and end of a braid's communication
+};
+
+/// What the compute lane did in one go: an action, or a pair that is priced as one.
+struct Unit {
+  std::size_t position = 0;           ///< in the rank's list
+  std::span<const Action> members{};  ///< one or two
+  std::array<MemberTimes, 2> times{};
+  Nanoseconds free_before = 0;  ///< when the lane was free for it
+  Nanoseconds made = kUnknown;  ///< when the last value of another rank that it reads was made
+  Nanoseconds parameters = 0;   ///< when its stage's parameters were there
+  Nanoseconds begin = 0;        ///< of the first member
+  Nanoseconds end = 0;          ///< the lane is free again
+};
+
+/// Something on the communication lane, or a RESHARD: [begin, end].
+struct Service {
+  std::size_t position = 0;
+  const Action* action = nullptr;
+  Nanoseconds begin = 0;
+  Nanoseconds end = 0;
+};
+
+/// Observes nothing: for the run itself.
+struct NoObserver {
+  static constexpr bool kWanted = false;
+  static constexpr bool kMessages = false;  ///< wants sends and receives where they take no time
+};
+
+class Engine {
+ public:
+  Engine(const Schedule& schedule, const CostModel& costs);
+
+  /// Times every value. Cost: O(actions).
+  void run();
+
+  /// Runs one rank again and shows what happens to `observer`: unit(Unit) for the compute lane in
+  /// its order, service(Service) for the rest. Only after run().
+  template <typename Observer>
+  void replay(int rank, Observer& observer);
+
+  /// A value: what F, or what I or B, of one (stage, micro-batch) makes.
+  std::size_t cell(int stage, int microbatch) const {
+    return static_cast<std::size_t>(stage) * microbatches_ + static_cast<std::size_t>(microbatch);
+  }
+  Nanoseconds made(Way way, std::size_t value) const { return made_[at(way)][value]; }
+  /// When its reader has it; needs crosses().
+  Nanoseconds there(Way way, int stage, int microbatch) const {
+    const std::size_t value = cell(stage, microbatch);
+    if (network_ != nullptr) return arrived_[at(way)][value];
+    const Nanoseconds time = made_[at(way)][value];
+    return time == kUnknown ? kUnknown : time + costs_.actions.hop;
+  }
+  /// True if the stage's result goes to another rank.
+  bool crosses(Way way, int stage, int microbatch) const {
+    const int other = stage + (way == Way::kForward ? 1 : -1);
+    return rank_of(stage, microbatch) != rank_of(other, microbatch);
+  }
+  int rank_of(int stage, int microbatch) const {
+    const int first = copy_start_.empty() ? 0 : copy_start_[static_cast<std::size_t>(microbatch)];
+    return schedule_.placement.rank_of_stage[static_cast<std::size_t>(first + stage)];
+  }
+  const Schedule& schedule() const { return schedule_; }
+  const CostModel& costs() const { return costs_; }
+  std::span<const Action> list(int rank) const {
+    return schedule_.ranks[static_cast<std::size_t>(rank)];
+  }
+  /// The value an action reads from a neighbouring stage, if any.
+  struct Read {
+    bool any = false;
+    Way way = Way::kForward;
+    int stage = 0;  ///< that makes it
+  };
+  Read read_of(const Action& action) const {
+    if (action.type == ActionType::kForward && action.stage > 0)
+      return {true, Way::kForward, action.stage - 1};
+    if ((action.type == ActionType::kBackward || action.type == ActionType::kBackwardInput) &&
+        action.stage < last_stage_)
+      return {true, Way::kBackward, action.stage + 1};
+    return {};
+  }
+  /// What one action costs.
+  Nanoseconds cost(const Action& action) const {
+    return cost_[static_cast<std::size_t>(action.stage)][kind(action.type)];
+  }
+
+ private:
+  static constexpr std::int64_t kNothing = -1;
+
+  /// A directed link: ends posted and not met yet, all of one side.
+  struct Edge {
+    struct Posted {
+      std::size_t value;
+      Nanoseconds time;
+    };
+    std::deque<Posted> posted;
+    bool sends = false;  // which side is ahead
+    Nanoseconds free = 0;
+    Nanoseconds transfer = 0;
+  };
+  struct RankState {
+    std::size_t next = 0;  // compute lane: position in the list
+    Nanoseconds free = 0;
+    Nanoseconds exchange_free = 0;  // the communication lane as far as braids have used it
+    std::size_t next_post = 0;      // communication lane: position in the list
+    Nanoseconds post_free = 0;
+  };
+  struct ParameterState {
+    bool resident = false;
+    Nanoseconds time = 0;  // of the end of its last UNSHARD or RESHARD
+  };
+  /// When what an action reads is there; kUnknown if it is not known yet.
+  struct Input {
+    Nanoseconds there = 0;
+    Nanoseconds made = kUnknown;  // if another rank made it
+  };
+
+  static std::size_t at(Way way) { return static_cast<std::size_t>(way); }
+  static std::size_t kind(ActionType type) {
+    return static_cast<std::size_t>(type) - static_cast<std::size_t>(ActionType::kForward);
+  }
+  std::int64_t name_of(Way way, std::size_t value) const {
+    return static_cast<std::int64_t>(2 * value + at(way));
+  }
+  std::size_t copy_of(int microbatch) const {
+    return copy_start_.empty()
+               ? 0
+               : static_cast<std::size_t>(copy_start_[static_cast<std::size_t>(microbatch)]);
+  }
+  ParameterState& parameters(int rank, int stage);
+  std::int32_t edge_of(Way way, int stage, int microbatch) const {
+    return edge_of_[at(way)][copy_of(microbatch) + static_cast<std::size_t>(stage)];
+  }
+  Nanoseconds parameter_cost(const Action& action) const;
+  void make_edges();
+  void wake(int rank, Way way, std::size_t value) {
+    const auto index = static_cast<std::size_t>(rank);
+    if (waits_for_[index] != name_of(way, value)) return;
+    waits_for_[index] = kNothing;
+    ready_.push_back(rank);
+  }
+  void post(Way way, int stage, int microbatch, bool send, Nanoseconds time);
+
+  Input input_of(int rank, const Action& action);
+  template <typename Observer>
+  void finish(const Action& action, Nanoseconds time);
+  template <typename Observer>
+  void advance(int rank, RankState& state, Observer& observer);
+  template <typename Observer>
+  bool step(int rank, RankState& state, Observer& observer);
+  template <typename Observer>
+  bool single(int rank, RankState& state, Observer& observer);
+  template <typename Observer>
+  bool pair(int rank, RankState& state, Observer& observer);
+  Nanoseconds block_cost(const Action& first, const Action& second) const;
+  template <typename Observer>
+  void advance_posts(int rank, RankState& state, Observer& observer);
+  template <typename Observer>
+  bool step_post(int rank, RankState& state, Observer& observer);
+
+  const Schedule& schedule_;
+  const CostModel& costs_;
+  const Network* network_;
+  int last_stage_;
+  std::size_t microbatches_;
+  bool has_parameter_actions_ = false;
+  bool posts_ = false;    // the communication lane has something to do
+  bool braided_ = false;  // a result may be there after the compute lane went on
+  std::vector<std::array<Nanoseconds, 4>> cost_;  // by stage, F I W B
+  std::vector<std::int32_t> copy_start_;          // by micro-batch: copy * S; empty: one copy
+  std::array<std::vector<Nanoseconds>, 2> made_;  // by Way and cell
+  std::array<std::vector<Nanoseconds>, 2> arrived_;
+  std::array<std::vector<std::int32_t>, 2> edge_of_;  // by Way, copy * S + sending stage
+  std::vector<Edge> edges_;
+  std::vector<ParameterState> parameters_;  // copy * S + stage
+  std::vector<std::int64_t> waits_for_;     // by rank: name of a value
+  std::vector<int> ready_;
+};
+
+inline Engine::Input Engine::input_of(int rank, const Action& action) {
+  const Read read = read_of(action);
+  Input input;
+  if (read.any) {
+    const std::size_t value = cell(read.stage, action.microbatch);
+    input.there = made_[at(read.way)][value];
+    if (crosses(read.way, read.stage, action.microbatch)) {
+      input.made = input.there;
+      input.there = there(read.way, read.stage, action.microbatch);
+      if (input.there == kUnknown) {
+        waits_for_[static_cast<std::size_t>(rank)] = name_of(read.way, value);
+        return input;
+      }
+    }
+  }
+  // A braid's result may come when the compute lane has gone on.
+  if (braided_ && action.type != ActionType::kForward) {
+    const std::size_t own = cell(action.stage, action.microbatch);
+    const Way before = action.type == ActionType::kBackwardWeight ? Way::kBackward : Way::kForward;
+    input.there = std::max(input.there, made_[at(before)][own]);
+  }
+  return input;
+}
+
+template <typename Observer>
+void Engine::finish(const Action& action, Nanoseconds time) {
+  if constexpr (Observer::kWanted) return;
+  if (action.type == ActionType::kBackwardWeight) return;
+  const Way way = action.type == ActionType::kForward ? Way::kForward : Way::kBackward;
+  const std::size_t value = cell(action.stage, action.microbatch);
+  made_[at(way)][value] = time;
+  const int reader = action.stage + (way == Way::kForward ? 1 : -1);
+  if (network_ == nullptr && reader >= 0 && reader <= last_stage_)
+    wake(rank_of(reader, action.microbatch), way, value);
+}
+
+template <typename Observer>
+void Engine::advance(int rank, RankState& state, Observer& observer) {
+  const std::size_t size = list(rank).size();
+  while (true) {
+    if (posts_ || Observer::kMessages) advance_posts(rank, state, observer);
+    if (state.next == size || !step(rank, state, observer)) return;
+  }
+}
+
+template <typename Observer>
+bool Engine::step(int rank, RankState& state, Observer& observer) {
+  const Action& action = list(rank)[state.next];
+  switch (action.type) {
+    case ActionType::kForward:
+    case ActionType::kBackwardInput:
+    case ActionType::kBackwardWeight:
+    case ActionType::kBackward:
+      return single(rank, state, observer);
+    case ActionType::kOverlapFB:
+      if (costs_.pairs.pricing != PairPricing::kSequence) return pair(rank, state, observer);
+      break;
+    case ActionType::kReshard: {
+      ParameterState& parameter = parameters(rank, action.stage);
+      const Nanoseconds begin = state.free;
+      state.free += parameter_cost(action);
+      parameter = {false, state.free};
+      if constexpr (Observer::kWanted)
+        observer.service(Service{state.next, &action, begin, state.free});
+      break;
+    }
+    default:  // idle slots, and what the communication lane does
+      break;
+  }
+  ++state.next;
+  return true;
+}
+
+template <typename Observer>
+bool Engine::single(int rank, RankState& state, Observer& observer) {
+  const Action& action = list(rank)[state.next];
+  const Input input = input_of(rank, action);
+  if (input.there == kUnknown) return false;
+  Nanoseconds begin = std::max(state.free, input.there);
+  Nanoseconds parameters_there = 0;
+  if (has_parameter_actions_) {
+    parameters_there = parameters(rank, action.stage).time;
+    begin = std::max(begin, parameters_there);
+  }
+  const Nanoseconds end = begin + cost(action);
+  if constexpr (Observer::kWanted) {
+    Unit unit{state.next, {&action, 1}, {}, state.free, input.made, parameters_there, begin, end};
+    unit.times[0] = {begin, end, end};
+    observer.unit(unit);
+  }
+  state.free = end;
+  ++state.next;
+  finish<Observer>(action, end);
+  return true;
+}
+
+template <typename Observer>
+bool Engine::pair(int rank, RankState& state, Observer& observer) {
+  const std::span<const Action> members = list(rank).subspan(state.next + 1, 2);
+  const std::array<Input, 2> inputs{input_of(rank, members[0]), input_of(rank, members[1])};
+  for (std::size_t i = 0; i < 2; ++i) {
+    if (inputs[i].there != kUnknown) continue;
+    // Both members asked; wait for one that is really missing.
+    input_of(rank, members[i]);
+    return false;
+  }
+  Unit unit{state.next, members, {}, state.free, std::max(inputs[0].made, inputs[1].made)};
+  for (const Action& member : members) {
+    if (has_parameter_actions_)
+      unit.parameters = std::max(unit.parameters, parameters(rank, member.stage).time);
+  }
+  if (costs_.pairs.pricing == PairPricing::kBlock) {
+    unit.begin = std::max({state.free, inputs[0].there, inputs[1].there, unit.parameters});
+    unit.end = unit.begin + block_cost(members[0], members[1]);
+    unit.times = {MemberTimes{unit.begin, unit.end, unit.end},
+                  MemberTimes{unit.begin, unit.end, unit.end}};
+  } else {
+    const std::size_t forward = members[0].type == ActionType::kForward ? 0 : 1;
+    const BraidStart start{{std::max(state.free, unit.parameters), state.exchange_free},
+                           inputs[forward].there,
+                           inputs[1 - forward].there};
+    const BraidTimes times =
+        costs_.pairs.braid->run(start, members[1 - forward].type == ActionType::kBackward);
+    for (std::size_t i = 0; i < 2; ++i) {
+      const BraidMember& member = i == forward ? times.forward : times.backward;
+      const auto& compute = member.on_lane[0];
+      unit.times[i] = {compute[0], compute[1], member.end};
+      if (member.has_lane[1]) unit.times[i].exchange = member.on_lane[1];
+    }
+    unit.begin = std::min(unit.times[0].begin, unit.times[1].begin);
+    unit.end = times.lane_free[0];
+    state.exchange_free = times.lane_free[1];
+  }
+  if constexpr (Observer::kWanted) observer.unit(unit);
+  state.free = unit.end;
+  state.next += 3;
+  finish<Observer>(members[0], unit.times[0].done);
+  finish<Observer>(members[1], unit.times[1].done);
+  return true;
+}
+
+template <typename Observer>
+void Engine::advance_posts(int rank, RankState& state, Observer& observer) {
+  const std::size_t size = list(rank).size();
+  while (state.next_post < size && step_post(rank, state, observer)) ++state.next_post;
+}
+
+template <typename Observer>
+bool Engine::step_post(int rank, RankState& state, Observer& observer) {
+  const Action& action = list(rank)[state.next_post];
+  Service service{state.next_post, &action, state.post_free, state.post_free};
+  if (is_communication(action.type)) {
+    const bool send = is_send(action.type);
+    const bool forward = action.type == ActionType::kSendF || action.type == ActionType::kRecvF;
+    const Way way = forward ? Way::kForward : Way::kBackward;
+    const int stage = send ? action.stage : action.stage + (forward ? -1 : 1);
+    const std::size_t value = cell(stage, action.microbatch);
+    if (network_ != nullptr) {
+      const Nanoseconds time = made_[at(way)][value];
+      if (send && time == kUnknown) return false;
+      if (send) state.post_free = std::max(state.post_free, time);
+      if constexpr (!Observer::kWanted) post(way, stage, action.microbatch, send, state.post_free);
+    }
+    if constexpr (Observer::kWanted) {
+      service.end = there(way, stage, action.microbatch);
+      const auto edge = edge_of(way, stage, action.microbatch);
+      service.begin = network_ == nullptr
+                          ? made_[at(way)][value]
+                          : service.end - edges_[static_cast<std::size_t>(edge)].transfer;
+      if (send && network_ == nullptr) service.end = service.begin;
+      observer.service(service);
+    }
+    return true;
+  }
+  if (action.type == ActionType::kUnshard) {
+    ParameterState& parameter = parameters(rank, action.stage);
+    // Its memory is still in use: the compute lane has not come to the RESHARD before it.
+    if (parameter.resident && state.next < state.next_post) return false;
+    service.begin = std::max(state.post_free, parameter.time);
+    service.end = service.begin + parameter_cost(action);
+    parameter = {true, service.end};
+  } else if (action.type == ActionType::kReduceGrad) {
+    if (state.next < state.next_post) return false;  // compute before it is not timed yet
+    service.begin = std::max(state.post_free, state.free);
+    service.end = service.begin + parameter_cost(action);
+  } else {
+    return true;
+  }
+  state.post_free = service.end;
+  if constexpr (Observer::kWanted) observer.service(service);
+  return true;
+}
+
+template <typename Observer>
+void Engine::replay(int rank, Observer& observer) {
+  static_assert(Observer::kWanted);
+  if (has_parameter_actions_) {
+    for (const int stage : schedule_.placement.stages_of(rank)) parameters(rank, stage) = {};
+  }
+  RankState state;
+  advance(rank, state, observer);
+  PLAIT_CHECK(state.next == list(rank).size(), "a replay comes to the end of the list");
+}
+
+}  // namespace plait::sim_detail

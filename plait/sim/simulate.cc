@@ -1,0 +1,27 @@
+#include "plait/sim/simulate.h"
+
+#include "plait/sim/account.h"
+#include "plait/sim/engine.h"
+#include "plait/sim/record.h"
+
+namespace plait {
+
+Expected<Prediction> simulate(const VerifiedSchedule& schedule, const CostModel& costs,
+                              const SimulateOptions& options) {
+  PLAIT_TRY_VOID(check_cost_model(costs, schedule.schedule()));
+  if (costs.network && !schedule.lowered()) {
+    return fail(ErrorCode::kInvalidInput,
+                "links are priced, but the schedule has no sends and receives: needed one with its "
+                "communication",
+                schedule.schedule().name);
+  }
+  sim_detail::Engine engine(schedule.schedule(), costs);
+  engine.run();
+  Prediction prediction;
+  sim_detail::account(engine, prediction);
+  if (options.critical_path) prediction.critical_path = sim_detail::find_critical_path(engine);
+  if (options.keep_timeline) prediction.timeline = sim_detail::record_timeline(engine);
+  return prediction;
+}
+
+}  // namespace plait

@@ -1,0 +1,260 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "tools/plait/commands.h"
+#include "tools/plait/cost_arguments.h"
+
+namespace plait::tools {
+namespace {
+
+struct CompareArguments {
+  int ranks = 0;
+  int microbatches = 0;
+  int chunks = 0;
+  bool any_m = false;
+  std::string memory;
+  bool json = false;
+};
+
+/// A rank's cap: of the activations of so many micro-batches' share, or in bytes.
+struct MemoryCap {
+  std::optional<double> activations{};
+  std::optional<Bytes> bytes{};
+};
+
+struct LeftOut {
+  std::string_view schedule;
+  std::string why;
+};
+
+struct Comparison {
+  std::vector<Price> fit;
+  std::vector<LeftOut> left_out;
+};
+
+Expected<MemoryCap> parse_memory(const std::string& text) {
+  MemoryCap cap;
+  if (text.empty()) return cap;
+  double number = 0;
+  const char* const end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, number);
+  const std::string_view unit(stop, static_cast<std::size_t>(end - stop));
+  constexpr std::array<std::pair<std::string_view, double>, 8> kUnits{{{"", 0},
+                                                                       {"B", 1},
+                                                                       {"MB", 1e6},
+                                                                       {"GB", 1e9},
+                                                                       {"TB", 1e12},
+                                                                       {"MiB", 1048576.0},
+                                                                       {"GiB", 1073741824.0},
+                                                                       {"TiB", 1099511627776.0}}};
+  const auto* const found = std::find_if(kUnits.begin(), kUnits.end(),
+                                         [&](const auto& one) { return one.first == unit; });
+  constexpr double kLargest = 1e18;
+  if (error != std::errc() || found == kUnits.end() || !(number > 0) ||
+      number * std::max(found->second, 1.0) > kLargest) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("found '{}', needed activations such as 4 or 4.5, or bytes such as "
+                            "64GiB (B, MB, GB, TB, MiB, GiB, TiB)",
+                            text),
+                "--memory");
+  }
+  if (unit.empty()) {
+    cap.activations = number;
+  } else {
+    cap.bytes = static_cast<Bytes>(number * found->second);
+  }
+  return cap;
+}
+
+std::int64_t share_of(std::int64_t amount, int chunks) { return (amount + chunks / 2) / chunks; }
+
+/// What a stage costs if a rank's whole share, in V = `chunks` stages, costs `settings`.
+Expected<CostSettings> split_over(CostSettings settings, int chunks) {
+  bool any_time = false;
+  for (const StageKeyInfo& info : kStageKeys) {
+    std::optional<StageCost>& cost = settings.of(info.key);
+    if (!cost) continue;
+    any_time = any_time || info.key <= StageKey::kBackward;
+    if (cost->is_list) {
+      return fail(ErrorCode::kInvalidInput,
+                  fmt::format("{} is a list by stage, needed a number for a rank's whole share: "
+                              "schedules of different V are compared",
+                              info.name),
+                  cost->where);
+    }
+    for (std::int64_t& value : cost->values) value = share_of(value, chunks);
+  }
+  if (!any_time) {
+    // F, I and W of a rank take 12 ns, or what can be split without a remainder.
+    const std::int64_t unit = std::lcm<std::int64_t>(12, chunks) / chunks;
+    for (const StageKey key :
+         {StageKey::kForward, StageKey::kBackwardInput, StageKey::kBackwardWeight})
+      settings.of(key) = StageCost{{unit}, false, "costs"};
+  }
+  if (settings.pair) settings.pair = share_of(*settings.pair, chunks);
+  if (settings.braid) {
+    for (BraidSegment& segment : settings.braid->segments)
+      segment.cost = share_of(segment.cost, chunks);
+  }
+  return settings;
+}
+
+/// The cap in stage activations, for the schedules that are made for one; 0: none.
+int stage_activations(const MemoryCap& cap, const CostModel& costs, int chunks) {
+  double most = 0;
+  if (cap.activations) most = *cap.activations * chunks;
+  if (cap.bytes && !costs.activation_bytes.empty() && costs.activation_bytes.front() > 0) {
+    const auto first = [](const std::vector<Bytes>& bytes) {
+      return bytes.empty() ? 0 : bytes.front();
+    };
+    const Bytes constant =
+        (first(costs.parameter_bytes) + first(costs.gradient_bytes)) * std::int64_t{chunks};
+    most = static_cast<double>(*cap.bytes - constant) /
+           static_cast<double>(costs.activation_bytes.front());
+  }
+  return static_cast<int>(std::clamp(most, 0.0, 1e9));
+}
+
+/// Peak in activations of a rank's whole share.
+double peak_activations(const Price& price) {
+  std::int64_t worst = 0;
+  for (const RankPrediction& rank : price.prediction.ranks)
+    worst = std::max(worst, rank.peak_activations.amount);
+  return static_cast<double>(worst) / price.chunks;
+}
+
+std::string over_cap(const Price& price, const MemoryCap& cap) {
+  if (cap.activations && peak_activations(price) > *cap.activations) {
+    return fmt::format("holds {} activations, {} fit", peak_activations(price), *cap.activations);
+  }
+  if (cap.bytes && price.worst_peak() > *cap.bytes)
+    return fmt::format("holds {} bytes, {} fit", price.worst_peak(), *cap.bytes);
+  return {};
+}
+
+/// Errors: wrong costs. A schedule that this shape does not have is left out, with why.
+Expected<void> add(const GeneratorInfo& info, const CompareArguments& arguments,
+                   const CostSettings& given, const MemoryCap& cap, Comparison& comparison) {
+  const int chunks = arguments.chunks == 0 || info.needs.find("V = ") != std::string_view::npos
+                         ? info.default_chunks
+                         : arguments.chunks;
+  PLAIT_TRY(const CostSettings settings, split_over(given, chunks));
+  PLAIT_TRY(const CostModel costs, make_cost_model(settings, arguments.ranks * chunks));
+  if (cap.bytes && !costs.has_bytes()) {
+    return fail(ErrorCode::kInvalidInput, "a cap in bytes needs costs in bytes, found none",
+                "--memory");
+  }
+  ScheduleShape shape;
+  shape.ranks = arguments.ranks;
+  shape.microbatches = arguments.microbatches;
+  shape.chunks = chunks;
+  shape.any_m = arguments.any_m;
+  shape.costs = costs.actions;
+  shape.activations = stage_activations(cap, costs, chunks);
+  Expected<Schedule> schedule = info.generate(shape);
+  if (!schedule) {
+    comparison.left_out.push_back({info.name, schedule.error().text()});
+    return {};
+  }
+  if (schedule->forward_only) {
+    comparison.left_out.push_back({info.name, "has no backward"});
+    return {};
+  }
+  PLAIT_TRY(Price priced, price(*std::move(schedule), costs, {}));
+  if (std::string why = over_cap(priced, cap); !why.empty()) {
+    comparison.left_out.push_back({info.name, std::move(why)});
+    return {};
+  }
+  comparison.fit.push_back(std::move(priced));
+  return {};
+}
+
+void print_table(const Comparison& comparison) {
+  Nanoseconds longest = 0;
+  std::size_t width = 8;
+  for (const Price& price : comparison.fit) {
+    longest = std::max(longest, price.prediction.makespan_ns);
+    width = std::max(width, price.schedule.size());
+  }
+  const TimeUnit unit = TimeUnit::for_times_of(longest);
+  const bool bytes = !comparison.fit.empty() && comparison.fit.front().has_bytes;
+  fmt::print("{:{}} {:>2} {:>12} {:>12} {:>12} {:>8} {:>16} {:>8}\n", "schedule", width, "V",
+             fmt::format("makespan {}", unit.name), "span", "worst idle", "share",
+             bytes ? "peak bytes" : "peak activations", "pairs");
+  for (const Price& price : comparison.fit) {
+    const double makespan = static_cast<double>(price.prediction.makespan_ns);
+    const double share = makespan > 0 ? static_cast<double>(price.worst_idle()) / makespan : 0;
+    const std::string peak = bytes ? fmt::format("{}", price.worst_peak())
+                                   : fmt::format("{:.2f}", peak_activations(price));
+    fmt::print("{:{}} {:>2} {:>12} {:>12} {:>12} {:>8} {:>16} {:>8}\n", price.schedule, width,
+               price.chunks, unit.print(price.prediction.makespan_ns),
+               unit.print(price.prediction.span_ns), unit.print(price.worst_idle()),
+               percent(share), peak, percent(price.prediction.pair_coverage));
+  }
+  if (!comparison.left_out.empty()) fmt::print("\nleft out:\n");
+  for (const LeftOut& one : comparison.left_out) fmt::print("  {}: {}\n", one.schedule, one.why);
+}
+
+void print_json(const Comparison& comparison) {
+  nlohmann::ordered_json fit = nlohmann::ordered_json::array();
+  for (const Price& price : comparison.fit) fit.push_back(print_price_json(price));
+  nlohmann::ordered_json left_out = nlohmann::ordered_json::array();
+  for (const LeftOut& one : comparison.left_out)
+    left_out.push_back({{"schedule", one.schedule}, {"why", one.why}});
+  const nlohmann::ordered_json all = {{"schedules", std::move(fit)},
+                                      {"left_out", std::move(left_out)}};
+  fmt::print("{}\n", all.dump(1));
+}
+
+Expected<void> compare(const CostArguments& cost_arguments, const CompareArguments& arguments) {
+  PLAIT_TRY(const CostSettings settings, cost_arguments.settings());
+  PLAIT_TRY(const MemoryCap cap, parse_memory(arguments.memory));
+  Comparison comparison;
+  for (const GeneratorInfo& info : kGenerators)
+    PLAIT_TRY_VOID(add(info, arguments, settings, cap, comparison));
+  std::stable_sort(comparison.fit.begin(), comparison.fit.end(),
+                   [](const Price& a, const Price& b) {
+                     return a.prediction.makespan_ns < b.prediction.makespan_ns;
+                   });
+  if (arguments.json) {
+    print_json(comparison);
+  } else {
+    print_table(comparison);
+  }
+  return {};
+}
+
+}  // namespace
+
+void add_compare(CLI::App& app, int& exit_code) {
+  CLI::App* command = app.add_subcommand("compare", "all schedules of a shape by their makespan");
+  auto arguments = std::make_shared<CompareArguments>();
+  command->add_option("--ranks", arguments->ranks, "ranks P")
+      ->required()
+      ->check(CLI::Range(1, 1 << 16));
+  command->add_option("--microbatches", arguments->microbatches, "micro-batches M")
+      ->required()
+      ->check(CLI::Range(1, 1 << 24));
+  command
+      ->add_option("--chunks", arguments->chunks,
+                   "stages per rank V, where the schedule leaves a choice")
+      ->check(CLI::Range(1, 1 << 10));
+  command->add_flag("--any-m", arguments->any_m,
+                    "also for micro-batches outside the schedules' own limits (docs/schedules.md)");
+  command->add_option("--memory", arguments->memory,
+                      "most a rank may hold: activations of its whole share, or bytes (64GiB)");
+  auto costs = CostArguments::add_to(*command);
+  command->footer("Costs here are those of a rank's whole share, whatever its number of stages.");
+  command->add_flag("--json", arguments->json, "for machines");
+  command->callback([arguments, costs, &exit_code] {
+    const Expected<void> done = compare(*costs, *arguments);
+    if (!done) exit_code = report("compare", done.error());
+  });
+}
+
+}  // namespace plait::tools

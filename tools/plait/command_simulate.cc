@@ -1,0 +1,134 @@
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "plait/ir/action_text.h"
+#include "tools/plait/commands.h"
+#include "tools/plait/cost_arguments.h"
+
+namespace plait::tools {
+namespace {
+
+struct SimulateArguments {
+  std::string timeline;
+  bool json = false;
+};
+
+const char* name_of(PairPricing pricing) {
+  switch (pricing) {
+    case PairPricing::kSequence:
+      return "in sequence";
+    case PairPricing::kBlock:
+      return "as blocks";
+    case PairPricing::kBraid:
+      return "braided";
+  }
+  return "";
+}
+
+/// "2F7 at 35", where a peak is reached.
+std::string place_of(const MemoryPeak& peak, const TimeUnit& unit) {
+  if (peak.position < 0) return "all the time";
+  return fmt::format("{} at {}", print_action(peak.action), unit.print(peak.time));
+}
+
+void print_ranks(const Price& price, const TimeUnit& unit) {
+  fmt::print("\n{:>5} {:>12} {:>8} {:>10} {:>10} {:>10} {:>10} {:>16}  {}\n", "rank",
+             fmt::format("idle {}", unit.name), "share", "fill", "steady", "drain", "exposed",
+             price.has_bytes ? "peak bytes" : "peak activations", "reached by");
+  for (std::size_t r = 0; r < price.prediction.ranks.size(); ++r) {
+    const RankPrediction& rank = price.prediction.ranks[r];
+    const MemoryPeak& peak = price.has_bytes ? rank.peak_bytes : rank.peak_activations;
+    const double makespan = static_cast<double>(price.prediction.makespan_ns);
+    const double share = makespan > 0 ? static_cast<double>(rank.idle_ns) / makespan : 0;
+    fmt::print("{:>5} {:>12} {:>8} {:>10} {:>10} {:>10} {:>10} {:>16}  {}\n", r,
+               unit.print(rank.idle_ns), percent(share), unit.print(rank.fill_ns),
+               unit.print(rank.steady_ns), unit.print(rank.drain_ns),
+               unit.print(rank.exposed_comm_ns), peak.amount, place_of(peak, unit));
+  }
+}
+
+void print_critical_path(const Prediction& prediction, const TimeUnit& unit) {
+  std::set<int> ranks;
+  Nanoseconds waits = 0;
+  std::size_t hops = 0;
+  const std::vector<CriticalStep>& path = prediction.critical_path;
+  for (std::size_t i = 0; i < path.size(); ++i) {
+    ranks.insert(path[i].rank);
+    waits += path[i].wait;
+    if (i > 0 && path[i].rank != path[i - 1].rank) ++hops;
+  }
+  fmt::print("\ncritical path: {} actions on {} ranks, {} hops between ranks, {} {} of waiting\n",
+             path.size(), ranks.size(), hops, unit.print(waits), unit.name);
+}
+
+void print_price(const Price& price, const CostModel& costs) {
+  const Prediction& prediction = price.prediction;
+  const TimeUnit unit = TimeUnit::for_times_of(prediction.makespan_ns);
+  fmt::print("{}: {} ranks, {} micro-batches, {} {} a rank\n", price.schedule, price.ranks,
+             price.microbatches, price.chunks, price.chunks == 1 ? "stage" : "stages");
+  fmt::print("makespan {} {}, longest span of a rank {} {}\n", unit.print(prediction.makespan_ns),
+             unit.name, unit.print(prediction.span_ns), unit.name);
+  if (prediction.pair_coverage > 0) {
+    fmt::print("{} of the forwards inside a pair, pairs {}\n", percent(prediction.pair_coverage),
+               name_of(costs.pairs.pricing));
+  }
+  print_ranks(price, unit);
+  print_critical_path(prediction, unit);
+}
+
+Expected<void> write_timeline(const Timeline& timeline, const std::string& path) {
+  const std::string text = print_chrome_trace(timeline);
+  std::ofstream file(path, std::ios::binary);
+  file << text;
+  file.close();
+  if (!file) return fail(ErrorCode::kIo, "the timeline cannot be written", path);
+  return {};
+}
+
+Expected<void> run(const ScheduleArguments& schedule_arguments, const CostArguments& cost_arguments,
+                   const SimulateArguments& arguments) {
+  PLAIT_TRY(const CostSettings settings, cost_arguments.settings());
+  ScheduleShape wanted;
+  if (const int stages = schedule_arguments.generated_stages(); stages > 0) {
+    PLAIT_TRY(const CostModel for_generator, make_cost_model(settings, stages));
+    wanted.costs = for_generator.actions;
+  }
+  PLAIT_TRY(Schedule schedule, schedule_arguments.load(wanted));
+  PLAIT_TRY(const CostModel costs, make_cost_model(settings, schedule.placement.stages()));
+  SimulateOptions options;
+  options.critical_path = !arguments.json;
+  options.keep_timeline = !arguments.timeline.empty();
+  PLAIT_TRY(const Price priced, price(std::move(schedule), costs, options));
+  if (options.keep_timeline)
+    PLAIT_TRY_VOID(write_timeline(*priced.prediction.timeline, arguments.timeline));
+  if (arguments.json) {
+    fmt::print("{}\n", print_price_json(priced).dump(1));
+  } else {
+    print_price(priced, costs);
+  }
+  return {};
+}
+
+}  // namespace
+
+void add_simulate(CLI::App& app, int& exit_code) {
+  CLI::App* command =
+      app.add_subcommand("simulate", "how long a step takes and what each rank holds");
+  auto schedule = ScheduleArguments::add_to(*command);
+  auto costs = CostArguments::add_to(*command);
+  auto arguments = std::make_shared<SimulateArguments>();
+  command->add_option("--timeline", arguments->timeline,
+                      "write what ran when to this file, for Perfetto or chrome://tracing");
+  command->add_flag("--json", arguments->json, "for machines");
+  command->callback([schedule, costs, arguments, &exit_code] {
+    const Expected<void> done = run(*schedule, *costs, *arguments);
+    if (!done) exit_code = report("simulate", done.error());
+  });
+}
+
+}  // namespace plait::tools

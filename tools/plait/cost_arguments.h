@@ -1,0 +1,65 @@
+/// What `simulate` and `compare` share: the flags for costs, and a schedule with its price.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+
+#include "plait/sim/cost_file.h"
+#include "plait/sim/simulate.h"
+
+namespace plait::tools {
+
+/// --costs FILE and its keys as flags, which are laid over the file's.
+struct CostArguments {
+  std::string file;
+  std::array<std::string, kStageKeys.size()> stage;
+  std::optional<std::int64_t> comm;
+  std::optional<std::int64_t> latency;
+  std::optional<std::int64_t> bandwidth;
+  std::optional<std::int64_t> message_bytes;
+  std::string pairs;
+  std::optional<std::int64_t> pair;
+  std::optional<double> share;
+
+  static std::shared_ptr<CostArguments> add_to(CLI::App& command);
+  Expected<CostSettings> settings() const;
+};
+
+/// A proven schedule under given costs.
+struct Price {
+  std::string schedule;
+  int ranks = 0;
+  int microbatches = 0;
+  int chunks = 0;
+  bool has_bytes = false;
+  Prediction prediction;
+
+  Nanoseconds worst_idle() const;
+  std::int64_t worst_peak() const;  ///< bytes, or stage activations without byte costs
+};
+
+/// Proves the schedule, with its communication if links are priced, and simulates it.
+/// Errors: also a schedule that breaks a rule (the first finding).
+Expected<Price> price(Schedule schedule, const CostModel& costs, const SimulateOptions& options);
+
+/// The fields of `simulate --json`.
+nlohmann::ordered_json print_price_json(const Price& price);
+
+/// The unit in which times of about `typical` are read most easily.
+struct TimeUnit {
+  const char* name;
+  Nanoseconds nanoseconds;
+
+  static TimeUnit for_times_of(Nanoseconds typical);
+  /// Without the unit's name.
+  std::string print(Nanoseconds time) const;
+};
+
+/// "12.5 %" of a share.
+std::string percent(double share);
+
+}  // namespace plait::tools
