@@ -1,252 +1,230 @@
+/// Runs the ranks' lists with messages that move only when both ends head their queues.
+///
+/// A run's state is how far each rank's list and each queue have got. A move that can be made stays
+/// possible until it is made, whatever else moves: a rank waits for one message that only arrives,
+/// and two heads stay heads until they leave together. So the order of moves changes nothing (the
+/// runs are confluent), and one run decides whether the step ends.
+///
+/// A run under a coarser matching is a run under a finer one: a queue per rank is an interleaving
+/// of its queues per pair, and that of its queues per edge, each in the same list order, so what
+/// heads the coarse queue heads the fine one. Hence what ends per rank ends per pair, and what ends
+/// per pair ends per edge: the coarsest that is required runs first, and only if it stands still do
+/// the others, to name the finest that does. verify_oracle_test.cc holds both against the runtime.
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <deque>
-#include <string_view>
+#include <optional>
 
+#include "plait/verify/queues.h"
 #include "plait/verify/rules.h"
 
 namespace plait::verify_detail {
 namespace {
 
-enum class Matching : std::uint8_t { kEdge, kPair, kRank };
-
-std::string_view matching_name(Matching matching) {
-  switch (matching) {
-    case Matching::kEdge:
-      return "per directed edge";
-    case Matching::kPair:
-      return "per pair of ranks";
-    case Matching::kRank:
-      return "per rank";
-  }
-  return "";
-}
-
-constexpr std::size_t kNone = static_cast<std::size_t>(-1);
-
-/// Runs the ranks' lists with messages that move only when both ends head their queues. A message
-/// is numbered by direction, sender's stage and micro-batch.
 class RendezvousRun {
  public:
   RendezvousRun(const RuleInput& input, Matching matching)
       : input_(input),
+        holders_(input.holders),
         matching_(matching),
-        ranks_(input.schedule.ranks.size()),
-        microbatches_(static_cast<std::size_t>(input.schedule.microbatches)),
-        messages_(2 * static_cast<std::size_t>(input.stages()) * microbatches_),
-        queues_(ranks_ * queues_per_rank()),
-        next_(ranks_),
-        waits_for_(ranks_, kNone) {}
+        queues_(input, matching),
+        arrived_(2 * static_cast<std::size_t>(holders_.stages()), holders_.microbatches()),
+        next_(input.schedule.ranks.size()),
+        waits_for_(next_.size()) {}
 
   bool run() {
-    ready_.reserve(ranks_);
-    for (std::size_t rank = 0; rank < ranks_; ++rank) ready_.push_back(rank);
+    for (std::size_t rank = next_.size(); rank > 0; --rank) ready_.push_back(rank - 1);
     while (!ready_.empty()) {
       const std::size_t rank = ready_.back();
       ready_.pop_back();
       advance(rank);
     }
-    const bool all_read = std::all_of(queues_.begin(), queues_.end(),
-                                      [](const auto& queue) { return queue.empty(); });
-    bool all_done = true;
-    for (std::size_t rank = 0; rank < ranks_; ++rank)
-      all_done = all_done && next_[rank] == list(rank).size();
-    return all_read && all_done;
+    for (std::size_t rank = 0; rank < next_.size(); ++rank) {
+      if (next_[rank] < list(rank).size()) return false;
+    }
+    for (std::size_t queue = 0; queue < queues_.size(); ++queue) {
+      if (!queues_.empty(queue)) return false;
+    }
+    return true;
   }
 
   void report(Diagnostics& findings) const {
     // From any message that is stuck, follow what it waits for until something comes again.
-    std::vector<std::size_t> path;
-    std::size_t message = any_stuck_message();
-    while (std::find(path.begin(), path.end(), message) == path.end()) {
-      path.push_back(message);
-      message = behind(message).first;
-    }
-    path.erase(path.begin(), std::find(path.begin(), path.end(), message));
+    BitTable seen(2 * static_cast<std::size_t>(holders_.stages()), holders_.microbatches());
+    std::vector<Action> path;
     std::vector<DiagnosticNote> notes;
-    for (const std::size_t stuck : path) notes.push_back(behind(stuck).second);
-    const DiagnosticNote first = notes.front();
-    add(findings, "deadlock", {first.rank, first.position},
-        fmt::format("with messages matched {} and not buffered, {} messages wait in a circle",
-                    matching_name(matching_), path.size()),
-        std::move(notes));
+    Action receive = any_stuck();
+    while (!seen.get(row_of(receive), receive.microbatch)) {
+      seen.set(row_of(receive), receive.microbatch);
+      path.push_back(receive);
+      auto [next, sentence] = behind(receive);
+      notes.push_back(std::move(sentence));
+      receive = next;
+    }
+    const auto tail = std::find(path.begin(), path.end(), receive) - path.begin();
+    notes.erase(notes.begin(), notes.begin() + tail);
+    const auto phrase =
+        std::find_if(kMatchings.begin(), kMatchings.end(), [&](const MatchingInfo& info) {
+          return info.matching == matching_;
+        })->phrase;
+    const Place first{notes.front().rank, notes.front().position};
+    const std::size_t length = notes.size();
+    Diagnostic& finding =
+        add(findings, "deadlock", first,
+            fmt::format("with messages matched {} and not buffered, {} messages wait in a circle",
+                        phrase, length),
+            std::move(notes));
+    finding.matching = matching_;
   }
 
  private:
-  struct MessageState {
-    Place send;
-    Place receive;
-    bool arrived = false;
-    bool sent() const { return send.found(); }
-    bool awaited() const { return receive.found(); }
-  };
-
   const std::vector<Action>& list(std::size_t rank) const { return input_.schedule.ranks[rank]; }
-  std::size_t queues_per_rank() const {
-    switch (matching_) {
-      case Matching::kEdge:
-        return 2 * ranks_;  // out to each peer, in from each peer
-      case Matching::kPair:
-        return ranks_;
-      case Matching::kRank:
-        return 1;
-    }
-    return 1;
+  int rank_of(const Action& action) const {
+    return holders_.rank_of(action.stage, action.microbatch);
   }
-  std::size_t number(bool forward, int sender_stage, int microbatch) const {
-    return (static_cast<std::size_t>(sender_stage) * 2 + (forward ? 1 : 0)) * microbatches_ +
-           static_cast<std::size_t>(microbatch);
+  /// Messages are named by their receives.
+  static std::size_t row_of(const Action& receive) {
+    return 2 * static_cast<std::size_t>(receive.stage) +
+           (receive.type == ActionType::kRecvF ? 1 : 0);
   }
-  std::size_t number_of(const Action& action) const {
-    const bool forward = action.type == ActionType::kSendF || action.type == ActionType::kRecvF;
-    const int sender = is_send(action.type) ? action.stage : action.stage + (forward ? -1 : 1);
-    return number(forward, sender, action.microbatch);
-  }
-  std::size_t sender_of(std::size_t message) const {
-    return static_cast<std::size_t>(
-        input_.schedule.rank_of(sender_stage(message), microbatch_of(message)));
-  }
-  std::size_t receiver_of(std::size_t message) const {
-    const int stage = sender_stage(message) + (is_forward(message) ? 1 : -1);
-    return static_cast<std::size_t>(input_.schedule.rank_of(stage, microbatch_of(message)));
-  }
-  int sender_stage(std::size_t message) const {
-    return static_cast<int>(message / microbatches_ / 2);
-  }
-  int microbatch_of(std::size_t message) const { return static_cast<int>(message % microbatches_); }
-  bool is_forward(std::size_t message) const { return message / microbatches_ % 2 == 1; }
-  std::string name(std::size_t message) const {
-    return action_name(is_forward(message) ? ActionType::kSendF : ActionType::kSendB,
-                       sender_stage(message), microbatch_of(message));
+  static Action receive_of(const Action& action) {
+    return is_send(action.type) ? other_end(action) : action;
   }
 
-  /// The queue a message is in at one of its ends.
-  std::size_t queue_of(std::size_t message, bool at_sender) const {
-    const std::size_t here = at_sender ? sender_of(message) : receiver_of(message);
-    const std::size_t peer = at_sender ? receiver_of(message) : sender_of(message);
-    switch (matching_) {
-      case Matching::kEdge:
-        return here * queues_per_rank() + (at_sender ? 0 : ranks_) + peer;
-      case Matching::kPair:
-        return here * queues_per_rank() + peer;
-      case Matching::kRank:
-        return here;
-    }
-    return here;
-  }
-  std::size_t head_of(std::size_t message, bool at_sender) const {
-    return queues_[queue_of(message, at_sender)].front();
-  }
-
-  /// The message that an action waits for before it runs, kNone if it needs none or it is there.
-  std::size_t awaited_by(const Action& action) const {
-    std::size_t message = kNone;
-    if (action.type == ActionType::kForward && action.stage > 0 &&
-        input_.crosses(action.stage, action.stage - 1, action.microbatch)) {
-      message = number(true, action.stage - 1, action.microbatch);
-    } else if ((action.type == ActionType::kBackward ||
-                action.type == ActionType::kBackwardInput) &&
-               action.stage < input_.last_stage() &&
-               input_.crosses(action.stage, action.stage + 1, action.microbatch)) {
-      message = number(false, action.stage + 1, action.microbatch);
-    }
-    return message != kNone && messages_[message].arrived ? kNone : message;
+  /// The receive of the message that an action lacks; an idle action if it lacks none.
+  Action lacking(const Action& action) const {
+    const bool forward = action.type == ActionType::kForward;
+    if (!forward && !is_backward_of_inputs(action.type)) return {};
+    const int maker = action.stage + (forward ? -1 : 1);
+    if (maker < 0 || maker >= holders_.stages()) return {};
+    const Action receive{action.stage, action.microbatch,
+                         forward ? ActionType::kRecvF : ActionType::kRecvB, 0};
+    if (arrived_.get(row_of(receive), receive.microbatch) ||
+        !holders_.crosses(action.stage, maker, action.microbatch))
+      return {};
+    return receive;
   }
 
   void advance(std::size_t rank) {
-    while (next_[rank] < list(rank).size()) {
+    const std::vector<Action>& actions = list(rank);
+    while (next_[rank] < actions.size()) {
       const std::size_t begin = next_[rank];
-      const Action* block = &list(rank)[begin];
-      for (int i = 0; i <= block->members; ++i) {
-        const std::size_t message = awaited_by(block[i]);
-        if (message == kNone) continue;
-        waits_for_[rank] = message;
-        return;
+      const std::size_t end = begin + 1 + actions[begin].members;
+      for (std::size_t i = begin; i < end; ++i) {
+        waits_for_[rank] = lacking(actions[i]);
+        if (waits_for_[rank].type != ActionType::kIdle) return;
       }
-      waits_for_[rank] = kNone;
-      if (is_communication(block->type)) {
-        post(*block, {static_cast<std::int32_t>(rank), static_cast<std::int32_t>(begin)});
-      }
-      next_[rank] = begin + 1 + block->members;
+      next_[rank] = end;
+      if (!is_communication(actions[begin].type)) continue;
+      const std::size_t queue = queues_.of(actions[begin]);
+      if (static_cast<std::size_t>(queues_.head(queue)) == begin) move_from(queue);
     }
   }
 
-  void post(const Action& action, Place place) {
-    const std::size_t message = number_of(action);
-    const bool send = is_send(action.type);
-    (send ? messages_[message].send : messages_[message].receive) = place;
-    queues_[queue_of(message, send)].push_back(message);
-    move_from(message);
+  /// The head of a queue if the rank's list has come to it.
+  const Action* posted(std::size_t queue) const {
+    if (queues_.empty(queue)) return nullptr;
+    const auto rank = static_cast<std::size_t>(queues_.rank(queue));
+    const auto position = static_cast<std::size_t>(queues_.head(queue));
+    return position < next_[rank] ? &list(rank)[position] : nullptr;
   }
 
-  /// Moves the message if it heads both its queues, and then what that lets through.
+  /// Moves the queue's head if it heads the other end's queue too, and then what that lets through.
   void move_from(std::size_t first) {
-    std::vector<std::size_t> candidates{first};
-    while (!candidates.empty()) {
-      const std::size_t message = candidates.back();
-      candidates.pop_back();
-      MessageState& state = messages_[message];
-      if (state.arrived || !state.sent() || !state.awaited()) continue;
-      auto& at_sender = queues_[queue_of(message, true)];
-      auto& at_receiver = queues_[queue_of(message, false)];
-      if (at_sender.front() != message || at_receiver.front() != message) continue;
-      at_sender.pop_front();
-      at_receiver.pop_front();
-      state.arrived = true;
-      if (!at_sender.empty()) candidates.push_back(at_sender.front());
-      if (!at_receiver.empty()) candidates.push_back(at_receiver.front());
-      const std::size_t receiver = receiver_of(message);
-      if (waits_for_[receiver] == message) ready_.push_back(receiver);
+    candidates_.assign(1, first);
+    while (!candidates_.empty()) {
+      const std::size_t queue = candidates_.back();
+      candidates_.pop_back();
+      const Action* action = posted(queue);
+      if (action == nullptr) continue;
+      const Action wanted = other_end(*action);
+      const std::size_t other_queue = queues_.of(wanted);
+      const Action* other = posted(other_queue);
+      if (other == nullptr || *other != wanted) continue;
+      queues_.pop(queue);
+      queues_.pop(other_queue);
+      arrive(receive_of(*action));
+      candidates_.push_back(queue);
+      candidates_.push_back(other_queue);
     }
   }
 
-  std::size_t any_stuck_message() const {
-    for (const std::size_t message : waits_for_) {
-      if (message != kNone && !messages_[message].arrived) return message;
+  void arrive(const Action& receive) {
+    arrived_.set(row_of(receive), receive.microbatch);
+    const auto reader = static_cast<std::size_t>(rank_of(receive));
+    if (waits_for_[reader] != receive) return;
+    waits_for_[reader] = {};
+    ready_.push_back(reader);
+  }
+
+  /// The receive of a message that has not moved.
+  Action any_stuck() const {
+    for (const Action& awaited : waits_for_) {
+      if (awaited.type != ActionType::kIdle) return awaited;
     }
-    for (const auto& queue : queues_) {
-      if (!queue.empty()) return queue.front();
+    std::size_t queue = 0;
+    while (queues_.empty(queue)) ++queue;
+    return receive_of(*posted(queue));  // every list has ended: all is posted
+  }
+
+  /// The position of one end of a message that has not moved, if its rank's list has come to it.
+  std::optional<Place> posted_at(const Action& end) const {
+    const std::size_t queue = queues_.of(end);
+    const int rank = queues_.rank(queue);
+    for (const std::int32_t* position = queues_.begin(queue); position != queues_.end(queue);
+         ++position) {
+      if (static_cast<std::size_t>(*position) >= next_[static_cast<std::size_t>(rank)]) break;
+      if (input_.at({rank, *position}) == end) return Place{rank, *position};
     }
-    return kNone;
+    return std::nullopt;
   }
 
   /// What a stuck message waits for, another stuck message, and the sentence that says so.
-  std::pair<std::size_t, DiagnosticNote> behind(std::size_t message) const {
-    const MessageState& state = messages_[message];
-    for (const bool at_sender : {true, false}) {
-      const std::size_t rank = at_sender ? sender_of(message) : receiver_of(message);
-      if (at_sender ? state.sent() : state.awaited()) continue;
-      // Not posted: its rank stands before it, waiting for another message.
-      const Place place{static_cast<std::int32_t>(rank), static_cast<std::int32_t>(next_[rank])};
-      return {waits_for_[rank],
-              note(place, fmt::format("{} is not {} yet: {} waits for {}", name(message),
-                                      at_sender ? "sent" : "awaited",
-                                      place_name(input_.schedule, place), name(waits_for_[rank])))};
+  std::pair<Action, DiagnosticNote> behind(const Action& receive) const {
+    const Action send = other_end(receive);
+    for (const Action& end : {send, receive}) {
+      const std::optional<Place> place = posted_at(end);
+      if (!place) return before_posting(send, end);
+      const Action* head = posted(queues_.of(end));
+      if (*head == end) continue;
+      return {receive_of(*head),
+              note(*place, fmt::format("{} of {} stands behind {} in the queue", action_name(end),
+                                       action_name(send), action_name(send_of(*head))))};
     }
-    const bool at_sender = head_of(message, true) != message;
-    const std::size_t head = head_of(message, at_sender);
-    const Place place = at_sender ? state.send : state.receive;
-    return {head, note(place,
-                       fmt::format("{} of {} stands behind {} in the queue",
-                                   place_name(input_.schedule, place), name(message), name(head)))};
+    return {receive, note({}, "")};  // not reached: what heads both queues moves
+  }
+
+  /// Its rank's list has not come to it: it stands before, waiting for another message.
+  std::pair<Action, DiagnosticNote> before_posting(const Action& send, const Action& end) const {
+    const auto rank = static_cast<std::size_t>(rank_of(end));
+    const Place place{static_cast<std::int32_t>(rank), static_cast<std::int32_t>(next_[rank])};
+    const Action& awaited = waits_for_[rank];
+    return {awaited, note(place, fmt::format("{} is not {} yet: {} waits for {}", action_name(send),
+                                             is_send(end.type) ? "sent" : "awaited",
+                                             place_name(input_.schedule, place),
+                                             action_name(send_of(awaited))))};
   }
 
   const RuleInput& input_;
+  const Holders& holders_;
   Matching matching_;
-  std::size_t ranks_;
-  std::size_t microbatches_;
-  std::vector<MessageState> messages_;
-  std::vector<std::deque<std::size_t>> queues_;
+  Queues queues_;
+  BitTable arrived_;
   std::vector<std::size_t> next_;
-  std::vector<std::size_t> waits_for_;
+  std::vector<Action> waits_for_;  // by rank: the receive that its next action waits for
   std::vector<std::size_t> ready_;
+  std::vector<std::size_t> candidates_;
 };
 
 }  // namespace
 
 void check_deadlock(const RuleInput& input, Diagnostics& findings) {
-  for (const Matching matching : {Matching::kEdge, Matching::kPair, Matching::kRank}) {
+  std::vector<Matching> required = input.options.matchings;
+  if (required.empty()) return;
+  std::sort(required.begin(), required.end());
+  required.erase(std::unique(required.begin(), required.end()), required.end());
+  if (RendezvousRun(input, required.back()).run()) return;
+  for (const Matching matching : required) {
     RendezvousRun run(input, matching);
     if (run.run()) continue;
     run.report(findings);

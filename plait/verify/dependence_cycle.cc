@@ -12,10 +12,10 @@ class FreeRun {
  public:
   explicit FreeRun(const RuleInput& input)
       : input_(input),
-        microbatches_(static_cast<std::size_t>(input.schedule.microbatches)),
-        done_(2 * static_cast<std::size_t>(input.stages()) * microbatches_),
-        waiters_(done_.size(), -1),
-        next_(input.schedule.ranks.size()) {}
+        holders_(input.holders),
+        done_(2 * static_cast<std::size_t>(holders_.stages()), holders_.microbatches()),
+        next_(input.schedule.ranks.size()),
+        waits_for_(next_.size()) {}
 
   bool run() {
     for (std::size_t rank = 0; rank < next_.size(); ++rank) ready_.push_back(rank);
@@ -24,9 +24,10 @@ class FreeRun {
       ready_.pop_back();
       advance(rank);
     }
-    return std::all_of(next_.begin(), next_.end(), [&, rank = 0U](std::size_t next) mutable {
-      return next == input_.schedule.ranks[rank++].size();
-    });
+    for (std::size_t rank = 0; rank < next_.size(); ++rank) {
+      if (next_[rank] < list(rank).size()) return false;
+    }
+    return true;
   }
 
   /// Follows from a stuck rank who waits for whom until a rank comes again.
@@ -34,83 +35,83 @@ class FreeRun {
     std::size_t rank = 0;
     while (next_[rank] == list(rank).size()) ++rank;
     std::vector<std::size_t> path;
-    while (std::find(path.begin(), path.end(), rank) == path.end()) {
+    std::vector<bool> seen(next_.size());
+    while (!seen[rank]) {
+      seen[rank] = true;
       path.push_back(rank);
-      rank = static_cast<std::size_t>(
-          input_.schedule.rank_of(producer_of(*missing(rank)), missing(rank)->microbatch));
+      rank = maker_of(waits_for_[rank]);
     }
     path.erase(path.begin(), std::find(path.begin(), path.end(), rank));
     std::vector<DiagnosticNote> notes;
     for (const std::size_t r : path) {
-      const Action& waiting = *missing(r);
+      const Value& value = waits_for_[r];
       notes.push_back(note(
-          head(r), fmt::format("{} waits for the {} of stage {} micro-batch {}, on rank {}",
-                               place_name(input_.schedule, head(r)),
-                               waiting.type == ActionType::kForward ? "forward" : "backward",
-                               producer_of(waiting), waiting.microbatch,
-                               input_.schedule.rank_of(producer_of(waiting), waiting.microbatch))));
+          head(r),
+          fmt::format("{} waits for the {} of stage {} micro-batch {}, on rank {}",
+                      place_name(input_.schedule, head(r)), value.forward ? "forward" : "backward",
+                      value.stage, value.microbatch, maker_of(value))));
     }
     add(findings, "dependence-cycle", head(path.front()),
         fmt::format("{} ranks wait in a circle", path.size()), std::move(notes));
   }
 
  private:
+  /// What a stage makes for its neighbour; stage -1: none.
+  struct Value {
+    bool forward = false;
+    int stage = -1;
+    int microbatch = -1;
+    bool operator==(const Value&) const = default;
+    std::size_t row() const { return 2 * static_cast<std::size_t>(stage) + (forward ? 1 : 0); }
+  };
+
   const std::vector<Action>& list(std::size_t rank) const { return input_.schedule.ranks[rank]; }
   Place head(std::size_t rank) const {
     return {static_cast<std::int32_t>(rank), static_cast<std::int32_t>(next_[rank])};
   }
-  static bool is_input_backward(ActionType type) {
-    return type == ActionType::kBackward || type == ActionType::kBackwardInput;
+  std::size_t maker_of(const Value& value) const {
+    return static_cast<std::size_t>(holders_.rank_of(value.stage, value.microbatch));
   }
-  static int producer_of(const Action& action) {
-    return action.type == ActionType::kForward ? action.stage - 1 : action.stage + 1;
-  }
-  std::size_t cell(bool forward, int stage, int microbatch) const {
-    return (static_cast<std::size_t>(stage) * 2 + (forward ? 1 : 0)) * microbatches_ +
-           static_cast<std::size_t>(microbatch);
-  }
-  bool lacks_input(const Action& action) const {
+  /// The value that an action needs and that is not there; stage -1: none.
+  Value missing(const Action& action) const {
     const bool forward = action.type == ActionType::kForward;
-    if (!forward && !is_input_backward(action.type)) return false;
-    const int producer = producer_of(action);
-    return producer >= 0 && producer < input_.stages() &&
-           !done_[cell(forward, producer, action.microbatch)];
-  }
-  const Action* missing(std::size_t rank) const {
-    const Action* begin = &list(rank)[next_[rank]];
-    for (const Action* action = begin; action <= begin + begin->members; ++action) {
-      if (lacks_input(*action)) return action;
-    }
-    return nullptr;
+    if (!forward && !is_backward_of_inputs(action.type)) return {};
+    const Value value{forward, action.stage + (forward ? -1 : 1), action.microbatch};
+    if (value.stage < 0 || value.stage >= holders_.stages()) return {};
+    return done_.get(value.row(), value.microbatch) ? Value{} : value;
   }
 
   void advance(std::size_t rank) {
-    while (next_[rank] < list(rank).size()) {
-      if (const Action* waiting = missing(rank)) {
-        waiters_[cell(waiting->type == ActionType::kForward, producer_of(*waiting),
-                      waiting->microbatch)] = static_cast<int>(rank);
-        return;
-      }
+    const std::vector<Action>& actions = list(rank);
+    while (next_[rank] < actions.size()) {
       const std::size_t begin = next_[rank];
-      const std::size_t end = begin + 1 + list(rank)[begin].members;
-      for (std::size_t i = begin; i < end; ++i) finish(list(rank)[i]);
+      const std::size_t end = begin + 1 + actions[begin].members;
+      for (std::size_t i = begin; i < end; ++i) {
+        waits_for_[rank] = missing(actions[i]);
+        if (waits_for_[rank].stage >= 0) return;
+      }
+      for (std::size_t i = begin; i < end; ++i) finish(rank, actions[i]);
       next_[rank] = end;
     }
   }
-  void finish(const Action& action) {
+  void finish(std::size_t rank, const Action& action) {
     const bool forward = action.type == ActionType::kForward;
-    if (!forward && !is_input_backward(action.type)) return;
-    const std::size_t at = cell(forward, action.stage, action.microbatch);
-    done_[at] = true;
-    if (waiters_[at] >= 0) ready_.push_back(static_cast<std::size_t>(waiters_[at]));
-    waiters_[at] = -1;
+    if (!forward && !is_backward_of_inputs(action.type)) return;
+    const Value value{forward, action.stage, action.microbatch};
+    done_.set(value.row(), value.microbatch);
+    const int reader = action.stage + (forward ? 1 : -1);
+    if (reader < 0 || reader >= holders_.stages()) return;
+    const auto reading = static_cast<std::size_t>(holders_.rank_of(reader, action.microbatch));
+    if (reading == rank || waits_for_[reading] != value) return;
+    waits_for_[reading] = {};
+    ready_.push_back(reading);
   }
 
   const RuleInput& input_;
-  std::size_t microbatches_;
-  std::vector<bool> done_;
-  std::vector<int> waiters_;  // the rank that waits for a value, -1: none
+  const Holders& holders_;
+  BitTable done_;
   std::vector<std::size_t> next_;
+  std::vector<Value> waits_for_;  // by rank: what its next action lacks
   std::vector<std::size_t> ready_;
 };
 

@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "plait/verify/rules.h"
 
 namespace plait::verify_detail {
@@ -8,88 +10,93 @@ namespace {
 /// Positions of a pair count as one: its members' inputs are there before the pair starts.
 class LocalOrder {
  public:
-  LocalOrder(const RuleInput& input, Diagnostics& findings) : input_(input), findings_(findings) {}
+  LocalOrder(const RankView& view, Diagnostics& findings)
+      : view_(view), holders_(view.input().holders), findings_(findings) {}
 
-  void check(Place place, Place block, const Action& action) {
+  void run() {
+    const std::vector<Action>& list = view_.list();
+    const bool all_in_place = view_.input().strays.empty();
+    std::size_t block_end = 0;
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      const Action& action = list[i];
+      if (i >= block_end) {
+        block_ = static_cast<std::int32_t>(i);
+        block_end = i + 1 + action.members;
+        block_last_ = static_cast<std::int32_t>(std::min(block_end, list.size()) - 1);
+      }
+      if (!has_microbatch(action.type)) continue;
+      if (!all_in_place && !holders_.in_place(view_.rank(), action)) continue;
+      check(static_cast<std::int32_t>(i), action);
+    }
+  }
+
+ private:
+  void check(std::int32_t position, const Action& action) {
     const int stage = action.stage;
-    const int mb = action.microbatch;
     switch (action.type) {
       case ActionType::kForward:
-        needs_neighbour(place, block, action, stage - 1, ActionType::kForward, ActionType::kRecvF);
+        needs_neighbour(position, action, stage - 1, ActionType::kForward, ActionType::kRecvF);
         break;
       case ActionType::kBackward:
       case ActionType::kBackwardInput:
-        needs(place, block, action, ActionType::kForward, stage);
-        needs_neighbour(place, block, action, stage + 1, backward_of(stage + 1, mb),
+        needs(position, action, ActionType::kForward, stage);
+        needs_neighbour(position, action, stage + 1, backward_of(stage + 1, action.microbatch),
                         ActionType::kRecvB);
         break;
       case ActionType::kBackwardWeight:
-        needs(place, block, action, ActionType::kBackwardInput, stage);
+        needs(position, action, ActionType::kBackwardInput, stage);
         break;
       case ActionType::kSendF:
-        needs(place, block, action, ActionType::kForward, stage);
+        needs(position, action, ActionType::kForward, stage);
         break;
       case ActionType::kSendB:
-        needs(place, block, action, backward_of(stage, mb), stage);
+        needs(position, action, backward_of(stage, action.microbatch), stage);
         break;
       default:
         break;
     }
   }
 
- private:
   ActionType backward_of(int stage, int microbatch) const {
-    const bool split = stage < input_.stages() &&
-                       input_.index.first(ActionType::kBackwardInput, stage, microbatch).found();
-    return split ? ActionType::kBackwardInput : ActionType::kBackward;
+    return view_.has(ActionType::kBackwardInput, stage, microbatch) ? ActionType::kBackwardInput
+                                                                    : ActionType::kBackward;
   }
 
-  /// The value of the stage before or behind: made on this rank, or received.
-  void needs_neighbour(Place place, Place block, const Action& action, int neighbour,
+  /// The value of the stage before or behind: made on this rank, or received. A compute-only
+  /// schedule has no receives, of a lowered one message-match reports those that are missing.
+  void needs_neighbour(std::int32_t position, const Action& action, int neighbour,
                        ActionType producer, ActionType receive) {
-    if (neighbour < 0 || neighbour >= input_.stages()) return;
-    if (!input_.crosses(action.stage, neighbour, action.microbatch)) {
-      needs(place, block, action, producer, neighbour);
-    } else if (input_.index.first(receive, action.stage, action.microbatch).found()) {
-      needs(place, block, action, receive, action.stage);
-    }  // a missing receive is message-match's to report
+    if (neighbour < 0 || neighbour >= holders_.stages()) return;
+    if (!holders_.crosses(action.stage, neighbour, action.microbatch)) {
+      needs(position, action, producer, neighbour);
+    } else if (view_.holds_messages()) {
+      needs(position, action, receive, action.stage);
+    }
   }
 
-  void needs(Place place, Place block, const Action& action, ActionType type, int stage) {
-    const Place needed = input_.index.first(type, stage, action.microbatch);
+  void needs(std::int32_t position, const Action& action, ActionType type, int stage) {
+    const std::int32_t needed = view_.position(type, stage, action.microbatch);
     // What is missing is completeness's to report, what stands on a wrong rank placement's.
-    if (!needed.found() || needed.rank != place.rank || needed.position < block.position) return;
+    if (needed < block_) return;
     const std::string name = action_name(type, stage, action.microbatch);
-    add(findings_, "local-order", place,
-        needed.position <= block.position + members_of(block)
+    add(findings_, "local-order", view_.at(position),
+        needed <= block_last_
             ? fmt::format("{} needs {}, which is in the same pair", action_name(action), name)
             : fmt::format("{} needs {}, which stands behind it", action_name(action), name),
-        {note(needed, name)});
+        {note(view_.at(needed), name)});
   }
 
-  int members_of(Place block) const {
-    return input_.schedule
-        .ranks[static_cast<std::size_t>(block.rank)][static_cast<std::size_t>(block.position)]
-        .members;
-  }
-
-  const RuleInput& input_;
+  const RankView& view_;
+  const Holders& holders_;
   Diagnostics& findings_;
+  std::int32_t block_ = 0;       // where the action or its pair begins
+  std::int32_t block_last_ = 0;  // and ends
 };
 
 }  // namespace
 
-void check_local_order(const RuleInput& input, Diagnostics& findings) {
-  LocalOrder order(input, findings);
-  Place block;
-  int block_end = -1;
-  for_each_action(input.schedule, [&](Place place, const Action& action) {
-    if (place.rank != block.rank || place.position > block_end) {
-      block = place;
-      block_end = place.position + action.members;
-    }
-    if (input.index.in_range(action) && action.microbatch >= 0) order.check(place, block, action);
-  });
+void check_local_order(const RankView& view, Diagnostics& findings) {
+  LocalOrder(view, findings).run();
 }
 
 }  // namespace plait::verify_detail

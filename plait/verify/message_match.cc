@@ -1,67 +1,123 @@
 #include <fmt/format.h>
 
+#include <map>
+#include <utility>
+
 #include "plait/verify/rules.h"
 
 namespace plait::verify_detail {
 namespace {
 
-/// Every hop between two neighbouring stages, in one direction.
-void check_hop(const RuleInput& input, Diagnostics& findings, ActionType send, ActionType receive,
-               int sender, int receiver) {
-  for (int mb = 0; mb < input.schedule.microbatches; ++mb) {
-    const Place sent = input.index.first(send, sender, mb);
-    const Place received = input.index.first(receive, receiver, mb);
-    const std::string send_name = action_name(send, sender, mb);
-    const std::string receive_name = action_name(receive, receiver, mb);
-    const int sender_rank = input.schedule.rank_of(sender, mb);
-    const int receiver_rank = input.schedule.rank_of(receiver, mb);
-    if (sender_rank == receiver_rank) {
-      if (sent.found())
-        add(findings, "message-match", sent, fmt::format("{} sends to its own rank", send_name));
-      if (received.found()) {
-        add(findings, "message-match", received,
-            fmt::format("{} receives from its own rank", receive_name));
+/// Bits for what is sent and what is received, a row for each direction and sender's stage. Places
+/// are looked up only for what has no other end.
+class MessageMatch {
+ public:
+  MessageMatch(const RuleInput& input, Diagnostics& findings)
+      : input_(input),
+        holders_(input.holders),
+        findings_(findings),
+        sent_(2 * static_cast<std::size_t>(holders_.stages()), holders_.microbatches()),
+        received_(2 * static_cast<std::size_t>(holders_.stages()), holders_.microbatches()) {}
+
+  void run() {
+    const bool all_in_place = input_.strays.empty();
+    for_each_action(input_.schedule, [&](Place place, const Action& action) {
+      if (!is_communication(action.type)) return;
+      if (!all_in_place && !holders_.in_place(place.rank, action)) return;
+      if (!has_two_ends(place, action)) return;
+      const Action send = send_of(action);
+      (is_send(action.type) ? sent_ : received_).set(row_of(send), send.microbatch);
+    });
+    for (int stage = 0; stage + 1 < holders_.stages(); ++stage) {
+      check_hop(ActionType::kSendF, stage);
+      if (!input_.schedule.forward_only) check_hop(ActionType::kSendB, stage + 1);
+    }
+    if (!single_.empty()) place_single();
+  }
+
+ private:
+  static std::size_t row_of(const Action& send) {
+    return 2 * static_cast<std::size_t>(send.stage) + (send.type == ActionType::kSendF ? 0 : 1);
+  }
+
+  bool has_two_ends(Place place, const Action& action) {
+    const Action other = other_end(action);
+    std::string what;
+    if (other.stage < 0 || other.stage >= holders_.stages()) {
+      what = "has no stage at its other end";
+    } else if (!is_forward_message(action.type) && input_.schedule.forward_only) {
+      what = "in a forward-only schedule";
+    } else if (!holders_.crosses(action.stage, other.stage, action.microbatch)) {
+      what = is_send(action.type) ? "sends to its own rank" : "receives from its own rank";
+    } else {
+      return true;
+    }
+    add(findings_, "message-match", place, fmt::format("{} {}", action_name(action), what));
+    return false;
+  }
+
+  /// Every message of one stage in one direction.
+  void check_hop(ActionType type, int stage) {
+    for (int mb = 0; mb < holders_.microbatches(); ++mb) {
+      const Action send{stage, mb, type, 0};
+      const bool sent = sent_.get(row_of(send), mb);
+      const bool received = received_.get(row_of(send), mb);
+      if (sent && received) continue;
+      const Action receive = other_end(send);
+      if (!holders_.crosses(stage, receive.stage, mb)) continue;
+      if (!sent && !received) {
+        report_without_both(send, receive);
+      } else {
+        report_without_other(sent ? send : receive, sent ? receive : send);
       }
-    } else if (!sent.found() && !received.found()) {
-      add(findings, "message-match", {sender_rank, -1},
-          fmt::format("{} is missing, and so is its receive", send_name),
-          {{receiver_rank, -1, receive_name + " is missing"}});
-    } else if (!sent.found()) {
-      add(findings, "message-match", received, fmt::format("{} is never sent", receive_name),
-          {{sender_rank, -1, send_name + " is missing"}});
-    } else if (!received.found()) {
-      add(findings, "message-match", sent, fmt::format("{} is never received", send_name),
-          {{receiver_rank, -1, receive_name + " is missing"}});
     }
   }
-}
+
+  int rank_of(const Action& action) const {
+    return holders_.rank_of(action.stage, action.microbatch);
+  }
+  bool strayed(const Action& action) const {
+    return input_.strayed(action.type, action.stage, action.microbatch);
+  }
+
+  void report_without_both(const Action& send, const Action& receive) {
+    if (strayed(send) || strayed(receive)) return;
+    add(findings_, "message-match", {rank_of(send), -1},
+        fmt::format("{} is missing, and so is its receive", action_name(send)),
+        {{rank_of(receive), -1, action_name(receive) + " is missing"}});
+  }
+  void report_without_other(const Action& action, const Action& other) {
+    if (strayed(other)) return;
+    single_.insert({{action.type, action.stage, action.microbatch}, findings_.size()});
+    add(findings_, "message-match", {rank_of(action), -1},
+        fmt::format("{} is never {}", action_name(action),
+                    is_send(action.type) ? "received" : "sent"),
+        {{rank_of(other), -1, action_name(other) + " is missing"}});
+  }
+
+  /// Adds to the findings where the end that is there stands.
+  void place_single() {
+    for_each_action(input_.schedule, [&](Place place, const Action& action) {
+      if (!is_communication(action.type) || !holders_.in_place(place.rank, action)) return;
+      const auto found = single_.find({action.type, action.stage, action.microbatch});
+      if (found == single_.end()) return;
+      Diagnostic& finding = findings_[found->second];
+      if (finding.position < 0) finding.position = place.position;
+    });
+  }
+
+  const RuleInput& input_;
+  const Holders& holders_;
+  Diagnostics& findings_;
+  BitTable sent_;
+  BitTable received_;
+  std::map<ActionKey, std::size_t> single_;  // what has no other end, to its finding
+};
 
 }  // namespace
 
 void check_message_match(const RuleInput& input, Diagnostics& findings) {
-  for (int stage = 0; stage < input.last_stage(); ++stage) {
-    check_hop(input, findings, ActionType::kSendF, ActionType::kRecvF, stage, stage + 1);
-    if (!input.schedule.forward_only) {
-      check_hop(input, findings, ActionType::kSendB, ActionType::kRecvB, stage + 1, stage);
-    }
-  }
-  // Messages that no hop asks for.
-  for_each_action(input.schedule, [&](Place place, const Action& action) {
-    const bool past_the_end =
-        (action.type == ActionType::kSendF && action.stage == input.last_stage()) ||
-        (action.type == ActionType::kRecvB && action.stage == input.last_stage());
-    const bool before_the_start =
-        (action.type == ActionType::kSendB || action.type == ActionType::kRecvF) &&
-        action.stage == 0;
-    const bool backward = action.type == ActionType::kSendB || action.type == ActionType::kRecvB;
-    if (past_the_end || before_the_start) {
-      add(findings, "message-match", place,
-          fmt::format("{} has no stage at its other end", action_name(action)));
-    } else if (backward && input.schedule.forward_only) {
-      add(findings, "message-match", place,
-          fmt::format("{} in a forward-only schedule", action_name(action)));
-    }
-  });
+  MessageMatch(input, findings).run();
 }
 
 }  // namespace plait::verify_detail

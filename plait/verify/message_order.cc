@@ -1,48 +1,44 @@
 #include <fmt/format.h>
 
-#include <map>
-#include <utility>
-
+#include "plait/verify/queues.h"
 #include "plait/verify/rules.h"
 
 namespace plait::verify_detail {
 namespace {
 
-struct Post {
-  Place place;
-  Action action;
-};
+const Action& head_action(const RuleInput& input, const Queues& queues, std::size_t queue) {
+  return input.at({queues.rank(queue), queues.head(queue)});
+}
 
-Action sent_as(Action receive) {
-  const bool forward = receive.type == ActionType::kRecvF;
-  receive.type = forward ? ActionType::kSendF : ActionType::kSendB;
-  receive.stage += forward ? -1 : 1;
-  return receive;
+/// Compares the two ends of one directed edge, message by message.
+void check_edge(const RuleInput& input, Queues& queues, std::size_t out, Diagnostics& findings) {
+  const std::size_t in = queues.of(other_end(head_action(input, queues, out)));
+  for (std::size_t i = 0; !queues.empty(out) && !queues.empty(in); ++i) {
+    const Place send{queues.rank(out), queues.head(out)};
+    const Place receive{queues.rank(in), queues.head(in)};
+    if (other_end(input.at(send)) != input.at(receive)) {
+      const Action received = other_end(input.at(receive));
+      Diagnostic& finding =
+          add(findings, "message-order", receive,
+              fmt::format("receives {} as message {} from rank {}, which sends {} there",
+                          action_name(received), i, send.rank, action_name(input.at(send))),
+              {note(send, fmt::format("{} is message {} to rank {}", action_name(input.at(send)), i,
+                                      receive.rank))});
+      finding.matching = Matching::kEdge;
+      return;  // what follows on this edge is out of step because of this
+    }
+    queues.pop(out);
+    queues.pop(in);
+  }
 }
 
 }  // namespace
 
 void check_message_order(const RuleInput& input, Diagnostics& findings) {
-  std::map<std::pair<int, int>, std::pair<std::vector<Post>, std::vector<Post>>> edges;
-  for_each_action(input.schedule, [&](Place place, const Action& action) {
-    if (!is_communication(action.type)) return;
-    const Action sent = is_send(action.type) ? action : sent_as(action);
-    const int peer_stage = sent.stage + (sent.type == ActionType::kSendF ? 1 : -1);
-    auto& [sends, receives] = edges[{input.schedule.rank_of(sent.stage, sent.microbatch),
-                                     input.schedule.rank_of(peer_stage, sent.microbatch)}];
-    (is_send(action.type) ? sends : receives).push_back({place, sent});
-  });
-  for (const auto& [edge, posts] : edges) {
-    const auto& [sends, receives] = posts;
-    for (std::size_t i = 0; i < sends.size(); ++i) {
-      if (sends[i].action == receives[i].action) continue;
-      add(findings, "message-order", receives[i].place,
-          fmt::format("receives {} as message {} from rank {}, which sends {} there",
-                      action_name(receives[i].action), i, edge.first, action_name(sends[i].action)),
-          {note(sends[i].place, fmt::format("{} is message {} to rank {}",
-                                            action_name(sends[i].action), i, edge.second))});
-      break;  // what follows on this edge is out of step because of this
-    }
+  Queues queues(input, Matching::kEdge);
+  for (std::size_t queue = 0; queue < queues.size(); ++queue) {
+    if (!queues.empty(queue) && is_send(head_action(input, queues, queue).type))
+      check_edge(input, queues, queue, findings);
   }
 }
 

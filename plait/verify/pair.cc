@@ -3,36 +3,43 @@
 #include "plait/verify/rules.h"
 
 namespace plait::verify_detail {
+namespace {
 
-void check_pair(const RuleInput& input, Diagnostics& findings) {
-  for_each_action(input.schedule, [&](Place place, const Action& header) {
-    if (header.type != ActionType::kOverlapFB) return;
-    const std::vector<Action>& list = input.schedule.ranks[static_cast<std::size_t>(place.rank)];
-    const auto begin = static_cast<std::size_t>(place.position) + 1;
-    if (begin + header.members > list.size()) {
-      add(findings, "pair", place,
-          fmt::format("a pair of {} members has {} actions behind it", header.members,
-                      list.size() - begin));
-      return;
+void check_members(const RankView& view, std::size_t header, Diagnostics& findings) {
+  const std::vector<Action>& list = view.list();
+  const std::size_t members = list[header].members;
+  const auto name = [&] { return place_name(view.input().schedule, view.at(header)); };
+  if (header + 1 + members > list.size()) {
+    add(findings, "pair", view.at(header),
+        fmt::format("a pair of {} members has {} actions behind it", members,
+                    list.size() - header - 1));
+    return;
+  }
+  const Action first = members == 2 ? list[header + 1] : Action{};
+  const Action second = members == 2 ? list[header + 2] : Action{};
+  const bool kinds = (first.type == ActionType::kForward && is_backward_of_inputs(second.type)) ||
+                     (second.type == ActionType::kForward && is_backward_of_inputs(first.type));
+  if (!kinds) {
+    add(findings, "pair", view.at(header),
+        fmt::format("{} needs two members, a forward and a backward", name()));
+  } else if (first.microbatch == second.microbatch && first.stage == second.stage) {
+    add(findings, "pair", view.at(header),
+        fmt::format("{} pairs a micro-batch with itself, needs two that are independent", name()));
+  }
+}
+
+}  // namespace
+
+void check_pair(const RankView& view, Diagnostics& findings) {
+  const std::vector<Action>& list = view.list();
+  for (std::size_t i = 0; i < list.size() && view.holds_pairs(); ++i) {
+    if (list[i].type == ActionType::kOverlapFB) {
+      check_members(view, i, findings);
+    } else if (list[i].members != 0) {
+      add(findings, "pair", view.at(i),
+          fmt::format("{} is no pair but names {} members", action_name(list[i]), list[i].members));
     }
-    const bool two = header.members == 2;
-    const Action first = two ? list[begin] : Action{};
-    const Action second = two ? list[begin + 1] : Action{};
-    const auto backward = [](const Action& action) {
-      return action.type == ActionType::kBackward || action.type == ActionType::kBackwardInput;
-    };
-    const bool kinds = (first.type == ActionType::kForward && backward(second)) ||
-                       (second.type == ActionType::kForward && backward(first));
-    if (!two || !kinds) {
-      add(findings, "pair", place,
-          fmt::format("{} needs two members, a forward and a backward",
-                      place_name(input.schedule, place)));
-    } else if (first.microbatch == second.microbatch && first.stage == second.stage) {
-      add(findings, "pair", place,
-          fmt::format("{} pairs a micro-batch with itself, needs two that are independent",
-                      place_name(input.schedule, place)));
-    }
-  });
+  }
 }
 
 }  // namespace plait::verify_detail

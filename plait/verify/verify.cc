@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
+#include <iterator>
 #include <utility>
 
 #include "plait/verify/rules.h"
@@ -9,34 +12,66 @@
 namespace plait {
 namespace {
 
-using verify_detail::ActionIndex;
 using verify_detail::kRules;
 using verify_detail::RuleInfo;
-using verify_detail::RuleInput;
+using verify_detail::RuleRole;
 using verify_detail::RuleScope;
 
-Diagnostics run_rules(const Schedule& schedule, RuleScope scope) {
+/// "no deadlock per edge, per pair or per rank, without buffering".
+std::string no_deadlock(const std::vector<Matching>& matchings) {
+  std::vector<std::string> names;
+  for (const MatchingInfo& info : kMatchings) {
+    if (std::find(matchings.begin(), matchings.end(), info.matching) != matchings.end())
+      names.push_back(fmt::format("per {}", info.name));
+  }
+  if (names.empty()) return "deadlock not looked for";
+  std::string text = "no deadlock " + names.front();
+  for (std::size_t i = 1; i < names.size(); ++i)
+    text += (i + 1 == names.size() ? " or " : ", ") + names[i];
+  return text + ", without buffering";
+}
+
+bool applies(const RuleInfo& rule, RuleScope scope) {
+  return rule.scope == RuleScope::kAny || rule.scope == scope;
+}
+
+Diagnostics run_rules(const Schedule& schedule, const VerifyOptions& options, RuleScope scope) {
+  const verify_detail::Holders holders(schedule);
+  const verify_detail::RuleInput input(schedule, options, holders);
   Diagnostics findings;
-  verify_detail::check_shape_rule(schedule, findings);
-  if (!findings.empty()) return findings;
-  const ActionIndex index(schedule);
-  const RuleInput input{schedule, index};
-  for (const RuleInfo& rule : kRules) {
-    if (rule.scope != RuleScope::kAny && rule.scope != scope) continue;
-    if (rule.needs_sound && !findings.empty()) continue;
-    rule.check(input, findings);
+  std::array<Diagnostics, kRules.size()> by_rule;
+  verify_detail::RankView view(input, scope == RuleScope::kLowered);
+  for (int rank = 0; rank < schedule.placement.ranks; ++rank) {
+    view.read(rank);
+    for (std::size_t i = 0; i < kRules.size(); ++i) {
+      if (kRules[i].check_rank != nullptr && applies(kRules[i], scope))
+        kRules[i].check_rank(view, by_rule[i]);
+    }
+  }
+  bool basis_holds = true;
+  for (std::size_t i = 0; i < kRules.size(); ++i) {
+    const RuleInfo& rule = kRules[i];
+    if (rule.check_schedule != nullptr && applies(rule, scope) &&
+        (rule.role != RuleRole::kFollow || basis_holds))
+      rule.check_schedule(input, by_rule[i]);
+    if (rule.role != RuleRole::kApart) basis_holds = basis_holds && by_rule[i].empty();
+    std::move(by_rule[i].begin(), by_rule[i].end(), std::back_inserter(findings));
   }
   return findings;
 }
 
 }  // namespace
 
-tl::expected<VerifiedSchedule, Diagnostics> verify(Schedule schedule) {
-  const bool lowered = is_lowered(schedule);
-  Diagnostics findings =
-      run_rules(schedule, lowered ? RuleScope::kLowered : RuleScope::kComputeOnly);
+tl::expected<VerifiedSchedule, Diagnostics> verify(Schedule schedule,
+                                                   const VerifyOptions& options) {
+  // What is_lowered() looks up is only there if the shape holds.
+  Diagnostics findings;
+  verify_detail::check_shape(schedule, options, findings);
   if (!findings.empty()) return tl::unexpected<Diagnostics>(std::move(findings));
-  return VerifiedSchedule(std::move(schedule), lowered);
+  const bool lowered = is_lowered(schedule);
+  findings = run_rules(schedule, options, lowered ? RuleScope::kLowered : RuleScope::kComputeOnly);
+  if (!findings.empty()) return tl::unexpected<Diagnostics>(std::move(findings));
+  return VerifiedSchedule(std::move(schedule), options, lowered);
 }
 
 std::string Diagnostic::text() const {
@@ -63,16 +98,14 @@ std::string VerifiedSchedule::summary() const {
     compute_actions += is_compute(action.type) ? 1 : 0;
     messages += is_send(action.type) ? 1 : 0;
   });
-  const RuleScope other = lowered_ ? RuleScope::kComputeOnly : RuleScope::kLowered;
   std::size_t rules = 1;  // shape
-  for (const RuleInfo& rule : kRules) rules += rule.scope != other ? 1 : 0;
-  return fmt::format(
-      "{}: {} ranks, {} stages, {} micro-batches, {} compute actions, {} messages; {} rules hold, "
-      "{}",
+  for (const RuleInfo& rule : kRules)
+    rules += applies(rule, lowered_ ? RuleScope::kLowered : RuleScope::kComputeOnly) ? 1 : 0;
+  std::string text = fmt::format(
+      "{}: {} ranks, {} stages, {} micro-batches, {} compute actions, {} messages; {} rules hold, ",
       schedule_.name, schedule_.placement.ranks, schedule_.placement.stages(),
-      schedule_.microbatches, compute_actions, messages, rules,
-      lowered_ ? "no deadlock per edge, per pair or per rank, without buffering"
-               : "no circle if messages were free");
+      schedule_.microbatches, compute_actions, messages, rules);
+  return text + (lowered_ ? no_deadlock(options_.matchings) : "no circle if messages were free");
 }
 
 }  // namespace plait

@@ -1,7 +1,11 @@
 /// The proof: the only way from a Schedule to what the simulator and the runtime take.
 #pragma once
 
+#include <array>
+#include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <tl/expected.hpp>
 #include <utility>
 #include <vector>
@@ -9,6 +13,35 @@
 #include "plait/ir/schedule.h"
 
 namespace plait {
+
+/// What shares one first-in-first-out queue of messages, finest first.
+enum class Matching : std::uint8_t {
+  kEdge,  ///< from one rank to another: tagged transports, a communicator per edge
+  kPair,  ///< both directions between two ranks: one communicator of two ranks
+  kRank,  ///< all messages of a rank: one stream for all peers
+};
+
+struct MatchingInfo {
+  Matching matching;
+  std::string_view name;    ///< of the command line
+  std::string_view phrase;  ///< of messages
+};
+
+inline constexpr std::array kMatchings = {
+    MatchingInfo{Matching::kEdge, "edge", "per directed edge"},
+    MatchingInfo{Matching::kPair, "pair", "per pair of ranks"},
+    MatchingInfo{Matching::kRank, "rank", "per rank"},
+};
+
+/// What is asked beyond what always must hold.
+struct VerifyOptions {
+  /// The step must end under each of these.
+  std::vector<Matching> matchings{Matching::kEdge, Matching::kPair, Matching::kRank};
+  /// Cap on stage activations that live on a rank, from F to B or W: none, one for all, or P.
+  std::vector<int> max_activations{};
+  /// The gradient of each stage must add up in ascending order of micro-batches.
+  bool ascending = false;
+};
 
 /// Points to the other party of a violation.
 struct DiagnosticNote {
@@ -24,8 +57,9 @@ struct Diagnostic {
   int position = -1;
   std::string message;
   std::vector<DiagnosticNote> notes;
+  std::optional<Matching> matching{};  ///< of a step that does not end: under which
 
-  /// "error: rule: rank 1 position 7 (1RECV_F2): message" and a line "note: …" for each note.
+  /// "error: rule: rank 1 position 7: message" and a line "note: …" for each note.
   std::string text() const;
 };
 using Diagnostics = std::vector<Diagnostic>;
@@ -36,10 +70,12 @@ class VerifiedSchedule;
 ///
 /// A schedule is lowered if it holds any communication, or if no value crosses ranks. Lowered, it
 /// needs a send and a receive wherever a value crosses (passes/insert_comm.h): messages are matched
-/// first in, first out, per directed edge, per pair of ranks and per rank, and it must be free of
-/// deadlock under all three, without buffering. Compute-only, its ranks must not wait in a circle
-/// even if messages were free. Cost: O(actions). Thread-safe.
-tl::expected<VerifiedSchedule, Diagnostics> verify(Schedule schedule);
+/// first in, first out, and it must be free of deadlock under every required matching, without
+/// buffering. Compute-only, its ranks must not wait in a circle even if messages were free.
+/// Cost: O(actions + S*M); beside the schedule O(V*M) words for the rank at hand, and a word for
+/// each message. Thread-safe.
+tl::expected<VerifiedSchedule, Diagnostics> verify(Schedule schedule,
+                                                   const VerifyOptions& options = {});
 
 /// A schedule that passed every rule. Only verify() makes one.
 class VerifiedSchedule {
@@ -48,14 +84,18 @@ class VerifiedSchedule {
   const Placement& placement() const { return schedule_.placement; }
   /// Its messages are proven too: what the runtime needs. The simulator takes both kinds.
   bool lowered() const { return lowered_; }
+  /// What was asked of the proof.
+  const VerifyOptions& options() const { return options_; }
   /// One line: counts of actions and messages, rules, matching disciplines.
   std::string summary() const;
 
  private:
-  friend tl::expected<VerifiedSchedule, Diagnostics> verify(Schedule schedule);
-  VerifiedSchedule(Schedule schedule, bool lowered)
-      : schedule_(std::move(schedule)), lowered_(lowered) {}
+  friend tl::expected<VerifiedSchedule, Diagnostics> verify(Schedule schedule,
+                                                            const VerifyOptions& options);
+  VerifiedSchedule(Schedule schedule, VerifyOptions options, bool lowered)
+      : schedule_(std::move(schedule)), options_(std::move(options)), lowered_(lowered) {}
   Schedule schedule_;
+  VerifyOptions options_;
   bool lowered_;
 };
 

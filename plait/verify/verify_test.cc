@@ -42,7 +42,7 @@ TEST(Verify, ASoundScheduleSaysWhatItProved) {
   ASSERT_TRUE(verified);
   EXPECT_EQ(
       verified->summary(),
-      "test: 2 ranks, 2 stages, 2 micro-batches, 8 compute actions, 4 messages; 10 rules hold, "
+      "test: 2 ranks, 2 stages, 2 micro-batches, 8 compute actions, 4 messages; 14 rules hold, "
       "no deadlock per edge, per pair or per rank, without buffering");
 }
 
@@ -59,9 +59,9 @@ TEST(Verify, EachRuleCatchesWhatNoOtherDoes) {
   EXPECT_EQ(rules_of(read("0F0,(0B0;0F1)OVERLAP_F_B,0B1\n")), Rules{});
   EXPECT_EQ(rules_of(read("(0F0;0F1)OVERLAP_F_B,0B0,0B1\n")), Rules{"pair"});
 
-  Schedule placement = read("0F0,1F0,1B0,0B0,0UNSHARD\n");
+  Schedule placement = read("0F0,1F0,1B0,0B0,0REDUCE_GRAD\n");
   placement.placement.ranks = 2;
-  placement.ranks.push_back({{1, -1, ActionType::kUnshard, 0}});
+  placement.ranks.push_back({{1, -1, ActionType::kReduceGrad, 0}});
   EXPECT_EQ(rules_of(placement), Rules{"placement"});
 
   EXPECT_EQ(rules_of(read("0F0,0B0,0F0\n")), Rules{"duplicate"});
@@ -130,7 +130,7 @@ TEST(Verify, WithoutCommunicationOnlyTheOrderIsProven) {
   EXPECT_FALSE(verified->lowered());
   EXPECT_EQ(
       verified->summary(),
-      "test: 2 ranks, 2 stages, 1 micro-batches, 4 compute actions, 0 messages; 8 rules hold, "
+      "test: 2 ranks, 2 stages, 1 micro-batches, 4 compute actions, 0 messages; 12 rules hold, "
       "no circle if messages were free");
   EXPECT_TRUE(verify(read(kSound))->lowered());
   EXPECT_TRUE(verify(read("0F0,1F0,1B0,0B0\n"))->lowered());

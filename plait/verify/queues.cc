@@ -1,0 +1,56 @@
+#include "plait/verify/queues.h"
+
+#include <map>
+#include <tuple>
+
+namespace plait::verify_detail {
+
+Queues::Queues(const RuleInput& input, Matching matching) : holders_(&input.holders) {
+  number(matching);
+  fill(input.schedule);
+}
+
+void Queues::number(Matching matching) {
+  std::map<std::tuple<int, int, bool>, std::uint32_t> queues;  // rank, peer, outwards
+  const auto stages = static_cast<std::size_t>(holders_->stages());
+  queue_of_.resize(4 * static_cast<std::size_t>(holders_->copies()) * stages);
+  for (const ActionType type :
+       {ActionType::kSendF, ActionType::kRecvF, ActionType::kSendB, ActionType::kRecvB}) {
+    for (int stage = 0; stage < holders_->stages(); ++stage) {
+      const Action action{stage, 0, type, 0};
+      const int other = other_end(action).stage;
+      if (other < 0 || other >= holders_->stages()) continue;
+      for (int copy = 0; copy < holders_->copies(); ++copy) {
+        const int here = holders_->of_copy(stage, copy);
+        const int peer = matching == Matching::kRank ? -1 : holders_->of_copy(other, copy);
+        const bool outwards = matching == Matching::kEdge && is_send(type);
+        const auto [at, is_new] = queues.try_emplace({here, peer, outwards},
+                                                     static_cast<std::uint32_t>(rank_.size()));
+        if (is_new) rank_.push_back(here);
+        queue_of_[kind(action, copy)] = at->second;
+      }
+    }
+  }
+}
+
+void Queues::fill(const Schedule& schedule) {
+  std::vector<std::size_t> count(rank_.size() + 1);
+  for (const std::vector<Action>& list : schedule.ranks) {
+    for (const Action& action : list) {
+      if (is_communication(action.type)) ++count[of(action) + 1];
+    }
+  }
+  for (std::size_t queue = 1; queue < count.size(); ++queue) count[queue] += count[queue - 1];
+  begin_ = count;
+  positions_.resize(begin_.back());
+  for (const std::vector<Action>& list : schedule.ranks) {
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      if (is_communication(list[i].type))
+        positions_[count[of(list[i])]++] = static_cast<std::int32_t>(i);
+    }
+  }
+  head_ = begin_;
+  head_.pop_back();
+}
+
+}  // namespace plait::verify_detail

@@ -1,0 +1,72 @@
+#include <fmt/format.h>
+
+#include "plait/verify/rules.h"
+
+namespace plait::verify_detail {
+namespace {
+
+/// Follows which stages have their whole parameters. The list runs again in the next step, so that
+/// what it unshards it must reshard.
+class Shards {
+ public:
+  Shards(const RankView& view, Diagnostics& findings)
+      : view_(view), findings_(findings), last_(view.stages().size(), -1) {}
+
+  void follow(std::int32_t position, const Action& action) {
+    std::int32_t& last = last_[static_cast<std::size_t>(view_.local(action.stage))];
+    const bool whole = last >= 0 && type_at(last) == ActionType::kUnshard;
+    if (action.type == ActionType::kUnshard || action.type == ActionType::kReshard) {
+      const bool unshards = action.type == ActionType::kUnshard;
+      if (whole == unshards) {
+        report(position, last,
+               fmt::format("{} stands where stage {} is {}", action_name(action), action.stage,
+                           whole ? "unsharded already" : "not unsharded"));
+      }
+      last = position;
+    } else if (is_compute(action.type) && !whole) {
+      report(position, last,
+             fmt::format("{} computes where stage {} is not unsharded", action_name(action),
+                         action.stage));
+    }
+  }
+
+  void finish() {
+    for (std::size_t i = 0; i < last_.size(); ++i) {
+      if (last_[i] < 0 || type_at(last_[i]) != ActionType::kUnshard) continue;
+      add(findings_, "unshard", view_.at(last_[i]),
+          fmt::format("stage {} is not resharded at the end of the step", view_.stages()[i]));
+    }
+  }
+
+ private:
+  ActionType type_at(std::int32_t position) const {
+    return view_.list()[static_cast<std::size_t>(position)].type;
+  }
+  void report(std::int32_t position, std::int32_t last, std::string what) {
+    Diagnostic& finding = add(findings_, "unshard", view_.at(position), std::move(what));
+    if (last >= 0) {
+      finding.notes.push_back(
+          note(view_.at(last), place_name(view_.input().schedule, view_.at(last)) + " before it"));
+    }
+  }
+
+  const RankView& view_;
+  Diagnostics& findings_;
+  std::vector<std::int32_t> last_;  // UNSHARD or RESHARD, by local stage
+};
+
+}  // namespace
+
+void check_unshard(const RankView& view, Diagnostics& findings) {
+  if (!view.unshards()) return;
+  Shards shards(view, findings);
+  const std::vector<Action>& list = view.list();
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    if (is_communication(list[i].type) || !view.input().holders.in_place(view.rank(), list[i]))
+      continue;
+    shards.follow(static_cast<std::int32_t>(i), list[i]);
+  }
+  shards.finish();
+}
+
+}  // namespace plait::verify_detail
