@@ -193,8 +193,8 @@ void print_table(const Comparison& comparison) {
                                    : fmt::format("{:.2f}", peak_activations(price));
     fmt::print("{:{}} {:>2} {:>12} {:>12} {:>12} {:>8} {:>16} {:>8}\n", price.schedule, width,
                price.chunks, unit.print(price.prediction.makespan_ns),
-               unit.print(price.prediction.span_ns), unit.print(price.worst_idle()),
-               percent(share), peak, percent(price.prediction.pair_coverage));
+               unit.print(price.prediction.span_ns), unit.print(price.worst_idle()), percent(share),
+               peak, percent(price.prediction.pair_coverage));
   }
   if (!comparison.left_out.empty()) fmt::print("\nleft out:\n");
   for (const LeftOut& one : comparison.left_out) fmt::print("  {}: {}\n", one.schedule, one.why);

@@ -1,0 +1,21 @@
+# Installs the library, builds examples/schedule against it outside the tree, and runs that.
+# Needs: SOURCE, BUILD (both folders), COMPILER.
+set(scratch ${BUILD}/package_test)
+file(REMOVE_RECURSE ${scratch})
+function(run)
+  execute_process(COMMAND ${ARGN} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE output)
+  if(result)
+    message(FATAL_ERROR "${ARGN} failed: ${output}")
+  endif()
+  set(output "${output}" PARENT_SCOPE)
+endfunction()
+run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${scratch}/prefix)
+file(COPY ${SOURCE}/examples/schedule DESTINATION ${scratch})
+run(${CMAKE_COMMAND} -S ${scratch}/schedule -B ${scratch}/build -G Ninja -DCMAKE_CXX_COMPILER=${COMPILER}
+    -DCMAKE_PREFIX_PATH=${scratch}/prefix)
+run(${CMAKE_COMMAND} --build ${scratch}/build)
+run(${scratch}/build/schedule_example)
+message("${output}")
+if(NOT output MATCHES "zbv as it is made\n.*a step takes .*with whole backwards, lowered\n.*a step takes ")
+  message(FATAL_ERROR "the example did not print both prices")
+endif()
