@@ -81,6 +81,7 @@ std::string print_csv(const Schedule& schedule) {
       if (i > 0) text += ',';
       append_action_at(text, list, i);
     }
+    if (list.size() == 1 && list.front().type == ActionType::kIdle) text += ' ';  // no empty row
     text += '\n';
   }
   return text;

@@ -30,8 +30,8 @@ struct CsvShape {
 /// put on rank 0 for the proof to complain of. Cost: O(text), 12 bytes an action.
 Expected<Schedule> read_csv(std::string_view text, const std::string& file, const CsvShape& shape);
 
-/// Lines end in \n. read_csv of it gives the same lists; a rank whose list is empty, or one idle
-/// slot, cannot be read back. Cost: O(actions).
+/// Lines end in \n. read_csv of it gives the same lists, unless a rank's is empty: that cannot be
+/// read back. Cost: O(actions).
 std::string print_csv(const Schedule& schedule);
 
 }  // namespace plait

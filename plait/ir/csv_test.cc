@@ -31,6 +31,11 @@ TEST(Csv, LineEndsOfBothKindsReadAlike) {
   EXPECT_EQ(*unix_ends, *dos_ends);
 }
 
+TEST(Csv, ARankOfOneIdleSlotIsNoEmptyRow) {
+  const std::string text = "0F0,0B0\n \n";
+  EXPECT_EQ(print_csv(*read_csv(text, "f", {})), text);
+}
+
 TEST(Csv, InfersShapeAndPlacement) {
   const Expected<Schedule> v = read_csv("0F0,3F0,0F1\n1F0,2F0\n", "f", {});
   ASSERT_TRUE(v);

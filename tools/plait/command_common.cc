@@ -2,7 +2,9 @@
 
 #include <cstdio>
 #include <filesystem>
+#include <vector>
 
+#include "plait/ir/text_forms.h"
 #include "plait/schedule/source.h"
 #include "tools/plait/commands.h"
 
@@ -23,6 +25,20 @@ int exit_code_of(const Error& error) {
     default:
       return kExitFailed;
   }
+}
+
+void FormatOption::add_to(CLI::App& command) {
+  std::vector<std::string> names;
+  for (const FormInfo& form : kForms) names.emplace_back(form.name);
+  command.add_option("--format", name, "of what is written, csv unless given")
+      ->check(CLI::IsMember(names));
+}
+
+std::string FormatOption::print(const Schedule& schedule) const {
+  for (const FormInfo& form : kForms) {
+    if (form.name == name) return form.print(schedule);
+  }
+  return kForms[0].print(schedule);  // not reached: the parser takes no other name
 }
 
 std::shared_ptr<ScheduleArguments> ScheduleArguments::add_to(CLI::App& command) {

@@ -1,8 +1,7 @@
 #include <cstdio>
 #include <string>
-#include <vector>
+#include <utility>
 
-#include "plait/ir/text_forms.h"
 #include "plait/passes/passes.h"
 #include "tools/plait/commands.h"
 
@@ -10,7 +9,7 @@ namespace plait::tools {
 namespace {
 
 struct MakeOptions {
-  std::string format = "csv";
+  FormatOption format;
   bool lower = false;
 };
 
@@ -19,10 +18,7 @@ Expected<std::string> make(const ScheduleArguments& arguments, const MakeOptions
   if (options.lower) {
     PLAIT_TRY(schedule, run_passes(kLoweringPasses, std::move(schedule)));
   }
-  for (const FormInfo& form : kForms) {
-    if (form.name == options.format) return form.print(schedule);
-  }
-  return fail(ErrorCode::kInvalidInput, "not a form", "--format");
+  return options.format.print(schedule);
 }
 
 }  // namespace
@@ -31,9 +27,7 @@ void add_make(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("make", "write a schedule");
   auto arguments = ScheduleArguments::add_to(*command);
   auto options = std::make_shared<MakeOptions>();
-  std::vector<std::string> forms;
-  for (const FormInfo& form : kForms) forms.emplace_back(form.name);
-  command->add_option("--format", options->format, "csv unless given")->check(CLI::IsMember(forms));
+  options->format.add_to(*command);
   command->add_flag("--lower", options->lower,
                     "as torch lowers: unshard and reshard, reduce-grad, sends and receives");
   command->callback([arguments, options, &exit_code] {

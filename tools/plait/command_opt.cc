@@ -1,5 +1,6 @@
 #include <cstdio>
 #include <string>
+#include <utility>
 
 #include "plait/passes/passes.h"
 #include "tools/plait/commands.h"
@@ -9,13 +10,13 @@ namespace {
 
 struct OptOptions {
   std::string passes;
-  std::string format = "csv";
+  FormatOption format;
 };
 
 Expected<std::string> optimise(const ScheduleArguments& arguments, const OptOptions& options) {
   PLAIT_TRY(Schedule schedule, arguments.load());
   PLAIT_TRY(schedule, run_passes(options.passes, std::move(schedule)));
-  return print_csv(schedule);
+  return options.format.print(schedule);
 }
 
 }  // namespace
@@ -28,7 +29,7 @@ void add_opt(CLI::App& app, int& exit_code) {
       ->add_option("--passes", options->passes,
                    "names (plait list) or name=N, separated by commas, run in this order")
       ->required();
-  command->add_option("--format", options->format, "csv")->check(CLI::IsMember({"csv"}));
+  options->format.add_to(*command);
   command->callback([arguments, options, &exit_code] {
     const Expected<std::string> text = optimise(*arguments, *options);
     if (text) {

@@ -34,6 +34,14 @@ void add_sample(CLI::App& app, int& exit_code);
 int report(const char* command, const Error& error);
 int exit_code_of(const Error& error);
 
+/// --format: the name of one of kForms (plait/ir/text_forms.h), csv unless given.
+struct FormatOption {
+  std::string name = "csv";
+
+  void add_to(CLI::App& command);
+  std::string print(const Schedule& schedule) const;
+};
+
 /// SCHEDULE with the flags that give or override its shape.
 struct ScheduleArguments {
   std::string schedule;
