@@ -52,8 +52,7 @@ class TableReader {
     const toml::node* node = find(key);
     if (node == nullptr) return {};
     const auto value = node->value_exact<std::int64_t>();
-    if (!value || *value < 0 || *value > limit)
-      return wrong(key, *node, "an integer of 0 or more");
+    if (!value || *value < 0 || *value > limit) return wrong(key, *node, "an integer of 0 or more");
     into = static_cast<Integer>(*value);
     return {};
   }
@@ -125,8 +124,8 @@ class TableReader {
                 fmt::format("{} is {}, needed {}", key, shown(node), needed), where(node));
   }
   tl::unexpected<Error> missing(std::string_view key) {
-    return fail(ErrorCode::kInvalidInput,
-                fmt::format("{} is missing in [{}]", key, section_), where());
+    return fail(ErrorCode::kInvalidInput, fmt::format("{} is missing in [{}]", key, section_),
+                where());
   }
   /// After all keys have been read: an error for any other.
   Expected<void> finish() {
@@ -289,8 +288,7 @@ Expected<void> read_pair(const toml::table& table, const std::string& path,
   PLAIT_TRY_VOID(reader.finish());
   if (layers && tables.empty())
     return reader.wrong("layers", *reader.find("layers"), "a [[pair.segment]] for them");
-  if (layers && *layers == 0)
-    return reader.wrong("layers", *reader.find("layers"), "1 or more");
+  if (layers && *layers == 0) return reader.wrong("layers", *reader.find("layers"), "1 or more");
   std::vector<WrittenSegment> written;
   for (const toml::table* one : tables) {
     PLAIT_TRY(WrittenSegment segment,

@@ -80,9 +80,8 @@ class Recorder {
 
   /// Appends the rank's events in the order of its list.
   void take(std::vector<TimelineEvent>& events) {
-    std::stable_sort(events_.begin(), events_.end(), [](const auto& a, const auto& b) {
-      return a.first < b.first;
-    });
+    std::stable_sort(events_.begin(), events_.end(),
+                     [](const auto& a, const auto& b) { return a.first < b.first; });
     for (const auto& [position, event] : events_) events.push_back(event);
   }
 
@@ -147,8 +146,7 @@ class UnitLog {
 
 class CriticalPath {
  public:
-  explicit CriticalPath(Engine& engine)
-      : engine_(engine), logs_(engine.schedule().ranks.size()) {
+  explicit CriticalPath(Engine& engine) : engine_(engine), logs_(engine.schedule().ranks.size()) {
     for (std::size_t rank = 0; rank < logs_.size(); ++rank)
       engine_.replay(static_cast<int>(rank), logs_[rank]);
   }
@@ -257,8 +255,6 @@ Timeline record_timeline(Engine& engine) {
   return timeline;
 }
 
-std::vector<CriticalStep> find_critical_path(Engine& engine) {
-  return CriticalPath(engine).walk();
-}
+std::vector<CriticalStep> find_critical_path(Engine& engine) { return CriticalPath(engine).walk(); }
 
 }  // namespace plait::sim_detail
