@@ -4,8 +4,14 @@
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <tuple>
+
 #include "plait/passes/insert_comm.h"
 #include "plait/schedule/generators.h"
+#include "plait/sim/cost_file.h"
 
 namespace plait {
 namespace {
@@ -83,6 +89,384 @@ INSTANTIATE_TEST_SUITE_P(
                       UnitRow{"zbv", 8, 20, 2, 127, {16}}, UnitRow{"dualpipe-v", 4, 8, 2, 54, {9}},
                       UnitRow{"dualpipe-v", 4, 10, 2, 66, {9}},
                       UnitRow{"dualpipe-v", 8, 20, 2, 134, {17}}));
+
+TEST(UnitTable, DualPipeVWithPairsInSequence) {
+  for (const auto& [ranks, microbatches, makespan] :
+       {std::tuple(4, 8, 51), std::tuple(4, 10, 63), std::tuple(8, 20, 127)}) {
+    const VerifiedSchedule schedule = proven("dualpipe-v", ranks, microbatches, 2);
+    EXPECT_EQ(price(schedule, unit_cost_model(2 * ranks)).makespan_ns, makespan);
+  }
+}
+
+// DeepSeek's formula: where F = I every rank idles for (P-1)(F&B + B - 3W) if F&B = F + B,
+// otherwise the last two do.
+TEST(Simulate, DualPipeVAsBlocksIdlesAsItsAuthorsSay) {
+  for (int ranks = 2; ranks <= 6; ++ranks) {
+    const auto stages = static_cast<std::size_t>(2 * ranks);
+    const Nanoseconds f = 10;
+    const Nanoseconds w = 8;
+    const Nanoseconds b = f + w;
+    for (const Nanoseconds pair : {f + b, f + b - 3, f + b - 6}) {
+      CostModel costs = blocks(unit_cost_model(2 * ranks));
+      costs.actions.forward.assign(stages, f);
+      costs.actions.backward_input.assign(stages, f);
+      costs.actions.backward_weight.assign(stages, w);
+      costs.actions.backward.assign(stages, b);
+      costs.pairs.block = pair;
+      const Prediction prediction = price(proven("dualpipe-v", ranks, 3 * ranks, 2), costs);
+      for (int r = pair == f + b ? 0 : ranks - 2; r < ranks; ++r) {
+        EXPECT_EQ(prediction.ranks[static_cast<std::size_t>(r)].idle_ns,
+                  (ranks - 1) * (pair + b - 3 * w));
+      }
+    }
+  }
+}
+
+// P = 8, F = I = W = 1 of a rank's share: in sequence, as blocks of F + B, and of three quarters.
+TEST(Simulate, PairsAsBlocksLengthenFillAndDrainAndPayOnlyWhenTheyOverlap) {
+  const auto tenths = [](const char* name, int chunks, int microbatches, PairPricing pricing,
+                         double share) {
+    CostModel costs = unit_cost_model(8 * chunks, 1000 / chunks);
+    costs.pairs.pricing = pricing;
+    costs.pairs.share = share;
+    const Prediction prediction = price(proven(name, 8, microbatches, chunks), costs);
+    return (prediction.makespan_ns + 50) / 100;
+  };
+  for (const auto& [name, chunks, microbatches, sequence, whole, overlapped] :
+       {std::tuple("dualpipe-v", 2, 16, 515, 550, 468),
+        std::tuple("dualpipe-v", 2, 32, 995, 1030, 828),
+        std::tuple("dualpipe", 1, 16, 510, 540, 465),
+        std::tuple("dualpipe", 1, 32, 990, 1020, 825)}) {
+    EXPECT_EQ(tenths(name, chunks, microbatches, PairPricing::kSequence, 1), sequence);
+    EXPECT_EQ(tenths(name, chunks, microbatches, PairPricing::kBlock, 1), whole);
+    EXPECT_EQ(tenths(name, chunks, microbatches, PairPricing::kBlock, 0.75), overlapped);
+  }
+}
+
+/// Times by repetition until nothing changes: every rank's list again and again, each message from
+/// what both ends posted last time. Slow, and nothing in it is the engine's.
+class Reference {
+ public:
+  Reference(const Schedule& schedule, const CostModel& costs)
+      : schedule_(schedule),
+        costs_(costs),
+        last_end_(schedule.ranks.size()),
+        busy_(schedule.ranks.size()) {
+    do {
+      changed_ = false;
+      for (std::size_t rank = 0; rank < schedule.ranks.size(); ++rank) run_rank(rank);
+      move_messages();
+    } while (changed_);
+  }
+
+  Nanoseconds last_end(std::size_t rank) const { return last_end_[rank]; }
+  Nanoseconds busy(std::size_t rank) const { return busy_[rank]; }
+
+ private:
+  using Value = std::tuple<bool, int, int>;  // of a forward, stage, micro-batch
+
+  void set(std::map<Value, Nanoseconds>& times, const Value& value, Nanoseconds time) {
+    Nanoseconds& known = times[value];
+    changed_ = changed_ || known != time;
+    known = time;
+  }
+  Nanoseconds cost(const Action& action) const {
+    const auto stage = static_cast<std::size_t>(action.stage);
+    if (action.type == ActionType::kForward) return costs_.actions.forward[stage];
+    if (action.type == ActionType::kBackwardInput) return costs_.actions.backward_input[stage];
+    if (action.type == ActionType::kBackwardWeight) return costs_.actions.backward_weight[stage];
+    return costs_.actions.backward[stage];
+  }
+  Nanoseconds input(const Action& action) {
+    const bool forward = action.type == ActionType::kForward;
+    const int source = action.stage + (forward ? -1 : 1);
+    if (action.type == ActionType::kBackwardWeight || source < 0 ||
+        source == schedule_.placement.stages())
+      return 0;
+    const Value value{forward, source, action.microbatch};
+    if (schedule_.rank_of(source, action.microbatch) ==
+        schedule_.rank_of(action.stage, action.microbatch))
+      return made_[value];
+    return costs_.network ? arrived_[value] : made_[value] + costs_.actions.hop;
+  }
+  void end(const Action& action, Nanoseconds time) {
+    if (action.type == ActionType::kBackwardWeight) return;
+    set(made_, {action.type == ActionType::kForward, action.stage, action.microbatch}, time);
+  }
+
+  void run_rank(std::size_t rank) {
+    Nanoseconds free = 0;
+    Nanoseconds posted = 0;
+    busy_[rank] = 0;
+    const std::vector<Action>& list = schedule_.ranks[rank];
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      const Action& action = list[i];
+      if (is_communication(action.type)) {
+        post(action, posted);
+      } else if (is_compute(action.type)) {
+        free = std::max(free, input(action)) + cost(action);
+        busy_[rank] += cost(action);
+        end(action, free);
+      } else if (action.type == ActionType::kOverlapFB &&
+                 costs_.pairs.pricing == PairPricing::kBlock) {
+        const Nanoseconds begin = std::max({free, input(list[i + 1]), input(list[i + 2])});
+        const Nanoseconds block =
+            costs_.pairs.block.value_or(cost(list[i + 1]) + cost(list[i + 2]));
+        free = begin + block;
+        busy_[rank] += block;
+        end(list[i + 1], free);
+        end(list[i + 2], free);
+        i += 2;
+      }
+    }
+    last_end_[rank] = free;
+  }
+  void post(const Action& action, Nanoseconds& posted) {
+    const bool forward = action.type == ActionType::kSendF || action.type == ActionType::kRecvF;
+    if (is_send(action.type)) {
+      const Value value{forward, action.stage, action.microbatch};
+      posted = std::max(posted, made_[value]);
+      set(sent_, value, posted);
+    } else {
+      set(awaited_, {forward, action.stage + (forward ? -1 : 1), action.microbatch}, posted);
+    }
+  }
+  void move_messages() {
+    std::map<std::pair<int, int>, Nanoseconds> link_free;
+    if (!costs_.network) return;
+    for (const std::vector<Action>& list : schedule_.ranks) {
+      for (const Action& action : list) {
+        if (!is_send(action.type)) continue;
+        const bool forward = action.type == ActionType::kSendF;
+        const Value value{forward, action.stage, action.microbatch};
+        const int from = schedule_.rank_of(action.stage, action.microbatch);
+        const int to = schedule_.rank_of(action.stage + (forward ? 1 : -1), action.microbatch);
+        Nanoseconds& free = link_free[{from, to}];
+        free = std::max({free, sent_[value], awaited_[value]}) + costs_.network->transfer(from, to);
+        set(arrived_, value, free);
+      }
+    }
+  }
+
+  const Schedule& schedule_;
+  const CostModel& costs_;
+  bool changed_ = false;
+  std::vector<Nanoseconds> last_end_;
+  std::vector<Nanoseconds> busy_;
+  std::map<Value, Nanoseconds> made_;
+  std::map<Value, Nanoseconds> sent_;
+  std::map<Value, Nanoseconds> awaited_;
+  std::map<Value, Nanoseconds> arrived_;
+};
+
+std::vector<Nanoseconds> random_costs(int stages) {
+  return *rc::gen::container<std::vector<Nanoseconds>>(static_cast<std::size_t>(stages),
+                                                       rc::gen::inRange<Nanoseconds>(0, 30));
+}
+
+/// Costs, hop or network, and pairs in sequence or as blocks.
+CostModel random_cost_model(int stages, int ranks, bool network) {
+  CostModel costs;
+  costs.actions.forward = random_costs(stages);
+  costs.actions.backward_input = random_costs(stages);
+  costs.actions.backward_weight = random_costs(stages);
+  costs.actions.backward = random_costs(stages);
+  costs.actions.hop = *rc::gen::inRange<Nanoseconds>(0, 20);
+  if (network) {
+    Network links;
+    links.link = {*rc::gen::inRange<Nanoseconds>(0, 9),
+                  *rc::gen::inRange<std::int64_t>(100'000'000, 1'000'000'000)};
+    links.message_bytes = *rc::gen::inRange<Bytes>(0, 9);
+    links.between.push_back({0, ranks - 1, {17, 0}});
+    costs.network = links;
+  }
+  if (*rc::gen::arbitrary<bool>()) {
+    costs = blocks(std::move(costs));
+    if (*rc::gen::arbitrary<bool>()) costs.pairs.block = *rc::gen::inRange<Nanoseconds>(0, 60);
+  }
+  return costs;
+}
+
+/// A small shape that the generator has.
+Schedule random_schedule(const GeneratorInfo& info) {
+  const int ranks = *rc::gen::element(2, 4);
+  const int microbatches = ranks * *rc::gen::inRange(3, 5);
+  Expected<Schedule> schedule =
+      info.generate({.ranks = ranks, .microbatches = microbatches, .chunks = info.default_chunks});
+  RC_ASSERT(schedule.has_value());
+  return *std::move(schedule);
+}
+
+class EverySchedule : public ::testing::TestWithParam<GeneratorInfo> {
+ protected:
+  static void holds(const std::string& law, const std::function<void()>& property) {
+    EXPECT_TRUE(rc::check(law, property)) << law;
+  }
+};
+
+TEST_P(EverySchedule, IsTimedAsTheSlowReferenceTimesIt) {
+  holds("engine and reference agree", [] {
+    const Schedule schedule = random_schedule(GetParam());
+    const bool network = *rc::gen::arbitrary<bool>();
+    const VerifiedSchedule checked = proven(network ? *insert_comm(schedule) : schedule);
+    const CostModel costs =
+        random_cost_model(schedule.placement.stages(), schedule.placement.ranks, network);
+    const Prediction prediction = price(checked, costs);
+    const Reference reference(checked.schedule(), costs);
+    for (std::size_t r = 0; r < prediction.ranks.size(); ++r) {
+      RC_ASSERT(prediction.ranks[r].last_end == reference.last_end(r));
+      RC_ASSERT(prediction.ranks[r].busy_ns == reference.busy(r));
+    }
+  });
+}
+
+TEST_P(EverySchedule, CostsTheSameWithItsCommunicationWhereLinksHaveNoPrice) {
+  holds("compute-only and lowered agree", [] {
+    const Schedule schedule = random_schedule(GetParam());
+    const CostModel costs =
+        random_cost_model(schedule.placement.stages(), schedule.placement.ranks, false);
+    const Prediction alone = price(proven(schedule), costs);
+    const Prediction lowered = price(proven(*insert_comm(schedule)), costs);
+    RC_ASSERT(alone.makespan_ns == lowered.makespan_ns);
+    for (std::size_t r = 0; r < alone.ranks.size(); ++r) {
+      RC_ASSERT(alone.ranks[r].idle_ns == lowered.ranks[r].idle_ns);
+      RC_ASSERT(alone.ranks[r].exposed_comm_ns == lowered.ranks[r].exposed_comm_ns);
+    }
+  });
+}
+
+TEST_P(EverySchedule, TimelineMeasuresAsPredicted) {
+  holds("measure() of the timeline gives the prediction", [] {
+    const bool network = *rc::gen::arbitrary<bool>();
+    Schedule schedule = random_schedule(GetParam());
+    if (network || *rc::gen::arbitrary<bool>()) schedule = *insert_comm(schedule);
+    const CostModel costs =
+        random_cost_model(schedule.placement.stages(), schedule.placement.ranks, network);
+    const auto prediction = simulate(proven(std::move(schedule)), costs,
+                                     {.keep_timeline = true, .critical_path = true});
+    RC_ASSERT(prediction.has_value());
+    const StepMetrics metrics = measure(*prediction->timeline);
+    RC_ASSERT(metrics.span_ns == prediction->makespan_ns);
+    for (std::size_t r = 0; r < metrics.ranks.size(); ++r) {
+      const RankPrediction& rank = prediction->ranks[r];
+      RC_ASSERT(metrics.ranks[r].busy_ns == rank.busy_ns);
+      RC_ASSERT(metrics.ranks[r].bubble_ns == rank.idle_ns);
+      RC_ASSERT(rank.fill_ns + rank.steady_ns + rank.drain_ns == rank.idle_ns);
+      if (prediction->timeline->pairs_in_sequence)
+        RC_ASSERT(metrics.ranks[r].exposed_comm_ns == rank.exposed_comm_ns);
+    }
+    Nanoseconds time = 0;
+    for (const CriticalStep& step : prediction->critical_path) {
+      RC_ASSERT(step.begin == time + step.wait);
+      time = step.end;
+    }
+    RC_ASSERT(time == prediction->makespan_ns);
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Generators, EverySchedule, ::testing::ValuesIn(kGenerators),
+                         [](const auto& generator) {
+                           std::string name(generator.param.name);
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return "_" + name;
+                         });
+
+/// One rank's compute-only or lowered list, written out.
+Schedule written(int ranks, std::vector<int> rank_of_stage, int microbatches,
+                 std::vector<std::vector<Action>> lists) {
+  Schedule schedule;
+  schedule.name = "written";
+  schedule.placement = {"table", ranks, std::move(rank_of_stage)};
+  schedule.microbatches = microbatches;
+  schedule.ranks = std::move(lists);
+  return schedule;
+}
+
+constexpr ActionType kF = ActionType::kForward;
+constexpr ActionType kI = ActionType::kBackwardInput;
+constexpr ActionType kW = ActionType::kBackwardWeight;
+constexpr ActionType kB = ActionType::kBackward;
+
+TEST(Simulate, BytesAreHeldFromForwardToWeight) {
+  // One stage, F0 F1 I0 W0 I1 W1; parameters 100, gradients 50, an activation 10, between I and
+  // W 7.
+  const Schedule schedule = written(
+      1, {0}, 2, {{{0, 0, kF}, {0, 1, kF}, {0, 0, kI}, {0, 0, kW}, {0, 1, kI}, {0, 1, kW}}});
+  CostModel costs = unit_cost_model(1, 5);
+  costs.parameter_bytes = {100};
+  costs.gradient_bytes = {50};
+  costs.activation_bytes = {10};
+  costs.between_i_and_w_bytes = {7};
+  const RankPrediction rank = price(proven(schedule), costs).ranks[0];
+  EXPECT_EQ(rank.peak_bytes.amount, 100 + 50 + 2 * 10);
+  EXPECT_EQ(rank.peak_bytes.action, (Action{0, 1, kF}));
+  EXPECT_EQ(rank.peak_bytes.position, 1);
+  EXPECT_EQ(rank.peak_bytes.time, 5);
+  costs.between_i_and_w_bytes = {13};
+  EXPECT_EQ(price(proven(schedule), costs).ranks[0].peak_bytes.amount, 150 + 10 + 13);
+}
+
+TEST(Simulate, MessagesQueueOnTheirLinkAndFillTheirReaderMemory) {
+  // Rank 0: F0 F1, 4 each. A message takes 3 + 10 bytes / 2 bytes a ns = 8, one after the other:
+  // made at 4 and 8, there at 12 and 20. Rank 1 reads them at 12 and 20.
+  const Schedule schedule =
+      *insert_comm(written(2, {0, 1}, 2,
+                           {{{0, 0, kF}, {0, 1, kF}, {0, 0, kB}, {0, 1, kB}},
+                            {{1, 0, kF}, {1, 1, kF}, {1, 0, kB}, {1, 1, kB}}}));
+  CostModel costs = unit_cost_model(2, 4);
+  Network network;
+  network.link = {3, 2'000'000'000};
+  network.message_bytes = 10;
+  costs.network = network;
+  const Prediction prediction = price(proven(schedule), costs);
+  EXPECT_EQ(prediction.ranks[1].first_begin, 12);
+  // F1 at 20 … 24, B0 … 32, B1 … 40; gradients made at 32 and 40, there at 40 and 48; B0 … 48.
+  EXPECT_EQ(prediction.ranks[1].last_end, 40);
+  EXPECT_EQ(prediction.makespan_ns, 48 + 8);
+  // Rank 1 idles 12 before F0, the last 8 after its value was made; then 4 before F1, all exposed.
+  EXPECT_EQ(prediction.ranks[1].exposed_comm_ns, 8 + 4);
+  // One message at a time: read by 16 and by 24, so it is held alone.
+  EXPECT_EQ(prediction.ranks[1].peak_bytes.amount, 10);
+}
+
+TEST(Simulate, ParametersComeAndGoOnTheCommunicationLane) {
+  const auto action = [](ActionType type) { return Action{0, -1, type}; };
+  const Schedule schedule = written(1, {0}, 1,
+                                    {{action(ActionType::kUnshard),
+                                      {0, 0, kF},
+                                      {0, 0, kB},
+                                      action(ActionType::kReduceGrad),
+                                      action(ActionType::kReshard)}});
+  CostModel costs = unit_cost_model(1, 10);
+  costs.unshard = {7};
+  costs.reduce_grad = {50};
+  costs.reshard = {2};
+  const Prediction prediction = price(proven(schedule), costs);
+  EXPECT_EQ(prediction.ranks[0].first_begin, 7);
+  EXPECT_EQ(prediction.makespan_ns, 7 + 10 + 20 + 50);
+  EXPECT_EQ(prediction.ranks[0].busy_ns, 10 + 20 + 2);
+  EXPECT_EQ(prediction.ranks[0].exposed_comm_ns, 7);
+}
+
+TEST(Simulate, RefusesCostsThatDoNotFit) {
+  const VerifiedSchedule schedule = proven("1f1b", 4, 8, 1);
+  const auto message = [&](const CostModel& costs) {
+    const auto prediction = simulate(schedule, costs);
+    return prediction ? "" : prediction.error().text();
+  };
+  EXPECT_THAT(message(unit_cost_model(3)), ::testing::HasSubstr("3 entries, needed one for each"));
+  CostModel costs = unit_cost_model(4);
+  costs.actions.forward[2] = -1;
+  EXPECT_THAT(message(costs), ::testing::HasSubstr("f is -1, needed 0 or more"));
+  costs = unit_cost_model(4, 1'000'000'000'000'000'000);
+  EXPECT_THAT(message(costs), ::testing::HasSubstr("may add up to"));
+  costs = unit_cost_model(4);
+  costs.network = Network{};
+  EXPECT_THAT(message(costs), ::testing::HasSubstr("no sends and receives"));
+  costs = unit_cost_model(4);
+  costs.pairs.pricing = PairPricing::kBraid;
+  EXPECT_THAT(message(costs), ::testing::HasSubstr("need their segments"));
+}
 
 }  // namespace
 }  // namespace plait

@@ -183,18 +183,18 @@ void print_table(const Comparison& comparison) {
   }
   const TimeUnit unit = TimeUnit::for_times_of(longest);
   const bool bytes = !comparison.fit.empty() && comparison.fit.front().has_bytes;
-  fmt::print("{:{}} {:>2} {:>12} {:>12} {:>12} {:>8} {:>16} {:>8}\n", "schedule", width, "V",
-             fmt::format("makespan {}", unit.name), "span", "worst idle", "share",
+  fmt::print("{:{}} {:>2} {:>12} {:>12} {:>12} {:>8} {:>12} {:>16} {:>8}\n", "schedule", width, "V",
+             fmt::format("makespan {}", unit.name), "span", "worst idle", "share", "above bound",
              bytes ? "peak bytes" : "peak activations", "pairs");
   for (const Price& price : comparison.fit) {
     const double makespan = static_cast<double>(price.prediction.makespan_ns);
     const double share = makespan > 0 ? static_cast<double>(price.worst_idle()) / makespan : 0;
     const std::string peak = bytes ? fmt::format("{}", price.worst_peak())
                                    : fmt::format("{:.2f}", peak_activations(price));
-    fmt::print("{:{}} {:>2} {:>12} {:>12} {:>12} {:>8} {:>16} {:>8}\n", price.schedule, width,
-               price.chunks, unit.print(price.prediction.makespan_ns),
+    fmt::print("{:{}} {:>2} {:>12} {:>12} {:>12} {:>8} {:>12} {:>16} {:>8}\n", price.schedule,
+               width, price.chunks, unit.print(price.prediction.makespan_ns),
                unit.print(price.prediction.span_ns), unit.print(price.worst_idle()), percent(share),
-               peak, percent(price.prediction.pair_coverage));
+               unit.print(price.above_bound()), peak, percent(price.prediction.pair_coverage));
   }
   if (!comparison.left_out.empty()) fmt::print("\nleft out:\n");
   for (const LeftOut& one : comparison.left_out) fmt::print("  {}: {}\n", one.schedule, one.why);

@@ -73,6 +73,9 @@ void print_price(const Price& price, const CostModel& costs) {
              price.microbatches, price.chunks, price.chunks == 1 ? "stage" : "stages");
   fmt::print("makespan {} {}, longest span of a rank {} {}\n", unit.print(prediction.makespan_ns),
              unit.name, unit.print(prediction.span_ns), unit.name);
+  fmt::print("bound {} {} ({}): the makespan is {} above it, idle time {} {}\n",
+             unit.print(price.bound.makespan), unit.name, price.bound.name,
+             percent(price.share_above_bound()), unit.print(price.above_bound()), unit.name);
   if (prediction.pair_coverage > 0) {
     fmt::print("{} of the forwards inside a pair, pairs {}\n", percent(prediction.pair_coverage),
                name_of(costs.pairs.pricing));

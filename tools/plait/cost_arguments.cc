@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "plait/passes/insert_comm.h"
@@ -33,7 +34,8 @@ std::shared_ptr<CostArguments> CostArguments::add_to(CLI::App& command) {
                        fmt::format("of a stage: {}", info.meaning));
   }
   const auto add = [&](const char* name, std::optional<std::int64_t>& into, const char* meaning) {
-    command.add_option(name, into, meaning)->check(CLI::NonNegativeNumber);
+    command.add_option(name, into, meaning)
+        ->check(CLI::Range(std::int64_t{0}, std::numeric_limits<std::int64_t>::max()));
   };
   add("--comm,--comm-ns", arguments->comm, "ns per hop between ranks, without links");
   add("--latency-ns", arguments->latency, "of a link between ranks");
@@ -47,7 +49,7 @@ std::shared_ptr<CostArguments> CostArguments::add_to(CLI::App& command) {
   command
       .add_option("--pair-share", arguments->share,
                   "of a pair as a block: the share of its members' costs")
-      ->check(CLI::NonNegativeNumber);
+      ->check(CLI::Range(0.0, 1000.0));
   return arguments;
 }
 
@@ -59,7 +61,7 @@ Expected<CostSettings> CostArguments::settings() const {
   for (const StageKeyInfo& info : kStageKeys) {
     const std::string& text = stage[static_cast<std::size_t>(info.key)];
     if (text.empty()) continue;
-    PLAIT_TRY(settings.of(info.key), parse_stage_cost(text, flag_of(info.name)));
+    PLAIT_TRY(settings.of(info.key), parse_stage_cost(text, "--" + std::string(info.name)));
   }
   lay_over(comm, settings.comm);
   lay_over(latency, settings.latency);
@@ -82,6 +84,11 @@ Nanoseconds Price::worst_idle() const {
   return worst;
 }
 
+double Price::share_above_bound() const {
+  if (bound.makespan == 0) return 0;
+  return static_cast<double>(above_bound()) / static_cast<double>(bound.makespan);
+}
+
 std::int64_t Price::worst_peak() const {
   std::int64_t worst = 0;
   for (const RankPrediction& rank : prediction.ranks)
@@ -94,6 +101,7 @@ Expected<Price> price(Schedule schedule, const CostModel& costs, const SimulateO
     PLAIT_TRY(schedule, insert_comm(schedule));
   }
   Price price;
+  PLAIT_TRY(price.bound, best_bound(bound_input(schedule, costs)));
   price.schedule = schedule.name;
   price.ranks = schedule.placement.ranks;
   price.microbatches = schedule.microbatches;
@@ -132,6 +140,8 @@ nlohmann::ordered_json print_price_json(const Price& price) {
           {"chunks", price.chunks},
           {"makespan_ns", prediction.makespan_ns},
           {"span_ns", prediction.span_ns},
+          {"bound_ns", price.bound.makespan},
+          {"bound", price.bound.name},
           {"idle_ns", std::move(idle)},
           {"idle_share", std::move(share)},
           {price.has_bytes ? "peak_bytes" : "peak_activations", std::move(peak)},

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "plait/sim/bounds.h"
 #include "plait/sim/cost_file.h"
 #include "plait/sim/simulate.h"
 
@@ -37,8 +38,13 @@ struct Price {
   int chunks = 0;
   bool has_bytes = false;
   Prediction prediction;
+  Bound bound;  ///< no order of these actions on this placement is faster
 
   Nanoseconds worst_idle() const;
+  /// What the makespan, and with it every rank's idle time, is above the bound.
+  Nanoseconds above_bound() const { return prediction.makespan_ns - bound.makespan; }
+  /// above_bound() as a share of the bound.
+  double share_above_bound() const;
   std::int64_t worst_peak() const;  ///< bytes, or stage activations without byte costs
 };
 
