@@ -1,7 +1,8 @@
 #include "plait/schedule/building_block.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <array>
 #include <deque>
 
 #include "plait/base/check.h"
@@ -52,13 +53,14 @@ class SlotTable {
 
   /// In the order of time, moves actions before slot `begin` and after slot `end` to the earliest
   /// free slot behind what they need, where no rank's peak of live activations rises for it.
-  void tighten(int begin, int end, bool only_inputs) {
+  /// `only` leaves all but one type where they are; idle: none.
+  void tighten(int begin, int end, ActionType only) {
     std::vector<std::pair<int, std::size_t>> moving;
     for (std::size_t rank = 0; rank < rows_.size(); ++rank) {
       for (int slot = 0; slot < size(rank); ++slot) {
         const ActionType type = at(rank, slot).type;
         if (type == ActionType::kIdle || (slot >= begin && slot <= end)) continue;
-        if (!only_inputs || type == ActionType::kBackwardInput) moving.emplace_back(slot, rank);
+        if (only == ActionType::kIdle || type == only) moving.emplace_back(slot, rank);
       }
     }
     std::sort(moving.begin(), moving.end());
@@ -115,6 +117,10 @@ class SlotTable {
   std::vector<std::vector<Action>> lists() const {
     std::vector<std::vector<Action>> lists(rows_.size());
     for (std::size_t rank = 0; rank < rows_.size(); ++rank) {
+      const auto idle =
+          std::count_if(rows_[rank].begin(), rows_[rank].end(),
+                        [](const Action& action) { return action.type == ActionType::kIdle; });
+      lists[rank].reserve(rows_[rank].size() - static_cast<std::size_t>(idle));
       for (const Action& action : rows_[rank]) {
         if (action.type != ActionType::kIdle) lists[rank].push_back(action);
       }
@@ -192,7 +198,8 @@ class SlotTable {
   std::vector<int> slot_of_;
 };
 
-void put_blocks(SlotTable& table, const std::vector<BlockSlots>& blocks, int microbatches) {
+void put_blocks(SlotTable& table, const std::vector<BlockSlots>& blocks, int microbatches,
+                bool weight_behind) {
   const int last_stage = 2 * static_cast<int>(blocks.size()) - 1;
   for (std::size_t rank = 0; rank < blocks.size(); ++rank) {
     const BlockSlots& block = blocks[rank];
@@ -204,9 +211,10 @@ void put_blocks(SlotTable& table, const std::vector<BlockSlots>& blocks, int mic
       table.put(rank, block.forward_up + shift, compute(ActionType::kForward, up, mb));
       table.put(rank, block.backward_up + shift, compute(ActionType::kBackwardInput, up, mb));
       table.put(rank, block.backward_down + shift, compute(ActionType::kBackwardInput, down, mb));
-      if (block.weight_up < 0) continue;
-      table.put(rank, block.weight_up + shift, compute(ActionType::kBackwardWeight, up, mb));
-      table.put(rank, block.weight_down + shift, compute(ActionType::kBackwardWeight, down, mb));
+      if (!weight_behind) continue;
+      table.put(rank, block.backward_up + 1 + shift, compute(ActionType::kBackwardWeight, up, mb));
+      table.put(rank, block.backward_down + 1 + shift,
+                compute(ActionType::kBackwardWeight, down, mb));
     }
   }
 }
@@ -214,19 +222,23 @@ void put_blocks(SlotTable& table, const std::vector<BlockSlots>& blocks, int mic
 }  // namespace
 
 Expected<Schedule> repeat_block(std::string_view name, const ScheduleShape& shape,
-                                const std::vector<BlockSlots>& blocks, bool late_weights) {
+                                const std::vector<BlockSlots>& blocks, WeightSlots rule) {
+  constexpr int kMaxMicrobatches = 1 << 28;  // six slots each
+  PLAIT_TRY_VOID(check_microbatches(name, shape, shape.microbatches <= kMaxMicrobatches,
+                                    fmt::format("at most {}", kMaxMicrobatches)));
   PLAIT_TRY(Placement placement, place_v(shape.ranks, 2 * shape.ranks));
   Schedule schedule = empty_schedule(name, std::move(placement), shape.microbatches);
   SlotTable table(schedule);
-  put_blocks(table, blocks, shape.microbatches);
-  table.fill_weights();
+  put_blocks(table, blocks, shape.microbatches, rule == WeightSlots::kNext);
   const BlockSlots& top = blocks.front();
-  table.tighten(top.backward_down, top.forward_down + kPeriod * (shape.microbatches - 1), false);
-  if (late_weights) {
+  table.fill_weights();
+  table.tighten(top.backward_down, top.forward_down + kPeriod * (shape.microbatches - 1),
+                ActionType::kIdle);
+  if (rule == WeightSlots::kLate) {
     table.squeeze();
     const int end = table.last_slot_of(ActionType::kForward, 0, 0);
     table.drop_weights(end);
-    table.tighten(0, end, true);
+    table.tighten(0, end, ActionType::kBackwardInput);
     table.fill_weights();
   }
   schedule.ranks = table.lists();

@@ -3,7 +3,7 @@
 /// sail-sg/zero-bubble-pipeline-parallelism, zbv_greedy.py.
 #pragma once
 
-#include <array>
+#include <cstdint>
 #include <string_view>
 #include <vector>
 
@@ -18,13 +18,18 @@ struct BlockSlots {
   int forward_up = 0;
   int backward_up = 0;    ///< I of the later stage
   int backward_down = 0;  ///< I of the first stage
-  int weight_up = -1;     ///< -1: W goes to whatever slot is free
-  int weight_down = -1;
 };
 
-/// `blocks` by rank. With `late_weights` the drain is tightened once more with its W's taken out,
-/// which then fill what is free. Cost: O(P * M + P^3).
+enum class WeightSlots : std::uint8_t {
+  kFree,  ///< whatever slot is free, the oldest I first
+  kLate,  ///< the same; then the drain is tightened once more without its W's, which fill what is
+          ///< left
+  kNext,  ///< the slot behind its I
+};
+
+/// `blocks` by rank. Errors: more micro-batches than slots can be counted for.
+/// Cost: O(P * M + P^3).
 Expected<Schedule> repeat_block(std::string_view name, const ScheduleShape& shape,
-                                const std::vector<BlockSlots>& blocks, bool late_weights);
+                                const std::vector<BlockSlots>& blocks, WeightSlots rule);
 
 }  // namespace plait

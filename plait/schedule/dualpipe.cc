@@ -1,9 +1,8 @@
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "plait/placement/placements.h"
 #include "plait/schedule/generators.h"
+#include "plait/schedule/list_scheduler.h"
 #include "plait/schedule/shape.h"
 
 namespace plait {
@@ -14,22 +13,29 @@ Expected<Schedule> generate_dualpipe(const ScheduleShape& shape) {
   const int microbatches = shape.microbatches;
   if (ranks % 2 != 0) {
     return fail(ErrorCode::kInvalidInput,
-                fmt::format("dualpipe: ranks is {}, needs an even number", ranks));
+                fmt::format("dualpipe: ranks is {}, needs an even number: the middle rank would "
+                            "hold one stage twice",
+                            ranks));
   }
   PLAIT_TRY_VOID(check_microbatches(
-      "dualpipe", shape, microbatches % 2 == 0 && microbatches >= 2 * ranks,
+      "dualpipe", shape, shape.any_m || (microbatches % 2 == 0 && microbatches >= 2 * ranks),
       fmt::format("an even number of at least {}, twice the {} ranks", 2 * ranks, ranks)));
   PLAIT_TRY(Placement placement, place_bidirectional(ranks, ranks));
-  Schedule schedule = empty_schedule("dualpipe", std::move(placement), microbatches);
+  // Cutting the order for 2P would leave it idle longer: there is no steady part for pairs.
+  if (microbatches < 2 * ranks)
+    return greedy_schedule("dualpipe", std::move(placement), microbatches, ranks + 1);
+  const int each = (microbatches + 1) / 2;  // of an odd M the second copy has one less
+  Schedule schedule = empty_schedule("dualpipe", std::move(placement), 2 * each);
   for (int rank = 0; rank < ranks; ++rank) {
     const bool upper = rank < ranks / 2;
     // Phase 0 is the copy whose stage 0 is nearer: copy 0 in the upper half, copy 1 in the lower.
     const int near = upper ? rank : ranks - 1 - rank;
-    const int first_of_phase_0 = upper ? 0 : microbatches / 2;
+    const int first_of_phase_0 = upper ? 0 : each;
     TwoPhaseWriter writer(schedule.ranks[static_cast<std::size_t>(rank)], {near, ranks - 1 - near},
-                          {first_of_phase_0, microbatches / 2 - first_of_phase_0});
-    write_dualpipe_rank(std::move(writer), ranks / 2, near, microbatches / 2);
+                          {first_of_phase_0, each - first_of_phase_0});
+    write_dualpipe_rank(std::move(writer), ranks / 2, near, each);
   }
+  if (2 * each > microbatches) drop_microbatches_from(schedule, microbatches);
   return schedule;
 }
 

@@ -10,6 +10,10 @@ Expected<Schedule> generate_forward_only(const Placement& placement, int microba
   PLAIT_TRY_VOID(check_shape("forward-only", {placement.ranks, microbatches, 1}, 0));
   Schedule schedule = empty_schedule("forward-only", placement, microbatches);
   schedule.forward_only = true;
+  for (const int rank : placement.rank_of_stage) {
+    std::vector<Action>& list = schedule.ranks[static_cast<std::size_t>(rank)];
+    list.reserve(list.capacity() + static_cast<std::size_t>(microbatches));
+  }
   // Micro-batch mb reaches stage s at time mb + s: in this order no rank waits for one behind it.
   const int stages = placement.stages();
   for (int time = 0; time < stages + microbatches - 1; ++time) {

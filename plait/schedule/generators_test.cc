@@ -92,8 +92,9 @@ TEST(Generators, PreconditionsHoldTheNumbers) {
             "zb-h2: microbatches is 6, needs at least 7, twice the 4 ranks less one");
   EXPECT_EQ(generate("interleaved-1f1b", {4, 9}).error().message,
             "interleaved-1f1b: microbatches is 9, needs a multiple of its 2 rounds of at least 4");
-  EXPECT_EQ(generate("dualpipe", {3, 6}).error().message,
-            "dualpipe: ranks is 3, needs an even number");
+  EXPECT_EQ(
+      generate("dualpipe", {3, 6}).error().message,
+      "dualpipe: ranks is 3, needs an even number: the middle rank would hold one stage twice");
   EXPECT_EQ(generate("chimera", {4, 6}).error().message,
             "chimera: microbatches is 6, needs a multiple of the 4 ranks");
   EXPECT_EQ(generate("stp", {4, 11}).error().message,

@@ -10,6 +10,7 @@ Expected<Schedule> generate_gpipe(const ScheduleShape& shape) {
   Schedule schedule = empty_schedule("gpipe", std::move(placement), shape.microbatches);
   for (int rank = 0; rank < shape.ranks; ++rank) {
     std::vector<Action>& list = schedule.ranks[static_cast<std::size_t>(rank)];
+    list.reserve(2 * static_cast<std::size_t>(shape.microbatches));
     for (int mb = 0; mb < shape.microbatches; ++mb)
       list.push_back(compute(ActionType::kForward, rank, mb));
     for (int mb = 0; mb < shape.microbatches; ++mb)

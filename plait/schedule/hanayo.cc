@@ -1,9 +1,8 @@
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "plait/placement/placements.h"
 #include "plait/schedule/generators.h"
+#include "plait/schedule/interleaved.h"
 #include "plait/schedule/list_scheduler.h"
 #include "plait/schedule/shape.h"
 
@@ -24,10 +23,13 @@ Expected<Schedule> generate_hanayo(const ScheduleShape& shape) {
   ListPolicy policy;
   policy.split = false;
   const ActionCosts costs = unit_costs(schedule.placement.stages());
-  for (int first = 0; first < shape.microbatches; first += shape.ranks) {
-    policy.first_microbatch = first;
-    policy.microbatches = std::min(shape.ranks, shape.microbatches - first);
+  const std::size_t actions =
+      2 * static_cast<std::size_t>(shape.chunks) * static_cast<std::size_t>(shape.microbatches);
+  for (std::vector<Action>& list : schedule.ranks) list.reserve(actions);
+  for (const int size : interleaved_rounds(shape)) {
+    policy.microbatches = size;
     PLAIT_TRY_VOID(append_list_schedule(schedule, costs, policy));
+    policy.first_microbatch += size;
   }
   return schedule;
 }

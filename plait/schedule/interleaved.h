@@ -1,29 +1,54 @@
-/// What the interleaved schedules share: rounds of micro-batches that go through all chunks.
+/// The order of forwards and of backwards that the interleaved schedules share.
 #pragma once
 
+#include <cstddef>
+#include <string_view>
 #include <vector>
 
 #include "plait/base/error.h"
-#include "plait/ir/schedule.h"
 #include "plait/schedule/generators.h"
 
 namespace plait {
 
-/// One rank's forwards and backwards of a `loop` placement, each in its order: a round's
-/// micro-batches through one chunk, then through the next. Source: torch's
-/// ScheduleInterleaved1F1B; arXiv:2104.04473.
-struct InterleavedRank {
-  std::vector<Action> forwards;
-  std::vector<Action> backwards;  ///< as I
-};
-
-/// Micro-batches of each round, the larger ones first. torch's rounds: max(1, M div P).
+/// Sizes of the rounds in which micro-batches go through all chunks: max(1, M div P) rounds, equal
+/// ones where M is a multiple of that; else (any_m) the first are one longer.
 std::vector<int> interleaved_rounds(const ScheduleShape& shape);
 
-/// Errors: M not a multiple of the rounds (unless any_m).
+/// Errors: M is no multiple of the number of rounds and not any_m.
 Expected<void> check_interleaved_rounds(std::string_view name, const ScheduleShape& shape);
 
-InterleavedRank interleaved_rank(const ScheduleShape& shape, const std::vector<int>& rounds,
-                                 int rank);
+/// Walks one rank's forwards, or its backwards: round by round, chunk by chunk (backwards: from the
+/// last chunk on), micro-batch by micro-batch.
+class InterleavedWalk {
+ public:
+  InterleavedWalk(const ScheduleShape& shape, const std::vector<int>& rounds, int rank,
+                  ActionType type)
+      : rounds_(rounds), ranks_(shape.ranks), chunks_(shape.chunks), rank_(rank), type_(type) {}
+
+  /// Not after the last.
+  Action next() {
+    const int chunk = type_ == ActionType::kForward ? chunk_ : chunks_ - 1 - chunk_;
+    const Action action{chunk * ranks_ + rank_, first_ + index_, type_, 0};
+    if (++index_ == rounds_[round_]) {
+      index_ = 0;
+      if (++chunk_ == chunks_) {
+        chunk_ = 0;
+        first_ += rounds_[round_++];
+      }
+    }
+    return action;
+  }
+
+ private:
+  const std::vector<int>& rounds_;
+  int ranks_;
+  int chunks_;
+  int rank_;
+  ActionType type_;
+  std::size_t round_ = 0;
+  int chunk_ = 0;
+  int index_ = 0;  // within the round
+  int first_ = 0;  // micro-batch of the round
+};
 
 }  // namespace plait

@@ -16,19 +16,21 @@ Expected<Schedule> generate_interleaved_grouped(const ScheduleShape& shape) {
   Schedule schedule =
       empty_schedule("interleaved-grouped", std::move(placement), shape.microbatches);
   const std::vector<int> rounds = interleaved_rounds(shape);
+  const std::size_t count =
+      static_cast<std::size_t>(shape.chunks) * static_cast<std::size_t>(shape.microbatches);
   for (int rank = 0; rank < shape.ranks; ++rank) {
-    const InterleavedRank lists = interleaved_rank(shape, rounds, rank);
-    const std::size_t count = lists.forwards.size();
+    InterleavedWalk forwards(shape, rounds, rank, ActionType::kForward);
+    InterleavedWalk backwards(shape, rounds, rank, ActionType::kBackwardInput);
+    const int first = (shape.chunks - 1) * rounds.front() + shape.ranks - rank;
+    const std::size_t warm_up = std::min(static_cast<std::size_t>(first), count);
     std::vector<Action>& list = schedule.ranks[static_cast<std::size_t>(rank)];
-    std::size_t forwards = std::min(
-        static_cast<std::size_t>((shape.chunks - 1) * rounds.front() + shape.ranks - rank), count);
-    list.assign(lists.forwards.begin(),
-                lists.forwards.begin() + static_cast<std::ptrdiff_t>(forwards));
-    for (const Action& backward : lists.backwards) {
-      list.push_back(backward);
-      list.push_back(backward);
+    list.reserve(3 * count);
+    for (std::size_t k = 0; k < warm_up; ++k) list.push_back(forwards.next());
+    for (std::size_t k = 0; k < count; ++k) {
+      list.push_back(backwards.next());
+      list.push_back(list.back());
       list.back().type = ActionType::kBackwardWeight;
-      if (forwards < count) list.push_back(lists.forwards[forwards++]);
+      if (k + warm_up < count) list.push_back(forwards.next());
     }
   }
   return schedule;

@@ -7,6 +7,8 @@
 #include <limits>
 #include <queue>
 
+#include "plait/schedule/shape.h"
+
 namespace plait {
 namespace {
 
@@ -15,9 +17,11 @@ constexpr Nanoseconds kNever = std::numeric_limits<Nanoseconds>::max();
 /// A stage's micro-batches are taken in order; `arrivals` holds when the inputs known so far come.
 struct StageState {
   int stage = -1;
-  int forwards = 0;   // done
-  int backwards = 0;  // done, as I or B
-  int weights = 0;    // done
+  int first = 0;         // micro-batch
+  int microbatches = 0;  // of its copy
+  int forwards = 0;      // done
+  int backwards = 0;     // done, as I or B
+  int weights = 0;       // done
   std::vector<Nanoseconds> forward_arrivals;
   std::vector<Nanoseconds> backward_arrivals;
 };
@@ -36,13 +40,26 @@ class ListScheduler {
       : schedule_(schedule),
         costs_(costs),
         policy_(policy),
-        stages_(static_cast<std::size_t>(schedule.placement.stages())),
+        in_copy_(static_cast<std::size_t>(schedule.placement.stages())),
+        stages_(schedule.placement.rank_of_stage.size()),
         ranks_(schedule.ranks.size()) {
-    for (std::size_t stage = 0; stage < stages_.size(); ++stage) {
-      stages_[stage].stage = static_cast<int>(stage);
-      ranks_[rank_of(stage)].stages.push_back(stage);
+    const int copies = schedule.placement.copies;
+    int first = policy.first_microbatch;
+    for (int copy = 0; copy < copies; ++copy) {
+      // As Schedule::copy_of shares them out.
+      const int count = (policy.microbatches - copy + copies - 1) / copies;
+      for (std::size_t at = 0; at < in_copy_; ++at) {
+        const std::size_t stage = static_cast<std::size_t>(copy) * in_copy_ + at;
+        stages_[stage].stage = static_cast<int>(at);
+        stages_[stage].first = first;
+        stages_[stage].microbatches = count;
+        stages_[stage].forward_arrivals.reserve(static_cast<std::size_t>(count));
+        stages_[stage].backward_arrivals.reserve(static_cast<std::size_t>(count));
+        if (at == 0) stages_[stage].forward_arrivals.assign(static_cast<std::size_t>(count), 0);
+        ranks_[rank_of(stage)].stages.push_back(stage);
+      }
+      first += count;
     }
-    stages_[0].forward_arrivals.assign(static_cast<std::size_t>(policy.microbatches), 0);
   }
 
   Expected<Nanoseconds> run() {
@@ -53,8 +70,8 @@ class ListScheduler {
       if (time >= ranks_[rank].free_at) decide(rank, time);
     }
     for (const StageState& stage : stages_) {
-      if (stage.backwards == policy_.microbatches &&
-          (!policy_.split || stage.weights == policy_.microbatches))
+      if (stage.backwards == stage.microbatches &&
+          (!policy_.split || stage.weights == stage.microbatches))
         continue;
       return fail(ErrorCode::kInvalidInput,
                   fmt::format("{}: {} stage activations per rank are too few to go on",
@@ -67,8 +84,9 @@ class ListScheduler {
   using Event = std::pair<Nanoseconds, std::size_t>;
 
   std::size_t rank_of(std::size_t stage) const {
-    return static_cast<std::size_t>(schedule_.placement.rank_of(static_cast<int>(stage)));
+    return static_cast<std::size_t>(schedule_.placement.rank_of_stage[stage]);
   }
+  std::size_t in_copy(std::size_t stage) const { return stage % in_copy_; }
   static Nanoseconds arrival(const std::vector<Nanoseconds>& arrivals, int index) {
     return static_cast<std::size_t>(index) < arrivals.size()
                ? arrivals[static_cast<std::size_t>(index)]
@@ -89,7 +107,7 @@ class ListScheduler {
     std::size_t best = stages_.size();
     for (const std::size_t stage : rank.stages) {
       const StageState& state = stages_[stage];
-      if (state.forwards == policy_.microbatches) continue;
+      if (state.forwards == state.microbatches) continue;
       const Nanoseconds at = arrival(state.forward_arrivals, state.forwards);
       if (at > time) {
         soonest = std::min(soonest, at);
@@ -110,7 +128,7 @@ class ListScheduler {
     std::size_t best = stages_.size();
     for (auto it = rank.stages.rbegin(); it != rank.stages.rend(); ++it) {
       const StageState& state = stages_[*it];
-      if (state.backwards == policy_.microbatches || state.backwards >= state.forwards) continue;
+      if (state.backwards == state.microbatches || state.backwards >= state.forwards) continue;
       const Nanoseconds at = arrival(state.backward_arrivals, state.backwards);
       if (at > time) {
         soonest = std::min(soonest, at);
@@ -142,18 +160,18 @@ class ListScheduler {
 
   bool weight_fits(const RankState& rank, Nanoseconds time, Nanoseconds soonest) const {
     if (soonest == kNever || policy_.weight == WeightRule::kAlways) return true;
-    const Nanoseconds length = costs_.backward_weight[rank.weights_due.front()];
+    const Nanoseconds length = costs_.backward_weight[in_copy(rank.weights_due.front())];
     const Nanoseconds over = time + length - soonest;
     return over <= 0 || (policy_.weight == WeightRule::kHalf && 2 * over <= length);
   }
 
   void run_forward(std::size_t index, std::size_t stage, Nanoseconds time) {
     StageState& state = stages_[stage];
-    const Nanoseconds end = time + costs_.forward[stage];
+    const Nanoseconds end = time + costs_.forward[in_copy(stage)];
     put(index, ActionType::kForward, state, state.forwards++, end);
     ++ranks_[index].live;
     ranks_[index].backwards_run = 0;
-    if (stage + 1 < stages_.size()) {
+    if (in_copy(stage) + 1 < in_copy_) {
       arrive(index, stage + 1, stages_[stage + 1].forward_arrivals, end);
     } else {
       state.backward_arrivals.push_back(end);
@@ -163,7 +181,7 @@ class ListScheduler {
   void run_backward(std::size_t index, std::size_t stage, Nanoseconds time) {
     StageState& state = stages_[stage];
     const Nanoseconds length =
-        policy_.split ? costs_.backward_input[stage] : costs_.backward[stage];
+        policy_.split ? costs_.backward_input[in_copy(stage)] : costs_.backward[in_copy(stage)];
     const Nanoseconds end = time + length;
     put(index, policy_.split ? ActionType::kBackwardInput : ActionType::kBackward, state,
         state.backwards++, end);
@@ -174,7 +192,7 @@ class ListScheduler {
     } else {
       --rank.live;
     }
-    if (stage > 0) arrive(index, stage - 1, stages_[stage - 1].backward_arrivals, end);
+    if (in_copy(stage) > 0) arrive(index, stage - 1, stages_[stage - 1].backward_arrivals, end);
   }
 
   void run_weight(std::size_t index, Nanoseconds time) {
@@ -183,13 +201,13 @@ class ListScheduler {
     rank.weights_due.pop_front();
     StageState& state = stages_[stage];
     put(index, ActionType::kBackwardWeight, state, state.weights++,
-        time + costs_.backward_weight[stage]);
+        time + costs_.backward_weight[in_copy(stage)]);
     --rank.live;
   }
 
   void put(std::size_t index, ActionType type, const StageState& state, int count,
            Nanoseconds end) {
-    schedule_.ranks[index].push_back({state.stage, policy_.first_microbatch + count, type, 0});
+    schedule_.ranks[index].push_back({state.stage, state.first + count, type, 0});
     ranks_[index].free_at = end;
     end_ = std::max(end_, end);
     events_.push({end, index});
@@ -207,6 +225,7 @@ class ListScheduler {
   Schedule& schedule_;
   const ActionCosts& costs_;
   const ListPolicy& policy_;
+  std::size_t in_copy_;  // stages of one copy; stages_ holds those of all copies
   std::vector<StageState> stages_;
   std::vector<RankState> ranks_;
   std::priority_queue<Event, std::vector<Event>, std::greater<>> events_;
@@ -218,6 +237,16 @@ class ListScheduler {
 Expected<Nanoseconds> append_list_schedule(Schedule& schedule, const ActionCosts& costs,
                                            const ListPolicy& policy) {
   return ListScheduler(schedule, costs, policy).run();
+}
+
+Expected<Schedule> greedy_schedule(std::string_view name, Placement placement, int microbatches,
+                                   int activations) {
+  Schedule schedule = empty_schedule(name, std::move(placement), microbatches);
+  ListPolicy policy;
+  policy.activations = activations;
+  policy.microbatches = microbatches;
+  PLAIT_TRY_VOID(append_list_schedule(schedule, unit_costs(schedule.placement.stages()), policy));
+  return schedule;
 }
 
 }  // namespace plait

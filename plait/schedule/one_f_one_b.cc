@@ -18,6 +18,7 @@ Expected<Schedule> generate_one_f_one_b(const ScheduleShape& shape) {
   Schedule schedule = empty_schedule("1f1b", std::move(placement), microbatches);
   for (int rank = 0; rank < ranks; ++rank) {
     std::vector<Action>& list = schedule.ranks[static_cast<std::size_t>(rank)];
+    list.reserve(2 * static_cast<std::size_t>(microbatches));
     const int warm_up = std::min(microbatches, ranks - 1 - rank);
     for (int mb = 0; mb < warm_up; ++mb) list.push_back(compute(ActionType::kForward, rank, mb));
     for (int mb = 0; mb < microbatches; ++mb) {

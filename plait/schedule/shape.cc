@@ -55,6 +55,7 @@ Schedule empty_schedule(std::string_view name, Placement placement, int microbat
 void drop_microbatches_from(Schedule& schedule, int microbatches) {
   for (std::vector<Action>& list : schedule.ranks) {
     std::vector<Action> kept;
+    kept.reserve(list.size());
     for (std::size_t i = 0; i < list.size(); i += 1U + list[i].members) {
       if (list[i].type != ActionType::kOverlapFB) {
         if (list[i].microbatch < microbatches) kept.push_back(list[i]);
@@ -125,6 +126,10 @@ void TwoPhaseWriter::pair_with_input(int forward_phase, int backward_phase) {
 
 void write_dualpipe_rank(TwoPhaseWriter writer, int half, int depth, int microbatches) {
   const int below = half - 1 - depth;  // ranks further on before the directions meet
+  const int pairs = 2 * (microbatches - 2 * half + depth + 1) + below - (below == 0 ? 1 : 0);
+  const int split = 2 * half - depth - 1;
+  writer.reserve(4 * static_cast<std::size_t>(microbatches) + static_cast<std::size_t>(pairs) +
+                 static_cast<std::size_t>(split));
   // 1. Forwards of phase 0 until the first of phase 1 arrives.
   for (int i = 0; i < 2 * below; ++i) writer.forward(0);
   // 2. Forwards both ways.
@@ -155,12 +160,12 @@ void write_dualpipe_rank(TwoPhaseWriter writer, int half, int depth, int microba
     writer.pair(1, 0);
   }
   // 6. Backwards both ways, from the middle on with W put off to fill the drain.
-  bool split = false;
+  bool late = false;
   for (int i = 0; i <= depth; ++i) {
-    if (i == (depth + 1) / 2 && depth % 2 == 1) split = true;
-    split ? writer.backward_input(1) : writer.backward(1);
-    if (i == depth / 2 && depth % 2 == 0) split = true;
-    split ? writer.backward_input(0) : writer.backward(0);
+    if (i == (depth + 1) / 2 && depth % 2 == 1) late = true;
+    late ? writer.backward_input(1) : writer.backward(1);
+    if (i == depth / 2 && depth % 2 == 0) late = true;
+    late ? writer.backward_input(0) : writer.backward(0);
   }
   // 7. W where the rank would wait for a gradient.
   for (int i = 0; i < below; ++i) {

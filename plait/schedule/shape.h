@@ -48,6 +48,7 @@ class TwoPhaseWriter {
   void backward_weight_of(int phase);
   void pair(int forward_phase, int backward_phase);
   void pair_with_input(int forward_phase, int backward_phase);
+  void reserve(std::size_t actions) { list_.reserve(actions); }
   void idle(int slots) { list_.resize(list_.size() + static_cast<std::size_t>(slots)); }
   int forwards(int phase) const { return forwards_[at(phase)]; }
   bool weights_left() const { return !waiting_.empty(); }

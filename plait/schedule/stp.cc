@@ -1,9 +1,8 @@
 #include <fmt/format.h>
 
-#include <algorithm>
-
 #include "plait/placement/placements.h"
 #include "plait/schedule/generators.h"
+#include "plait/schedule/list_scheduler.h"
 #include "plait/schedule/shape.h"
 
 namespace plait {
@@ -11,6 +10,12 @@ namespace {
 
 void write_rank(TwoPhaseWriter writer, int ranks, int rank, int microbatches) {
   const int below = ranks - 1 - rank;
+  const int pairs = 2 * (microbatches - 3 * ranks + 1) + 1 + 2 * rank;
+  const int late_pairs = microbatches - ranks - pairs / 2 - 1;
+  const int split = below + rank + late_pairs;
+  writer.reserve(4 * static_cast<std::size_t>(microbatches) +
+                 static_cast<std::size_t>(below + pairs + late_pairs) +
+                 static_cast<std::size_t>(split));
   // 1 to 3. Warm-up.
   for (int i = 0; i < 2 * below; ++i) writer.forward(0);
   for (int i = 0; i <= rank; ++i) {
@@ -25,13 +30,12 @@ void write_rank(TwoPhaseWriter writer, int ranks, int rank, int microbatches) {
     writer.backward_weight();
   }
   // 5. Pairs of one chunk; the last ones put W off.
-  const int pairs = 2 * (microbatches - 3 * ranks + 1) + 1 + 2 * rank;
   for (int i = 0; i < pairs; ++i) {
     const int phase = i % 2 == 0 ? 1 : 0;
     i >= pairs - rank ? writer.pair_with_input(phase, phase) : writer.pair(phase, phase);
   }
   // 6. No forwards of the first chunk are left.
-  for (int i = 0; i < microbatches - ranks - pairs / 2 - 1; ++i) {
+  for (int i = 0; i < late_pairs; ++i) {
     writer.backward(0);
     writer.pair_with_input(1, 1);
   }
@@ -59,15 +63,17 @@ Expected<Schedule> generate_stp(const ScheduleShape& shape) {
   PLAIT_TRY_VOID(
       check_microbatches("stp", shape, shape.any_m || shape.microbatches >= 3 * ranks,
                          fmt::format("at least {}, three times the {} ranks", 3 * ranks, ranks)));
-  const int written = std::max(shape.microbatches, 3 * ranks);
   PLAIT_TRY(Placement placement, place_v(ranks, 2 * ranks));
-  Schedule schedule = empty_schedule("stp", std::move(placement), written);
+  // Cutting the order for 3P would leave it idle twice as long: there is no steady part for pairs.
+  if (shape.microbatches < 3 * ranks) {
+    return greedy_schedule("stp", std::move(placement), shape.microbatches, 4 * ranks - 1);
+  }
+  Schedule schedule = empty_schedule("stp", std::move(placement), shape.microbatches);
   for (int rank = 0; rank < ranks; ++rank) {
     TwoPhaseWriter writer(schedule.ranks[static_cast<std::size_t>(rank)],
                           {rank, 2 * ranks - 1 - rank});
-    write_rank(std::move(writer), ranks, rank, written);
+    write_rank(std::move(writer), ranks, rank, shape.microbatches);
   }
-  if (written > shape.microbatches) drop_microbatches_from(schedule, shape.microbatches);
   return schedule;
 }
 

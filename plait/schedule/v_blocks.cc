@@ -11,8 +11,8 @@ Expected<Schedule> generate_v_half(const ScheduleShape& shape) {
   const int gap = p % 2 == 0 ? 3 : 0;
   std::vector<BlockSlots> blocks;
   for (int r = 0; r < p; ++r)
-    blocks.push_back({2 * r, 3 * p - 2 - r, 3 * p + gap + 2 * r - 1, 6 * p + gap - 2 - r, -1, -1});
-  return repeat_block("v-half", shape, blocks, true);
+    blocks.push_back({2 * r, 3 * p - 2 - r, 3 * p + gap + 2 * r - 1, 6 * p + gap - 2 - r});
+  return repeat_block("v-half", shape, blocks, WeightSlots::kLate);
 }
 
 Expected<Schedule> generate_v_min(const ScheduleShape& shape) {
@@ -21,11 +21,12 @@ Expected<Schedule> generate_v_min(const ScheduleShape& shape) {
   const int gap = p % 3 == 0 ? 2 : 0;
   std::vector<BlockSlots> blocks;
   for (int r = 0; r < p; ++r)
-    blocks.push_back({r, 2 * p - 1 - r, 2 * p + gap + r, 4 * p + gap - 1 - r, -1, -1});
-  return repeat_block("v-min", shape, blocks, false);
+    blocks.push_back({r, 2 * p - 1 - r, 2 * p + gap + r, 4 * p + gap - 1 - r});
+  return repeat_block("v-min", shape, blocks, WeightSlots::kFree);
 }
 
-// A backward takes two slots, I and W; after three backwards the next forwards' slots are skipped.
+// The paper runs I and W as one B; apart, the gradient leaves before W, which is idle less. I and W
+// take two slots; after three backwards the next forwards' slots are skipped.
 Expected<Schedule> generate_one_f_one_b_v(const ScheduleShape& shape) {
   PLAIT_TRY_VOID(check_shape("1f1b-v", shape, 2));
   const int p = shape.ranks;
@@ -36,18 +37,16 @@ Expected<Schedule> generate_one_f_one_b_v(const ScheduleShape& shape) {
   }
   int slot = 2 * p + (p % 3 == 0 ? 3 : 0);
   int in_a_row = (3 - (p + 2) % 3) % 3;
-  const auto next = [&](int& input, int& weight) {
-    input = slot;
-    weight = slot + 1;
+  const auto next = [&](int& backward) {
+    backward = slot;
     slot += 2;
     if (++in_a_row < 3) return;
     in_a_row = 0;
     slot += 3;
   };
-  for (BlockSlots& block : blocks) next(block.backward_up, block.weight_up);
-  for (auto block = blocks.rbegin(); block != blocks.rend(); ++block)
-    next(block->backward_down, block->weight_down);
-  return repeat_block("1f1b-v", shape, blocks, false);
+  for (BlockSlots& block : blocks) next(block.backward_up);
+  for (auto block = blocks.rbegin(); block != blocks.rend(); ++block) next(block->backward_down);
+  return repeat_block("1f1b-v", shape, blocks, WeightSlots::kNext);
 }
 
 }  // namespace plait

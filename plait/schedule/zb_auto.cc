@@ -1,43 +1,95 @@
 #include <fmt/format.h>
 
-#include <array>
+#include <algorithm>
 #include <optional>
 
 #include "plait/placement/placements.h"
 #include "plait/schedule/generators.h"
 #include "plait/schedule/list_scheduler.h"
+#include "plait/schedule/makespan.h"
+#include "plait/schedule/order_search.h"
 #include "plait/schedule/shape.h"
 
 namespace plait {
 namespace {
 
-/// The best of all policies of the list scheduler; the first of equals.
-Expected<Schedule> best_order(const Schedule& empty, const ActionCosts& costs, int activations) {
-  std::optional<Schedule> best;
-  Nanoseconds best_makespan = 0;
-  Error error;
+/// The best order so far within the cap; the first of equals.
+class BestOrder {
+ public:
+  BestOrder(const ActionCosts& costs, int activations) : costs_(costs), activations_(activations) {}
+
+  void offer(Schedule schedule) {
+    const Expected<OrderPrice> price = price_order(schedule, costs_);
+    if (!price || (best_ && price->makespan >= makespan_)) return;
+    const std::vector<int>& peaks = price->peak_activations;
+    if (*std::max_element(peaks.begin(), peaks.end()) > activations_) return;
+    best_ = std::move(schedule);
+    makespan_ = price->makespan;
+  }
+  std::optional<Schedule> take() { return std::move(best_); }
+
+ private:
+  const ActionCosts& costs_;
+  int activations_;
+  std::optional<Schedule> best_;
+  Nanoseconds makespan_ = 0;
+};
+
+/// Every policy of the list scheduler.
+void offer_greedy(const Schedule& empty, const ActionCosts& costs, int activations,
+                  BestOrder& best) {
   for (const WeightRule weight : {WeightRule::kAlways, WeightRule::kFits, WeightRule::kHalf}) {
     for (const bool alternate : {false, true}) {
       for (const bool low_memory_first : {false, true}) {
-        Schedule schedule = empty;
         ListPolicy policy;
         policy.weight = weight;
         policy.alternate = alternate;
         policy.low_memory_first = low_memory_first;
         policy.activations = activations;
         policy.microbatches = empty.microbatches;
-        const Expected<Nanoseconds> makespan = append_list_schedule(schedule, costs, policy);
-        if (!makespan) {
-          error = makespan.error();
-        } else if (!best || *makespan < best_makespan) {
-          best = std::move(schedule);
-          best_makespan = *makespan;
-        }
+        Schedule schedule = empty;
+        if (append_list_schedule(schedule, costs, policy)) best.offer(std::move(schedule));
       }
     }
   }
-  if (!best) return tl::unexpected<Error>(std::move(error));
-  return *std::move(best);
+}
+
+/// Every fixed order over the same placement. Pairs are run in sequence, idle slots left out.
+void offer_fixed(const Schedule& empty, const ScheduleShape& shape, BestOrder& best) {
+  ScheduleShape fixed = shape;
+  fixed.any_m = true;
+  for (const GeneratorInfo& info : kGenerators) {
+    if (info.generate == generate_zb_auto || info.generate == generate_zbv_auto) continue;
+    Expected<Schedule> schedule = info.generate(fixed);
+    if (!schedule || schedule->forward_only || schedule->placement != empty.placement) continue;
+    for (std::vector<Action>& list : schedule->ranks)
+      std::erase_if(list, [](const Action& action) { return !is_compute(action.type); });
+    schedule->name = empty.name;
+    best.offer(*std::move(schedule));
+  }
+}
+
+/// No order is faster: every rank waits for its first input, then has all its work.
+Nanoseconds least_makespan(const Placement& placement, const ActionCosts& costs, int microbatches) {
+  const auto ranks = static_cast<std::size_t>(placement.ranks);
+  std::vector<Nanoseconds> work(ranks);
+  std::vector<Nanoseconds> first(ranks, -1);
+  Nanoseconds arrival = 0;
+  for (int stage = 0; stage < placement.stages(); ++stage) {
+    const auto rank = static_cast<std::size_t>(placement.rank_of(stage));
+    const auto at = static_cast<std::size_t>(stage);
+    if (first[rank] < 0) first[rank] = arrival;
+    const Nanoseconds backward =
+        std::min(costs.backward_input[at] + costs.backward_weight[at], costs.backward[at]);
+    work[rank] += (costs.forward[at] + backward) * microbatches;
+    arrival += costs.forward[at];
+    if (stage + 1 < placement.stages() && placement.rank_of(stage + 1) != placement.rank_of(stage))
+      arrival += costs.hop;
+  }
+  Nanoseconds least = 0;
+  for (std::size_t rank = 0; rank < ranks; ++rank)
+    least = std::max(least, first[rank] + work[rank]);
+  return least;
 }
 
 Expected<Schedule> make(std::string_view name, const ScheduleShape& shape, Placement placement,
@@ -45,12 +97,20 @@ Expected<Schedule> make(std::string_view name, const ScheduleShape& shape, Place
   const Schedule empty = empty_schedule(name, std::move(placement), shape.microbatches);
   const int stages = empty.placement.stages();
   const ActionCosts costs = shape.costs ? *shape.costs : unit_costs(stages);
-  if (costs.forward.size() != static_cast<std::size_t>(stages)) {
-    return fail(ErrorCode::kInvalidInput, fmt::format("{}: costs are for {} stages, needs {}", name,
-                                                      costs.forward.size(), stages));
-  }
+  PLAIT_TRY_VOID(check_costs(name, costs, stages));
   const int activations = shape.activations > 0 ? shape.activations : default_activations;
-  return best_order(empty, costs, activations);
+  BestOrder best(costs, activations);
+  offer_greedy(empty, costs, activations, best);
+  offer_fixed(empty, shape, best);
+  std::optional<Schedule> order = best.take();
+  if (!order) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("{}: a cap of {} stage activations per rank is too small, needs at "
+                            "least {}, one for each stage of a rank",
+                            name, activations, shape.chunks));
+  }
+  return search_order(*std::move(order), costs, activations,
+                      least_makespan(empty.placement, costs, shape.microbatches));
 }
 
 }  // namespace

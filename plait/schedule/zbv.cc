@@ -50,6 +50,7 @@ Expected<Schedule> generate_zbv(const ScheduleShape& shape) {
   Schedule schedule = empty_schedule("zbv", std::move(placement), shape.microbatches);
   for (int rank = 0; rank < ranks; ++rank) {
     std::vector<Action>& list = schedule.ranks[static_cast<std::size_t>(rank)];
+    list.reserve(static_cast<std::size_t>(rank) + 6 * static_cast<std::size_t>(written));
     write_rank(TwoPhaseWriter(list, {rank, 2 * ranks - 1 - rank}), ranks, rank, written);
     for (Action& action : list) {
       if (action.microbatch >= shape.microbatches) action = {};
