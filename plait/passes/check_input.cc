@@ -14,15 +14,15 @@ Expected<void> check_numbers(const Schedule& schedule) {
   const Placement& placement = schedule.placement;
   bool fits = placement.ranks == static_cast<int>(schedule.ranks.size()) && placement.copies > 0 &&
               schedule.microbatches > 0;
-  for (const int rank : placement.rank_of_stage)
-    fits = fits && rank >= 0 && rank < placement.ranks;
+  for (const int rank : placement.rank_of_stage) fits = fits && rank >= 0 && rank < placement.ranks;
   if (fits && placement.stages() > 0) return {};
-  return fail(ErrorCode::kInvalidInput,
-              fmt::format("{} lists, a placement of {} stages over {} ranks and {} micro-batches do "
-                          "not fit together",
-                          schedule.ranks.size(), placement.rank_of_stage.size(), placement.ranks,
-                          schedule.microbatches),
-              schedule.name);
+  return fail(
+      ErrorCode::kInvalidInput,
+      fmt::format("{} lists, a placement of {} stages over {} ranks and {} micro-batches do "
+                  "not fit together",
+                  schedule.ranks.size(), placement.rank_of_stage.size(), placement.ranks,
+                  schedule.microbatches),
+      schedule.name);
 }
 
 class ActionCheck {
@@ -45,12 +45,11 @@ class ActionCheck {
     }
     const bool message = is_communication(action.type);
     if (message && communication_ == Communication::kRefused) {
-      return fmt::format("found {}, needed a schedule without communication",
-                         print_action(action));
+      return fmt::format("found {}, needed a schedule without communication", print_action(action));
     }
     const bool has_microbatch = message || is_compute(action.type);
-    if (action.stage < 0 || action.stage >= stages_ || action.microbatch >= schedule_.microbatches ||
-        (has_microbatch && action.microbatch < 0)) {
+    if (action.stage < 0 || action.stage >= stages_ ||
+        action.microbatch >= schedule_.microbatches || (has_microbatch && action.microbatch < 0)) {
       return fmt::format("found {}, needed a stage below {} and a micro-batch below {}",
                          print_action(action), stages_, schedule_.microbatches);
     }
@@ -59,7 +58,8 @@ class ActionCheck {
     if (!has_microbatch) return {};
     const std::size_t holder = values_.rank_of(action.stage, action.microbatch);
     if (holder == rank) return {};
-    return fmt::format("found {}, needed on rank {} by the placement", print_action(action), holder);
+    return fmt::format("found {}, needed on rank {} by the placement", print_action(action),
+                       holder);
   }
 
  private:

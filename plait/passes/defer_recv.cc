@@ -93,9 +93,10 @@ Expected<Schedule> defer_recv(Schedule schedule, const PassOptions& /*options*/)
     output.clear();
     holder.rewrite(rank, list, output);
     if (const Action* receive = holder.left(list)) {
-      return fail(ErrorCode::kInvalidInput,
-                  fmt::format("nothing behind {} on rank {} reads it", print_action(*receive), rank),
-                  schedule.name);
+      return fail(
+          ErrorCode::kInvalidInput,
+          fmt::format("nothing behind {} on rank {} reads it", print_action(*receive), rank),
+          schedule.name);
     }
     list.assign(output.begin(), output.end());
   }

@@ -8,10 +8,11 @@
 namespace plait {
 namespace {
 
-/// Walks a rank's list from its end and keeps the stages in the order in which they are next needed.
+/// Walks a rank's list from its end and keeps the stages in the order in which they are next
+/// needed.
 ///
-/// What is unsharded while a block runs are the next stages as seen from it. So what changes between
-/// two blocks is the difference of their next stages, whatever was before.
+/// What is unsharded while a block runs are the next stages as seen from it. So what changes
+/// between two blocks is the difference of their next stages, whatever was before.
 class UnshardInserter {
  public:
   UnshardInserter(int stages, int most)
@@ -113,8 +114,7 @@ class UnshardInserter {
 }  // namespace
 
 Expected<Schedule> insert_unshard(Schedule schedule, const PassOptions& options) {
-  PLAIT_TRY_VOID(
-      passes_detail::check_input(schedule, passes_detail::Communication::kTaken));
+  PLAIT_TRY_VOID(passes_detail::check_input(schedule, passes_detail::Communication::kTaken));
   UnshardInserter inserter(schedule.placement.stages(), options.number);
   for (std::vector<Action>& list : schedule.ranks) inserter.rewrite(list);
   return schedule;

@@ -17,8 +17,9 @@ using passes_detail::Values;
 
 /// Runs the lists, without idle slots, as blocks with free messages; every neighbours that may be a
 /// pair are one. What runs to the end this way is free of a circle. Where the run stands still, the
-/// first rank that can run the first of its two alone gives the pair up: what stands still with given
-/// blocks does so whatever the order in which ranks are advanced, so the outcome is determined.
+/// first rank that can run the first of its two alone gives the pair up: what stands still with
+/// given blocks does so whatever the order in which ranks are advanced, so the outcome is
+/// determined.
 class PairChooser {
  public:
   PairChooser(const Schedule& schedule, bool inputs_too)
@@ -124,8 +125,8 @@ Expected<Schedule> pair(Schedule schedule, const PassOptions& options) {
   PLAIT_TRY(const std::vector<std::vector<bool>> pairs,
             PairChooser(schedule, options.number > 0).run());
   return passes_detail::rewrite_lists(
-      std::move(schedule), [&](std::size_t rank, const std::vector<Action>& list,
-                               std::vector<Action>& output) {
+      std::move(schedule),
+      [&](std::size_t rank, const std::vector<Action>& list, std::vector<Action>& output) {
         for (std::size_t i = 0; i < list.size(); ++i) {
           if (pairs[rank][i]) output.push_back({-1, -1, ActionType::kOverlapFB, 2});
           output.push_back(list[i]);

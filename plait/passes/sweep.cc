@@ -43,8 +43,8 @@ class Sweep {
  private:
   /// The action's message: the rank that receives it, kNone if it crosses no ranks.
   std::size_t receiver(std::size_t rank, const Action& action) const {
-    const int stage = kept_ ? (is_send(action.type) ? values_.other_end(action) : -1)
-                            : values_.consumer(action);
+    const int stage =
+        kept_ ? (is_send(action.type) ? values_.other_end(action) : -1) : values_.consumer(action);
     if (stage < 0) return kNone;
     const std::size_t peer = values_.rank_of(stage, action.microbatch);
     return peer == rank ? kNone : peer;
@@ -76,6 +76,14 @@ class Sweep {
         return;
       }
       emit(rank);
+      // Sends belong to the turn of what they follow, whether inserted or kept.
+      while (next_[rank] < list.size() && is_communication(list[next_[rank]].type)) {
+        if (is_send(list[next_[rank]].type)) {
+          emit(rank);
+        } else {
+          ++next_[rank];
+        }
+      }
     }
     if (next_[rank] < list.size()) return;
     std::vector<Action>().swap(input_.ranks[rank]);
@@ -100,11 +108,11 @@ class Sweep {
     if (peer == kNone) {
       const int local = values_.consumer(action);
       if (local >= 0 && values_.rank_of(local, action.microbatch) == rank)
-        there_[values_.number(action.type == ActionType::kForward, local, action.microbatch)] = true;
+        there_[values_.number(action.type == ActionType::kForward, local, action.microbatch)] =
+            true;
       return;
     }
-    const bool forward =
-        action.type == ActionType::kForward || action.type == ActionType::kSendF;
+    const bool forward = action.type == ActionType::kForward || action.type == ActionType::kSendF;
     const int consumer = action.stage + (forward ? 1 : -1);
     if (!kept_) {
       lists_[rank].push_back(
@@ -132,6 +140,8 @@ class Sweep {
 
 }  // namespace
 
-Expected<Schedule> sweep(Schedule input, Sends sends) { return Sweep(std::move(input), sends).run(); }
+Expected<Schedule> sweep(Schedule input, Sends sends) {
+  return Sweep(std::move(input), sends).run();
+}
 
 }  // namespace plait::passes_detail

@@ -1,7 +1,7 @@
 /// The values that stages hand to their neighbours, numbered, and which of them are there.
 ///
-/// A value is named by its consumer: the forward's input of (stage, micro-batch), or its backward's.
-/// Built once per pass, O(S * M) bits; every query is O(1).
+/// A value is named by its consumer: the forward's input of (stage, micro-batch), or its
+/// backward's. Built once per pass, O(S * M) bits; every query is O(1).
 #pragma once
 
 #include <bit>
