@@ -71,7 +71,7 @@ Expected<Schedule> split_backward(Schedule schedule, const PassOptions& options)
 ///
 /// Input:  rank 0: 0F0 0F1 0B0 0F2 0B1 0B2             rank 1: 1F0 1B0 1F1 1B1 1F2 1B2
 /// Output: rank 0: 0F0 0F1 (0B0;0F2)OVERLAP_F_B 0B1 0B2
-///         rank 1: 1F0 (1B0;1F1)OVERLAP_F_B (1B1;1F2)OVERLAP_F_B 1B2       [see the golden file]
+///         rank 1: 1F0 (1B0;1F1)OVERLAP_F_B (1B1;1F2)OVERLAP_F_B 1B2
 ///
 /// A backward is a B; with N = 1 an I as well. All pairs are tried at once in a run with free
 /// messages; where it stands still, the first rank that could run its pair's first member alone
@@ -103,11 +103,13 @@ Expected<Schedule> drop_idle(Schedule schedule, const PassOptions& options);
 Expected<Schedule> defer_recv(Schedule schedule, const PassOptions& options);
 
 /// Posts each receive N compute actions before its reader (a pair counts as one), as far as every
-/// way of matching messages allows. N = 0 is just in time; a large N is where insert-comm puts
-/// them.
+/// way of matching messages allows. N = 0 is just in time; a large N is where insert-comm puts them
+/// in a schedule without idle slots.
 ///
-/// Input:  rank 1: 1RECV_F0 1RECV_F1 1RECV_F2 1F0 1F1 1F2                        (N = 1)
-/// Output: rank 1: 1RECV_F0 1RECV_F1 1F0 1RECV_F2 1F1 1F2
+/// Input:  rank 0: 0F0 0SEND_F0 0F1 0SEND_F1 0RECV_B0 0B0 0RECV_B1 0B1
+///         rank 1: 1RECV_F0 1RECV_F1 1F0 1B0 1SEND_B0 1F1 1B1 1SEND_B1
+/// Output: rank 0: the same
+///         rank 1: 1RECV_F0 1F0 1B0 1RECV_F1 1SEND_B0 1F1 1B1 1SEND_B1
 ///
 /// A run over the schedule fixes one order of all messages, that of the sends' turns. On every rank
 /// sends and receives keep this order, which is what makes them free of deadlock per edge, per pair

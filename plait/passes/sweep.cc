@@ -76,6 +76,14 @@ class Sweep {
         return;
       }
       emit(rank);
+      // Sends belong to the turn of what they follow, whether inserted or kept.
+      while (next_[rank] < list.size() && is_communication(list[next_[rank]].type)) {
+        if (is_send(list[next_[rank]].type)) {
+          emit(rank);
+        } else {
+          ++next_[rank];
+        }
+      }
     }
     if (next_[rank] < list.size()) return;
     std::vector<Action>().swap(input_.ranks[rank]);
