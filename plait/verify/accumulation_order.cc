@@ -37,9 +37,8 @@ void check_ascending(const RankView& view, Diagnostics& findings) {
   for (std::size_t i = 0; i < list.size(); ++i) {
     const Action& action = list[i];
     if (!accumulates(action) || !holders.in_place(view.rank(), action)) continue;
-    std::int32_t& before =
-        last[static_cast<std::size_t>(view.local(action.stage)) * copies +
-             static_cast<std::size_t>(holders.copy_of(action.microbatch))];
+    std::int32_t& before = last[static_cast<std::size_t>(view.local(action.stage)) * copies +
+                                static_cast<std::size_t>(holders.copy_of(action.microbatch))];
     if (before >= 0 && list[static_cast<std::size_t>(before)].microbatch > action.microbatch) {
       const Action& higher = list[static_cast<std::size_t>(before)];
       add(findings, "accumulation-order", view.at(i),

@@ -78,7 +78,9 @@ class BitTable {
 constexpr bool is_backward_of_inputs(ActionType type) {
   return type == ActionType::kBackward || type == ActionType::kBackwardInput;
 }
-constexpr bool has_microbatch(ActionType type) { return is_compute(type) || is_communication(type); }
+constexpr bool has_microbatch(ActionType type) {
+  return is_compute(type) || is_communication(type);
+}
 constexpr bool is_forward_message(ActionType type) {
   return type == ActionType::kSendF || type == ActionType::kRecvF;
 }
@@ -116,8 +118,8 @@ struct RuleInput {
   std::vector<ActionKey> stray_keys{};  ///< of the same, ascending
 
   const Action& at(Place place) const {
-    return schedule.ranks[static_cast<std::size_t>(place.rank)]
-                         [static_cast<std::size_t>(place.position)];
+    return schedule
+        .ranks[static_cast<std::size_t>(place.rank)][static_cast<std::size_t>(place.position)];
   }
   /// True if the action stands where it does not belong.
   bool strayed(ActionType type, int stage, int microbatch) const;

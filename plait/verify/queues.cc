@@ -24,8 +24,8 @@ void Queues::number(Matching matching) {
         const int here = holders_->of_copy(stage, copy);
         const int peer = matching == Matching::kRank ? -1 : holders_->of_copy(other, copy);
         const bool outwards = matching == Matching::kEdge && is_send(type);
-        const auto [at, is_new] = queues.try_emplace({here, peer, outwards},
-                                                     static_cast<std::uint32_t>(rank_.size()));
+        const auto [at, is_new] =
+            queues.try_emplace({here, peer, outwards}, static_cast<std::uint32_t>(rank_.size()));
         if (is_new) rank_.push_back(here);
         queue_of_[kind(action, copy)] = at->second;
       }

@@ -26,9 +26,7 @@ class Queues {
   void pop(std::size_t queue) { ++head_[queue]; }
   /// Positions that have not been popped, head first.
   const std::int32_t* begin(std::size_t queue) const { return positions_.data() + head_[queue]; }
-  const std::int32_t* end(std::size_t queue) const {
-    return positions_.data() + begin_[queue + 1];
-  }
+  const std::int32_t* end(std::size_t queue) const { return positions_.data() + begin_[queue + 1]; }
 
  private:
   std::size_t kind(const Action& action, int copy) const {

@@ -35,8 +35,8 @@ void RankView::read(int rank) {
     if (!has_microbatch(action.type)) {
       holds_pairs_ = holds_pairs_ || action.type == ActionType::kOverlapFB;
       reduces_ = reduces_ || action.type == ActionType::kReduceGrad;
-      unshards_ = unshards_ || action.type == ActionType::kUnshard ||
-                  action.type == ActionType::kReshard;
+      unshards_ =
+          unshards_ || action.type == ActionType::kUnshard || action.type == ActionType::kReshard;
       continue;
     }
     if (!all_in_place && !holders.in_place(rank, action)) continue;
