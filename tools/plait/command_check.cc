@@ -1,6 +1,9 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "plait/passes/insert_comm.h"
@@ -11,10 +14,57 @@
 namespace plait::tools {
 namespace {
 
-int print_findings(const Diagnostics& findings) {
+using Json = nlohmann::ordered_json;
+
+struct CheckArguments {
+  std::shared_ptr<ScheduleArguments> schedule;
+  std::string matching;
+  std::vector<int> max_activations;
+  bool ascending = false;
+  bool json = false;
+
+  VerifyOptions options() const {
+    VerifyOptions asked;
+    for (const MatchingInfo& info : kMatchings) {
+      if (info.name == matching) asked.matchings = {info.matching};
+    }
+    asked.max_activations = max_activations;
+    asked.ascending = ascending;
+    return asked;
+  }
+};
+
+Json json_of(const Schedule& schedule, bool lowered) {
+  return {{"schedule", schedule.name},
+          {"ranks", schedule.placement.ranks},
+          {"stages", schedule.placement.stages()},
+          {"microbatches", schedule.microbatches},
+          {"placement", schedule.placement.name},
+          {"lowered", lowered}};
+}
+
+Json json_of(const Diagnostics& findings) {
+  Json all = Json::array();
+  for (const Diagnostic& finding : findings) {
+    Json notes = Json::array();
+    for (const DiagnosticNote& other : finding.notes)
+      notes.push_back(
+          {{"rank", other.rank}, {"position", other.position}, {"message", other.message}});
+    all.push_back({{"rule", finding.rule},
+                   {"rank", finding.rank},
+                   {"position", finding.position},
+                   {"message", finding.message},
+                   {"notes", std::move(notes)}});
+    for (const MatchingInfo& info : kMatchings) {
+      if (finding.matching == info.matching) all.back()["matching"] = info.name;
+    }
+  }
+  return all;
+}
+
+void print_findings(const Diagnostics& findings) {
   for (const Diagnostic& finding : findings) fmt::print("{}\n", finding.text());
   fmt::print("{} {}\n", findings.size(), findings.size() == 1 ? "violation" : "violations");
-  return kExitFailed;
 }
 
 void print_shape(const Schedule& schedule, bool lowered) {
@@ -28,28 +78,50 @@ void print_shape(const Schedule& schedule, bool lowered) {
       lowered ? "with communication" : "compute only: its communication is inserted for the proof");
 }
 
-int check(const ScheduleArguments& arguments) {
-  Expected<Schedule> schedule = arguments.load();
+int check(const CheckArguments& arguments) {
+  Expected<Schedule> schedule = arguments.schedule->load();
   if (!schedule) return report("check", schedule.error());
+  const VerifyOptions options = arguments.options();
   const bool lowered = is_lowered(*schedule);
-  print_shape(*schedule, lowered);
-  if (!lowered) {
-    const auto in_order = verify(*schedule);
-    if (!in_order) return print_findings(in_order.error());
+  Json json = json_of(*schedule, lowered);
+  if (!arguments.json) print_shape(*schedule, lowered);
+  auto verified = verify(*schedule, options);
+  if (verified && !lowered) {
     schedule = insert_comm(*schedule);
     if (!schedule) return report("check", schedule.error());
+    verified = verify(*std::move(schedule), options);
   }
-  const auto verified = verify(*std::move(schedule));
-  if (!verified) return print_findings(verified.error());
-  fmt::print("proven: {}\n", verified->summary());
-  return kExitOk;
+  if (arguments.json) {
+    json["proven"] = verified.has_value();
+    json["findings"] = verified ? Json::array() : json_of(verified.error());
+    fmt::print("{}\n", json.dump(2));
+  } else if (verified) {
+    fmt::print("proven: {}\n", verified->summary());
+  } else {
+    print_findings(verified.error());
+  }
+  return verified ? kExitOk : kExitFailed;
 }
 
 }  // namespace
 
 void add_check(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("check", "prove a schedule, or list every violation");
-  auto arguments = ScheduleArguments::add_to(*command);
+  auto arguments = std::make_shared<CheckArguments>();
+  arguments->schedule = ScheduleArguments::add_to(*command);
+  command
+      ->add_option("--matching", arguments->matching,
+                   "require the step to end with queues per edge, pair or rank only; all three if "
+                   "not given")
+      ->check(CLI::IsMember({"edge", "pair", "rank"}));
+  command
+      ->add_option("--max-activations", arguments->max_activations,
+                   "cap on live stage activations: one for all ranks, or one for each, with commas")
+      ->delimiter(',')
+      ->check(CLI::Range(0, 1 << 30));
+  command->add_flag("--ascending", arguments->ascending,
+                    "gradients must add up by ascending micro-batch");
+  command->add_flag("--json", arguments->json, "for machines");
   command->callback([arguments, &exit_code] { exit_code = check(*arguments); });
 }
 
