@@ -12,7 +12,7 @@ constexpr std::size_t kF = 0;
 constexpr std::size_t kI = 1;
 constexpr std::size_t kW = 2;
 constexpr Nanoseconds kNever = std::numeric_limits<Nanoseconds>::max();
-constexpr int kExactJobs = 128;  // at each end of a stage's actions of one kind
+constexpr int kExactJobs = 256;  // at each end of a stage's actions of one kind
 
 std::size_t at(int index) { return static_cast<std::size_t>(index); }
 
@@ -150,12 +150,16 @@ Nanoseconds jackson(std::vector<JobQueue> queues) {
   Nanoseconds makespan = 0;
   while (true) {
     JobQueue* best = nullptr;
+    Nanoseconds rival = -1;  // the largest tail of the other released jobs
     Nanoseconds next_head = kNever;
     for (JobQueue& queue : queues) {
       if (queue.head() > time) {
         next_head = std::min(next_head, queue.head());
       } else if (best == nullptr || queue.tail() > best->tail()) {
+        if (best != nullptr) rival = best->tail();
         best = &queue;
+      } else {
+        rival = std::max(rival, queue.tail());
       }
     }
     if (best == nullptr) {
@@ -163,10 +167,12 @@ Nanoseconds jackson(std::vector<JobQueue> queues) {
       time = next_head;
       continue;
     }
-    const Nanoseconds step = std::min(best->length(), next_head - time);
-    const Nanoseconds tail = best->tail();
-    time += step;
-    if (best->run(step)) makespan = std::max(makespan, time + tail);
+    do {
+      const Nanoseconds step = std::min(best->length(), next_head - time);
+      const Nanoseconds tail = best->tail();
+      time += step;
+      if (best->run(step)) makespan = std::max(makespan, time + tail);
+    } while (time < next_head && best->head() <= time && best->tail() >= rival);
   }
 }
 

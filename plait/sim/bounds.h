@@ -111,7 +111,7 @@ class BoundProblem {
 Bound work_bound(const BoundProblem& problem);
 
 /// Each rank's actions as jobs that are released and followed by other ranks' work. Cost:
-/// O(S V min(M, 600)); above 270 micro-batches neighbours in the middle count as one job.
+/// O(S V min(M, 1000)); above 520 micro-batches neighbours in the middle count as one job.
 Bound one_machine_bound(const BoundProblem& problem);
 
 /// A rank's work and the idle time its cap forces before the first I and after the last F. 0 where
