@@ -34,10 +34,10 @@ struct Row {
 std::vector<Row> rows_of(const BoundProblem& problem, int rank) {
   std::vector<Row> rows;
   const auto add = [&](const BoundStage& stage, std::size_t kind, int before, Nanoseconds delay) {
-    static const std::vector<TailLine> kNoTail;
+    static const std::vector<TailLine> no_tail;
     const auto& lines = kind == kF   ? stage.forward_tail
                         : kind == kI ? stage.backward_tail
-                                     : kNoTail;
+                                     : no_tail;
     Row row{kind, stage.length[kind], stage.microbatches, before, delay, {}, {}};
     for (int k = 0; k < row.count; ++k) {
       row.head.push_back(stage.head[kind] + k * stage.rate[kind]);

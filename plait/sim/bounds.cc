@@ -131,14 +131,14 @@ class JobQueue {
 };
 
 std::vector<JobQueue> jobs_of(const BoundProblem& problem, int rank) {
-  static const std::vector<TailLine> kNoTail;
+  static const std::vector<TailLine> no_tail;
   std::vector<JobQueue> queues;
   for (const int index : problem.stages_of(rank)) {
     const BoundStage& stage = stage_at(problem, index);
     queues.emplace_back(stage, kF, stage.forward_tail);
     if (problem.forward_only()) continue;
     queues.emplace_back(stage, kI, stage.backward_tail);
-    queues.emplace_back(stage, kW, kNoTail);
+    queues.emplace_back(stage, kW, no_tail);
   }
   return queues;
 }
