@@ -79,9 +79,8 @@ void for_small_schedules(Visit visit) {
 
 bool has_pairs(const Schedule& schedule) {
   return std::any_of(schedule.ranks.begin(), schedule.ranks.end(), [](const auto& list) {
-    return std::any_of(list.begin(), list.end(), [](const Action& action) {
-      return action.type == ActionType::kOverlapFB;
-    });
+    return std::any_of(list.begin(), list.end(),
+                       [](const Action& action) { return action.type == ActionType::kOverlapFB; });
   });
 }
 
@@ -202,7 +201,8 @@ TEST(EveryGenerator, AtMostNStagesAreUnshardedAtATime) {
   });
 }
 
-// torch's defer_pp_recv: rank 0 sends F0 to stage 2's peer before B3, rank 1 awaits them the other way.
+// torch's defer_pp_recv: rank 0 sends F0 to stage 2's peer before B3, rank 1 awaits them the other
+// way.
 TEST(DeferRecv, TheProofCatchesItsOrder) {
   const auto proven = verify(run("insert-comm,defer-recv", *generate("zbv", {2, 3})));
   ASSERT_FALSE(proven);
@@ -233,9 +233,10 @@ TEST(RunPasses, ErrorsNameWhatIsWrong) {
   const auto error = [&](std::string_view passes) {
     return run_passes(passes, schedule).error().text();
   };
-  EXPECT_THAT(error("merge-backwards"),
-              ::testing::StartsWith("'merge-backwards' is not a pass (did you mean merge-backward?), "
-                                    "needed one of: insert-comm, insert-unshard, "));
+  EXPECT_THAT(
+      error("merge-backwards"),
+      ::testing::StartsWith("'merge-backwards' is not a pass (did you mean merge-backward?), "
+                            "needed one of: insert-comm, insert-unshard, "));
   EXPECT_THAT(error("xyz"), ::testing::StartsWith("'xyz' is not a pass, needed one of: "));
   EXPECT_THAT(error("unpair,"), ::testing::StartsWith("'' is not a pass, "));
   EXPECT_EQ(error("unpair=3"), "unpair=3: unpair takes no number");

@@ -116,10 +116,10 @@ class OrderClock {
 
   tl::unexpected<Error> stands_still(std::size_t rank) const {
     const Action& action = schedule_.ranks[rank][positions_[rank]];
-    return fail(ErrorCode::kInvalidInput,
-                fmt::format("{}: rank {} waits for ever at position {}, stage {}, micro-batch {}",
-                            schedule_.name, rank, positions_[rank], action.stage,
-                            action.microbatch));
+    return fail(
+        ErrorCode::kInvalidInput,
+        fmt::format("{}: rank {} waits for ever at position {}, stage {}, micro-batch {}",
+                    schedule_.name, rank, positions_[rank], action.stage, action.microbatch));
   }
 
   const Schedule& schedule_;
@@ -149,11 +149,11 @@ std::vector<int> peak_activations(const Schedule& schedule) {
 }
 
 Expected<void> check_costs(std::string_view name, const ActionCosts& costs, int stages) {
-  for (const std::vector<Nanoseconds>* kind : {&costs.forward, &costs.backward_input,
-                                               &costs.backward_weight, &costs.backward}) {
+  for (const std::vector<Nanoseconds>* kind :
+       {&costs.forward, &costs.backward_input, &costs.backward_weight, &costs.backward}) {
     if (kind->size() != static_cast<std::size_t>(stages)) {
-      return fail(ErrorCode::kInvalidInput, fmt::format("{}: costs are for {} stages, needs {}",
-                                                        name, kind->size(), stages));
+      return fail(ErrorCode::kInvalidInput,
+                  fmt::format("{}: costs are for {} stages, needs {}", name, kind->size(), stages));
     }
     for (const Nanoseconds cost : *kind) {
       if (cost >= 0) continue;

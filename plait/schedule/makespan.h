@@ -14,7 +14,8 @@ namespace plait {
 
 struct OrderPrice {
   Nanoseconds makespan = 0;
-  /// By rank: most stage activations at once, each held from its F's start to the end of its W or B.
+  /// By rank: most stage activations at once, each held from its F's start to the end of its W or
+  /// B.
   std::vector<int> peak_activations;
 };
 

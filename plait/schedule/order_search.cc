@@ -151,8 +151,8 @@ class OrderSearch {
     ready_.clear();
     for (std::size_t id = 0; id < nodes_.size(); ++id) {
       const bool first = place_[id] == 0;
-      waiting_[id] = static_cast<std::uint8_t>((first ? 0 : 1) +
-                                               (nodes_[id].input == kNone ? 0 : 1));
+      waiting_[id] =
+          static_cast<std::uint8_t>((first ? 0 : 1) + (nodes_[id].input == kNone ? 0 : 1));
       if (waiting_[id] == 0) ready_.push_back(static_cast<std::int32_t>(id));
     }
     std::size_t run = 0;
@@ -176,8 +176,7 @@ class OrderSearch {
 
   Nanoseconds start_of(std::int32_t id) {
     const Node& now = node(id);
-    const Nanoseconds before =
-        place(id) == 0 ? 0 : node(orders_[now.rank][place(id) - 1]).end;
+    const Nanoseconds before = place(id) == 0 ? 0 : node(orders_[now.rank][place(id) - 1]).end;
     return now.input == kNone ? before : std::max(before, node(now.input).end + now.delay);
   }
 

@@ -21,8 +21,7 @@ struct Measured {
 };
 
 Measured measure(const Schedule& schedule) {
-  const Expected<OrderPrice> price =
-      price_order(schedule, unit_costs(schedule.placement.stages()));
+  const Expected<OrderPrice> price = price_order(schedule, unit_costs(schedule.placement.stages()));
   if (!price) {
     ADD_FAILURE() << price.error().text();
     return {};
@@ -59,8 +58,7 @@ std::vector<Row> rows() {
        [](int p, int, int r) { return 2 * p - r; }},
       {"interleaved-zero-bubble", 2, any_shape, [](int p, int) { return p - 1; },
        [](int p, int, int) { return 2 * p; }},
-      {"zb-h1", 1, any_shape, [](int p, int) { return p - 1; },
-       [](int p, int, int) { return p; }},
+      {"zb-h1", 1, any_shape, [](int p, int) { return p - 1; }, [](int p, int, int) { return p; }},
       {"zb-h2", 1, two_p, [](int p, int) { return p - 1; },
        [](int p, int, int) { return 2 * p - 1; }},
       {"zbv", 2, two_p, [](int p, int) { return p - 1; }, [](int p, int, int) { return 2 * p; }},
@@ -68,10 +66,9 @@ std::vector<Row> rows() {
        [](int p, int, int) { return p + 1; }},
       {"dualpipe-v", 2, two_p, [](int p, int) { return p - 1; },
        [](int p, int, int) { return 2 * p + 1; }},
-      // 12, 18, 30 at P = 8: more with every unit of P micro-batches, as B = 2F. A middle rank holds
-      // half of all micro-batches in flight of both copies, an end rank those and one.
-      {"chimera", 1, any_shape,
-       [](int p, int m) { return (p - 2) * (m / p + 1); },
+      // 12, 18, 30 at P = 8: more with every unit of P micro-batches, as B = 2F. A middle rank
+      // holds half of all micro-batches in flight of both copies, an end rank those and one.
+      {"chimera", 1, any_shape, [](int p, int m) { return (p - 2) * (m / p + 1); },
        [](int p, int, int r) { return p / 2 + 1 + std::min(r, p - 1 - r); }},
   };
 }

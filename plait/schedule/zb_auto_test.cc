@@ -67,8 +67,7 @@ TEST(ZbAuto, EqualsH1AndH2AtTheirMemory) {
       const OrderPrice h1 = price(*generate("zb-auto", shape_of(p, m, 1, costs, p)), costs);
       EXPECT_EQ(h1.makespan, price(*generate("zb-h1", {p, m}), costs).makespan);
       EXPECT_LE(highest(h1), p);
-      const OrderPrice h2 =
-          price(*generate("zb-auto", shape_of(p, m, 1, costs, 2 * p - 1)), costs);
+      const OrderPrice h2 = price(*generate("zb-auto", shape_of(p, m, 1, costs, 2 * p - 1)), costs);
       EXPECT_EQ(h2.makespan, price(*generate("zb-h2", {p, m}), costs).makespan);
       EXPECT_LE(highest(h2), 2 * p - 1);
     }

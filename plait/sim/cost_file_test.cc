@@ -77,7 +77,8 @@ TEST(CostFile, SaysWhereWhatIsWrong) {
   EXPECT_EQ(error_of("[link]\ncomm_ns = 1\nlatency_ns = 1\n"),
             "costs: comm is given together with latency, bandwidth or message_bytes, needed one or "
             "the other");
-  EXPECT_EQ(error_of("[[link.between]]\nfrom = 0\n"), "costs.toml:1: to is missing in [link.between]");
+  EXPECT_EQ(error_of("[[link.between]]\nfrom = 0\n"),
+            "costs.toml:1: to is missing in [link.between]");
   EXPECT_EQ(error_of("[pair]\nns = 1\nshare = 0.5\n"),
             "costs: a pair's ns and share are both given, needed one");
   EXPECT_THAT(error_of("[stage\n"), ::testing::StartsWith("costs.toml:1:"));

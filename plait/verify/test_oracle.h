@@ -112,8 +112,7 @@ class OracleStage final : public Stage {
                                                Value output_gradient) override {
     rank_.begin_call(stage_);
     if (!saved || (!last_ && !output_gradient)) return fail(ErrorCode::kRuntime, "no operand");
-    const std::uint64_t g =
-        last_ ? StageMath::loss_gradient(microbatch) : word_in(output_gradient);
+    const std::uint64_t g = last_ ? StageMath::loss_gradient(microbatch) : word_in(output_gradient);
     rank_.end_call();
     BackwardInputResult result;
     if (stage_ > 0) result.input_gradient = make_word(StageMath::backward(stage_, g));
@@ -130,8 +129,7 @@ class OracleStage final : public Stage {
   Expected<Value> backward(int microbatch, Value saved, Value output_gradient) override {
     rank_.begin_call(stage_);
     if (!saved || (!last_ && !output_gradient)) return fail(ErrorCode::kRuntime, "no operand");
-    const std::uint64_t g =
-        last_ ? StageMath::loss_gradient(microbatch) : word_in(output_gradient);
+    const std::uint64_t g = last_ ? StageMath::loss_gradient(microbatch) : word_in(output_gradient);
     accumulate(microbatch, word_in(saved) * g);
     rank_.end_call();
     return stage_ > 0 ? make_word(StageMath::backward(stage_, g)) : nullptr;
@@ -216,8 +214,8 @@ class UnprovenLowering {
         instruction.in[0] = read(instruction, Kind::kSavedForWeight, stage, mb);
         break;
       default:
-        instruction.opcode = action.type == ActionType::kBackward ? Opcode::kBackward
-                                                                  : Opcode::kBackwardInput;
+        instruction.opcode =
+            action.type == ActionType::kBackward ? Opcode::kBackward : Opcode::kBackwardInput;
         instruction.in[1] = read(instruction, Kind::kGradient, stage, mb);
         instruction.in[0] = read(instruction, Kind::kSaved, stage, mb);
         instruction.out[0] = write(Kind::kGradient, stage - 1, mb);
@@ -293,16 +291,15 @@ class Oracle {
     models_.assign(ranks, {});
     std::vector<RankProgram> programs;
     for (std::size_t rank = 0; rank < ranks; ++rank)
-      programs.push_back(
-          UnprovenLowering(schedule_, static_cast<int>(rank)).run(models_[rank]));
+      programs.push_back(UnprovenLowering(schedule_, static_cast<int>(rank)).run(models_[rank]));
     TestWorld world(static_cast<int>(ranks), options);
     std::vector<std::unique_ptr<OracleStage>> stages;
     std::vector<std::unique_ptr<Executor>> executors;
     for (std::size_t rank = 0; rank < ranks; ++rank) {
       std::vector<Stage*> by_stage;
       for (int stage = 0; stage < schedule_.placement.stages(); ++stage) {
-        stages.push_back(std::make_unique<OracleStage>(stage, schedule_.placement.stages(),
-                                                       models_[rank]));
+        stages.push_back(
+            std::make_unique<OracleStage>(stage, schedule_.placement.stages(), models_[rank]));
         by_stage.push_back(stages.back().get());
       }
       executors.push_back(std::make_unique<Executor>(programs[rank], std::move(by_stage),

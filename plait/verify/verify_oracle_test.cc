@@ -244,8 +244,8 @@ OracleResult run(const Schedule& schedule, bool lowered, Matching matching, Rand
     return Oracle(schedule).run({world_matching(matching), false, -1},
                                 static_cast<unsigned>(random()));
   const Schedule with_messages = with_free_messages(schedule);
-  return Oracle(with_messages).run({testing::Matching::kKey, true, -1},
-                                   static_cast<unsigned>(random()));
+  return Oracle(with_messages)
+      .run({testing::Matching::kKey, true, -1}, static_cast<unsigned>(random()));
 }
 
 bool within(const OracleResult& result, const VerifyOptions& options) {
@@ -275,8 +275,8 @@ void check_rejected(const Schedule& mutant, const VerifyOptions& options,
                     const Diagnostics& findings, bool lowered, Random& random) {
   const Matching matching = findings.back().matching.value_or(Matching::kEdge);
   const OracleResult result = run(mutant, lowered, matching, random);
-  EXPECT_FALSE(result.good() && within(result, options))
-      << findings.front().text() << "\n" << print_csv(mutant);
+  EXPECT_FALSE(result.good() && within(result, options)) << findings.front().text() << "\n"
+                                                         << print_csv(mutant);
   if (findings.back().rule != "deadlock") return;
   EXPECT_EQ(result.outcome, Outcome::kDeadlock) << print_csv(mutant);
   for (const MatchingInfo& info : kMatchings) {  // it is the finest that stands still
@@ -332,8 +332,7 @@ TEST(VerifyOracle, TheRuntimeAgreesOnMutants) {
     Schedule mutant = any_schedule(random);
     VerifyOptions options;
     if (pick(random, 2) == 0)
-      options.max_activations =
-          run(mutant, is_lowered(mutant), Matching::kEdge, random).peaks;
+      options.max_activations = run(mutant, is_lowered(mutant), Matching::kEdge, random).peaks;
     options.ascending = pick(random, 2) == 0;
     const std::size_t mutations = pick(random, 3);
     for (std::size_t k = 0; k <= mutations; ++k) mutate(mutant, random);
@@ -342,8 +341,7 @@ TEST(VerifyOracle, TheRuntimeAgreesOnMutants) {
   }
   if (asked != nullptr) print(tally);
   EXPECT_GT(tally.accepted, mutants / 20);
-  for (const RuleInfo& rule : kRules)
-    EXPECT_GT(tally.alone[std::string(rule.id)], 0) << rule.id;
+  for (const RuleInfo& rule : kRules) EXPECT_GT(tally.alone[std::string(rule.id)], 0) << rule.id;
 }
 
 TEST(VerifyOracle, EverySoundScheduleRunsRight) {
