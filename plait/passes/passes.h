@@ -44,9 +44,10 @@ Expected<Schedule> insert_unshard(Schedule schedule, const PassOptions& options)
 /// Input:  0F0 0B0 0F1 0B1
 /// Output: 0F0 0B0 0F1 0B1 0REDUCE_GRAD
 ///
-/// With two copies of a stage each rank has its share of the micro-batches, and reduces after its
-/// own last. Existing ones are taken out first: running it twice is running it once. Cost: O(A + P
-/// * S). Source: torch.distributed.pipelining, _add_reduce_grad.
+/// With two copies of a stage each rank reduces after its own share of the micro-batches; the order
+/// is that of the stages, so that both holders have the same. Existing ones are taken out first:
+/// running it twice is running it once. Cost: O(A + P * S). Source: torch.distributed.pipelining,
+/// _add_reduce_grad.
 Expected<Schedule> insert_reduce_grad(Schedule schedule, const PassOptions& options);
 
 /// Joins an I and the W of the same stage and micro-batch right behind it into a B.
