@@ -84,7 +84,8 @@ bool has_pairs(const Schedule& schedule) {
   });
 }
 
-// Outputs of the first seven were compared with torch's own passes when they were written down.
+// Cases of one copy of insert-comm, insert-reduce-grad, merge-backward, defer-recv and of
+// insert-unshard at its default were compared with torch's own passes when they were written down.
 TEST(EveryPass, HasAGoldenFile) {
   for (const PassInfo& pass : kPasses) {
     const std::string name(pass.name);
@@ -201,8 +202,7 @@ TEST(EveryGenerator, AtMostNStagesAreUnshardedAtATime) {
   });
 }
 
-// torch's defer_pp_recv: rank 0 sends F0 to stage 2's peer before B3, rank 1 awaits them the other
-// way.
+// torch's defer_pp_recv: rank 0 sends 0F2 before 3B0, rank 1 awaits them the other way round.
 TEST(DeferRecv, TheProofCatchesItsOrder) {
   const auto proven = verify(run("insert-comm,defer-recv", *generate("zbv", {2, 3})));
   ASSERT_FALSE(proven);
