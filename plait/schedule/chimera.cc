@@ -21,7 +21,8 @@ struct Lane {
 
   std::int64_t slot(int ranks) const {
     const int in_unit = ranks / 2;
-    return first_slot + std::int64_t{2} * ranks * (done / in_unit) + 2 * (done % in_unit);
+    return first_slot + std::int64_t{2} * ranks * (done / in_unit) +
+           std::int64_t{2} * (done % in_unit);
   }
 };
 
