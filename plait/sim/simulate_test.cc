@@ -335,6 +335,36 @@ TEST_P(EverySchedule, CostsTheSameWithItsCommunicationWhereLinksHaveNoPrice) {
   });
 }
 
+/// Two lanes with costs of chance: the compute lane waits for the exchange of the other member.
+Braid random_braid() {
+  const auto cost = [] { return *rc::gen::inRange<Nanoseconds>(0, 20); };
+  return {{{"attention of F", Lane::kCompute, SegmentOf::kForward, cost(), {}},
+           {"dispatch of F", Lane::kCommunication, SegmentOf::kForward, cost(), {0}},
+           {"experts of I", Lane::kCompute, SegmentOf::kBackwardInput, cost(), {}},
+           {"experts of F", Lane::kCompute, SegmentOf::kForward, cost(), {1}},
+           {"dispatch of I", Lane::kCommunication, SegmentOf::kBackwardInput, cost(), {2}},
+           {"experts of W", Lane::kCompute, SegmentOf::kBackwardWeight, cost(), {2}}}};
+}
+
+TEST_P(EverySchedule, BraidsMeasureAsPredicted) {
+  holds("measure() agrees on braids", [] {
+    const Schedule schedule = random_schedule(GetParam());
+    CostModel costs =
+        random_cost_model(schedule.placement.stages(), schedule.placement.ranks, false);
+    costs.pairs = {};
+    costs.pairs.pricing = PairPricing::kBraid;
+    costs.pairs.braid = *PreparedBraid::make(random_braid());
+    const auto prediction = simulate(proven(schedule), costs, {.keep_timeline = true});
+    RC_ASSERT(prediction.has_value());
+    const StepMetrics metrics = measure(*prediction->timeline);
+    RC_ASSERT(metrics.span_ns == prediction->makespan_ns);
+    for (std::size_t r = 0; r < metrics.ranks.size(); ++r) {
+      RC_ASSERT(metrics.ranks[r].busy_ns == prediction->ranks[r].busy_ns);
+      RC_ASSERT(prediction->ranks[r].steady_ns >= 0);
+    }
+  });
+}
+
 TEST_P(EverySchedule, TimelineMeasuresAsPredicted) {
   holds("measure() of the timeline gives the prediction", [] {
     const bool network = *rc::gen::arbitrary<bool>();

@@ -17,6 +17,13 @@ class Documents(unittest.TestCase):
         self.assertIn(plait("show", "dualpipe-v", "--ranks", "4", "--microbatches", "10"), readme)
         self.assertIn("$ plait check examples/hangs.csv\n" + plait("check", "examples/hangs.csv"), readme)
 
+    def test_prices_are_those_printed(self) -> None:
+        blocks = (command.ROOT / "docs/simulate.md").read_text().split("```")[1::2]
+        shown = re.findall(r"^\$ plait ([^\n]*)\n((?:(?!\$ ).*\n)*)", "".join(blocks), re.M)
+        self.assertEqual(len(shown), 4)
+        for arguments, output in shown:
+            self.assertTrue(plait(*arguments.split()).startswith(output.rstrip("\n")), arguments)
+
     def test_commands_of_the_readme_exist(self) -> None:
         readme = (command.ROOT / "README.md").read_text()
         blocks = "".join(readme.split("```")[1::2])

@@ -158,17 +158,25 @@ Expected<void> add(const GeneratorInfo& info, const CompareArguments& arguments,
   shape.activations = stage_activations(cap, costs, chunks);
   Expected<Schedule> schedule = info.generate(shape);
   if (!schedule) {
-    comparison.left_out.push_back({info.name, schedule.error().text()});
+    std::string why = schedule.error().text();
+    const std::string prefix = fmt::format("{}: ", info.name);
+    if (why.starts_with(prefix)) why.erase(0, prefix.size());
+    comparison.left_out.push_back({info.name, std::move(why)});
     return {};
   }
   if (schedule->forward_only) {
     comparison.left_out.push_back({info.name, "has no backward"});
     return {};
   }
+  BoundInput bounded = bound_input(*schedule, costs);
   PLAIT_TRY(Price priced, price(*std::move(schedule), costs, {}));
   if (std::string why = over_cap(priced, cap); !why.empty()) {
     comparison.left_out.push_back({info.name, std::move(why)});
     return {};
+  }
+  if (cap.activations) {
+    bounded.activations.assign(static_cast<std::size_t>(arguments.ranks), shape.activations);
+    PLAIT_TRY(priced.bound, best_bound(bounded));
   }
   comparison.fit.push_back(std::move(priced));
   return {};

@@ -11,10 +11,15 @@
 namespace plait::tools {
 namespace {
 
-/// "f_ns" as "--f,--f-ns", "activation_bytes" as "--activation-bytes".
-std::string flag_of(std::string_view key) {
+std::string flag_name(std::string_view key) {
   std::string name(key);
   std::replace(name.begin(), name.end(), '_', '-');
+  return name;
+}
+
+/// "f_ns" as "--f,--f-ns", "activation_bytes" as "--activation-bytes".
+std::string flag_of(std::string_view key) {
+  const std::string name = flag_name(key);
   const bool is_short = name.size() == 4 && name.ends_with("-ns");
   return is_short ? fmt::format("--{},--{}", name[0], name) : "--" + name;
 }
@@ -61,7 +66,7 @@ Expected<CostSettings> CostArguments::settings() const {
   for (const StageKeyInfo& info : kStageKeys) {
     const std::string& text = stage[static_cast<std::size_t>(info.key)];
     if (text.empty()) continue;
-    PLAIT_TRY(settings.of(info.key), parse_stage_cost(text, "--" + std::string(info.name)));
+    PLAIT_TRY(settings.of(info.key), parse_stage_cost(text, "--" + flag_name(info.name)));
   }
   lay_over(comm, settings.comm);
   lay_over(latency, settings.latency);

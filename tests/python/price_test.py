@@ -1,0 +1,73 @@
+"""simulate and compare: their fields, their files, and one clear error for wrong input."""
+
+import json
+import pathlib
+import subprocess
+import tempfile
+import unittest
+
+import command
+
+
+def plait(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([command.PLAIT, *arguments], cwd=command.ROOT, capture_output=True, text=True, check=False)
+
+
+SHAPE = ("--ranks", "4", "--microbatches", "8")
+
+
+class Price(unittest.TestCase):
+    def refused(self, code: int, needed: str, *arguments: str) -> None:
+        result = plait(*arguments)
+        self.assertEqual(result.returncode, code, result.stdout + result.stderr)
+        self.assertIn(needed, result.stderr)
+        self.assertEqual(result.stdout, "")
+
+    def test_json_has_the_documented_fields(self) -> None:
+        price = json.loads(plait("simulate", "1f1b", *SHAPE, "--f", "3", "--i", "4", "--w", "1", "--json").stdout)
+        self.assertEqual(
+            list(price),
+            "schedule ranks microbatches chunks makespan_ns span_ns bound_ns bound idle_ns idle_share "
+            "peak_activations pair_coverage exposed_comm_ns".split(),
+        )
+        self.assertEqual(price["idle_ns"], [3 * (3 + 5)] * 4)
+        self.assertEqual(price["peak_activations"], [4, 3, 2, 1])
+        self.assertLessEqual(price["bound_ns"], price["makespan_ns"])
+
+    def test_bytes_take_the_place_of_activations(self) -> None:
+        price = json.loads(plait("simulate", "1f1b", *SHAPE, "--activation-bytes", "10", "--json").stdout)
+        self.assertEqual(price["peak_bytes"], [40, 30, 20, 10])
+        self.assertNotIn("peak_activations", price)
+
+    def test_comparison_is_sorted_and_keeps_the_cap(self) -> None:
+        result = json.loads(plait("compare", *SHAPE, "--memory", "4", "--json").stdout)
+        makespans = [price["makespan_ns"] for price in result["schedules"]]
+        self.assertEqual(makespans, sorted(makespans))
+        for price in result["schedules"]:
+            self.assertLessEqual(max(price["peak_activations"]), 4 * price["chunks"])
+        self.assertIn("gpipe", [one["schedule"] for one in result["left_out"]])
+
+    def test_timeline_is_a_trace(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "timeline.json"
+            self.assertEqual(plait("simulate", "1f1b", *SHAPE, "--timeline", str(path)).returncode, 0)
+            events = [one for one in json.loads(path.read_text())["traceEvents"] if one["ph"] == "X"]
+            self.assertEqual(len(events), 4 * 8 * 2)
+
+    def test_wrong_costs(self) -> None:
+        self.refused(2, "--f-ns: found '1.5'", "simulate", "1f1b", *SHAPE, "--f", "1.5")
+        self.refused(2, "w_ns is missing", "simulate", "1f1b", *SHAPE, "--f", "1", "--i", "1")
+        self.refused(2, "f_ns has 2 entries, needed one for each of 4 stages", "simulate", "1f1b", *SHAPE, "--f", "1,2")
+        self.refused(2, "--comm: Value -3", "simulate", "1f1b", *SHAPE, "--comm", "-3")
+        self.refused(2, "need their segments", "simulate", "dualpipe-v", *SHAPE, "--pairs", "braid")
+        self.refused(2, "absent.toml", "simulate", "1f1b", *SHAPE, "--costs", "absent.toml")
+        self.refused(2, "--memory: found 'much'", "compare", *SHAPE, "--memory", "much")
+        self.refused(2, "needs costs in bytes", "compare", *SHAPE, "--memory", "64GiB")
+        self.refused(2, "is a list by stage", "compare", *SHAPE, "--f", "1,2,3,4", "--i", "1", "--w", "1")
+
+    def test_a_schedule_that_breaks_a_rule(self) -> None:
+        self.refused(1, "breaks a rule", "simulate", "examples/hangs.csv")
+
+
+if __name__ == "__main__":
+    unittest.main()
