@@ -15,6 +15,8 @@ class Documents(unittest.TestCase):
     def test_the_readme_shows_what_is_printed(self) -> None:
         readme = (command.ROOT / "README.md").read_text()
         self.assertIn(plait("show", "dualpipe-v", "--ranks", "4", "--microbatches", "10"), readme)
+        simulated = ["simulate", "dualpipe-v", "--ranks", "4", "--microbatches", "10"]
+        self.assertIn("$ plait " + " ".join(simulated) + "\n" + plait(*simulated), readme)
         self.assertIn("$ plait check examples/hangs.csv\n" + plait("check", "examples/hangs.csv"), readme)
 
     def test_prices_are_those_printed(self) -> None:
