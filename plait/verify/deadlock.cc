@@ -218,14 +218,17 @@ class RendezvousRun {
 
 }  // namespace
 
+bool step_ends(const RuleInput& input) {
+  const std::vector<Matching>& required = input.options.matchings;
+  return !required.empty() &&
+         RendezvousRun(input, *std::max_element(required.begin(), required.end())).run();
+}
+
 void check_deadlock(const RuleInput& input, Diagnostics& findings) {
-  std::vector<Matching> required = input.options.matchings;
-  if (required.empty()) return;
-  std::sort(required.begin(), required.end());
-  required.erase(std::unique(required.begin(), required.end()), required.end());
-  if (RendezvousRun(input, required.back()).run()) return;
-  for (const Matching matching : required) {
-    RendezvousRun run(input, matching);
+  const std::vector<Matching>& required = input.options.matchings;
+  for (const MatchingInfo& info : kMatchings) {
+    if (std::find(required.begin(), required.end(), info.matching) == required.end()) continue;
+    RendezvousRun run(input, info.matching);
     if (run.run()) continue;
     run.report(findings);
     return;  // the coarser ones contain the same circle

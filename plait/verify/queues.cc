@@ -1,17 +1,31 @@
 #include "plait/verify/queues.h"
 
+#include <algorithm>
 #include <map>
 #include <tuple>
 
 namespace plait::verify_detail {
 
-Queues::Queues(const RuleInput& input, Matching matching) : holders_(&input.holders) {
+Queues::Queues(const RuleInput& input, Matching matching)
+    : holders_(&input.holders), ranks_(input.schedule.placement.ranks) {
   number(matching);
-  fill(input.schedule);
+  if (matching == Matching::kRank) {
+    fill_by_rank(input.schedule);
+  } else {
+    fill(input.schedule);
+  }
+  head_ = begin_;
+  head_.pop_back();
 }
 
 void Queues::number(Matching matching) {
   std::map<std::tuple<int, int, bool>, std::uint32_t> queues;  // rank, peer, outwards
+  if (matching == Matching::kRank) {  // a queue each, so that fill() need not look any up
+    for (int rank = 0; rank < ranks_; ++rank) {
+      queues[{rank, -1, false}] = static_cast<std::uint32_t>(rank);
+      rank_.push_back(rank);
+    }
+  }
   const auto stages = static_cast<std::size_t>(holders_->stages());
   queue_of_.resize(4 * static_cast<std::size_t>(holders_->copies()) * stages);
   for (const ActionType type :
@@ -49,8 +63,22 @@ void Queues::fill(const Schedule& schedule) {
         positions_[count[of(list[i])]++] = static_cast<std::int32_t>(i);
     }
   }
-  head_ = begin_;
-  head_.pop_back();
+}
+
+void Queues::fill_by_rank(const Schedule& schedule) {
+  begin_.assign(1, 0);
+  for (const std::vector<Action>& list : schedule.ranks) {
+    const auto messages = std::count_if(list.begin(), list.end(), [](const Action& action) {
+      return is_communication(action.type);
+    });
+    begin_.push_back(begin_.back() + static_cast<std::size_t>(messages));
+  }
+  positions_.reserve(begin_.back());
+  for (const std::vector<Action>& list : schedule.ranks) {
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      if (is_communication(list[i].type)) positions_.push_back(static_cast<std::int32_t>(i));
+    }
+  }
 }
 
 }  // namespace plait::verify_detail

@@ -38,8 +38,10 @@ class Queues {
   }
   void number(Matching matching);
   void fill(const Schedule& schedule);
+  void fill_by_rank(const Schedule& schedule);
 
   const Holders* holders_;
+  int ranks_;
   std::vector<std::uint32_t> queue_of_;  // by type, copy and stage
   std::vector<int> rank_;                // by queue
   std::vector<std::size_t> begin_;       // of each queue's slice, and the end of the last

@@ -36,6 +36,11 @@ void check_message_order(const RuleInput& input, Diagnostics& findings);
 void check_dependence_cycle(const RuleInput& input, Diagnostics& findings);
 void check_deadlock(const RuleInput& input, Diagnostics& findings);
 
+/// True if the step ends under the coarsest required matching. Then both ends of every edge list
+/// its messages in the same order and it ends under the finer ones too (deadlock.cc): message-order
+/// and deadlock have nothing to find. False if no matching is required.
+bool step_ends(const RuleInput& input);
+
 /// Which schedules a rule speaks of.
 enum class RuleScope : std::uint8_t { kAny, kComputeOnly, kLowered };
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <iterator>
+#include <optional>
 #include <utility>
 
 #include "plait/verify/rules.h"
@@ -49,11 +50,18 @@ Diagnostics run_rules(const Schedule& schedule, const VerifyOptions& options, Ru
     }
   }
   bool basis_holds = true;
+  std::optional<bool> ends;  // of a lowered schedule: nothing is left to find for what follows it
   for (std::size_t i = 0; i < kRules.size(); ++i) {
     const RuleInfo& rule = kRules[i];
-    if (rule.check_schedule != nullptr && applies(rule, scope) &&
-        (rule.role != RuleRole::kFollow || basis_holds))
-      rule.check_schedule(input, by_rule[i]);
+    bool runs = rule.check_schedule != nullptr && applies(rule, scope);
+    if (runs && rule.role == RuleRole::kFollow) {
+      runs = basis_holds;
+      if (runs && scope == RuleScope::kLowered) {
+        if (!ends) ends = verify_detail::step_ends(input);
+        runs = !*ends;
+      }
+    }
+    if (runs) rule.check_schedule(input, by_rule[i]);
     if (rule.role != RuleRole::kApart) basis_holds = basis_holds && by_rule[i].empty();
     std::move(by_rule[i].begin(), by_rule[i].end(), std::back_inserter(findings));
   }
