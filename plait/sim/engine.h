@@ -84,7 +84,8 @@ class Engine {
   }
   int rank_of(int stage, int microbatch) const {
     const int first = copy_start_.empty() ? 0 : copy_start_[static_cast<std::size_t>(microbatch)];
-    return schedule_.placement.rank_of_stage[static_cast<std::size_t>(first + stage)];
+    const int index = first + stage;
+    return schedule_.placement.rank_of_stage[static_cast<std::size_t>(index)];
   }
   const Schedule& schedule() const { return schedule_; }
   const CostModel& costs() const { return costs_; }
