@@ -369,11 +369,13 @@ bool Engine::step_post(int rank, RankState& state, Observer& observer) {
     }
     if constexpr (Observer::kWanted) {
       service.end = there(way, stage, action.microbatch);
-      const auto edge = edge_of(way, stage, action.microbatch);
-      service.begin = network_ == nullptr
-                          ? made_[at(way)][value]
-                          : service.end - edges_[static_cast<std::size_t>(edge)].transfer;
-      if (send && network_ == nullptr) service.end = service.begin;
+      if (network_ == nullptr) {  // there are no edges then
+        service.begin = made_[at(way)][value];
+        if (send) service.end = service.begin;
+      } else {
+        const auto edge = static_cast<std::size_t>(edge_of(way, stage, action.microbatch));
+        service.begin = service.end - edges_[edge].transfer;
+      }
       observer.service(service);
     }
     return true;

@@ -102,7 +102,8 @@ TEST(UnitTable, DualPipeVWithPairsInSequence) {
 // otherwise the last two do.
 TEST(Simulate, DualPipeVAsBlocksIdlesAsItsAuthorsSay) {
   for (int ranks = 2; ranks <= 6; ++ranks) {
-    const auto stages = static_cast<std::size_t>(2 * ranks);
+    const int stage_count = 2 * ranks;
+    const auto stages = static_cast<std::size_t>(stage_count);
     const Nanoseconds f = 10;
     const Nanoseconds w = 8;
     const Nanoseconds b = f + w;
