@@ -135,7 +135,7 @@ TEST(Partition, PartsAddUpToTheModel) {
     model.tie_word_embeddings = tied;
     // d 96, 2 of 4 heads: q, o 96², k, v 48 * 96, three matrices 96 * 256, two norms.
     const std::int64_t layer = 2 * 96 * 96 + 2 * 48 * 96 + 3 * 96 * 256 + 2 * 96;
-    const std::int64_t table = 256 * 96;
+    const std::int64_t table = std::int64_t{256} * 96;
     const std::int64_t whole = 5 * layer + table * (tied ? 1 : 2) + 96;
     EXPECT_EQ(parameter_count(model, {0, 5, true, true}), whole);
     EXPECT_EQ(
