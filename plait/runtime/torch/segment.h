@@ -1,8 +1,11 @@
-/// A part of a stage that is all compute: any callable on tensors.
+/// The parts of a stage, tensors in and tensors out: any callable that is all compute, or an
+/// exchange of rows within the expert group that is all communication.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
+#include <functional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -41,6 +44,45 @@ class Segment {
   virtual std::vector<at::Tensor> forward(const std::vector<at::Tensor>& inputs,
                                           int microbatch) = 0;
   virtual std::vector<Parameter> parameters() const = 0;
+};
+
+/// Rows that each member of the expert group gets from this rank and gives to it, by member.
+struct RowSplits {
+  std::vector<std::int64_t> send, receive;
+};
+
+/// A part of a stage that is all communication: an all-to-all of the rows of one tensor within the
+/// expert group. The other tensors pass through. The backward is the mirror exchange: gradients of
+/// the rows that came go back to where the rows came from; an integer tensor has none.
+class ExchangeSegment final : public Segment {
+ public:
+  /// From the segment's inputs; its sums are the rows of the exchanged tensor before and after.
+  using Splits = std::function<RowSplits(const std::vector<at::Tensor>& inputs)>;
+
+  /// `exchanged`: which input is exchanged; the output in its place is what came, in order of
+  /// members. `has_gradient`: false if that tensor is one of integers.
+  ExchangeSegment(std::string name, std::size_t exchanged, bool has_gradient, Splits splits)
+      : name_(std::move(name)),
+        exchanged_(exchanged),
+        has_gradient_(has_gradient),
+        splits_(std::move(splits)) {}
+
+  const std::string& name() const override { return name_; }
+  /// What it is in a group of one: everything stays where it is.
+  std::vector<at::Tensor> forward(const std::vector<at::Tensor>& inputs, int) override {
+    return inputs;
+  }
+  std::vector<Parameter> parameters() const override { return {}; }
+
+  std::size_t exchanged() const { return exchanged_; }
+  bool has_gradient() const { return has_gradient_; }
+  RowSplits splits(const std::vector<at::Tensor>& inputs) const { return splits_(inputs); }
+
+ private:
+  std::string name_;
+  std::size_t exchanged_;
+  bool has_gradient_;
+  Splits splits_;
 };
 
 }  // namespace plait
