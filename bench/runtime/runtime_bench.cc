@@ -40,17 +40,17 @@ class SpinStage final : public Stage {
  public:
   SpinStage(bool first, bool last, Nanoseconds forward_time)
       : first_(first), last_(last), forward_time_(forward_time) {}
-  Expected<ForwardResult> forward(int, Value input, bool) override {
+  Expected<ForwardResult> forward(PartOf, Value input, bool) override {
     if (forward_time_ > 0) spin(forward_time_);
     ForwardResult result;
     if (!last_) result.output = input ? std::move(input) : make_value({tensor_});
     return result;
   }
-  Expected<BackwardInputResult> backward_input(int, Value, Value) override {
+  Expected<BackwardInputResult> backward_input(PartOf, Value, Value) override {
     return BackwardInputResult{};
   }
-  Expected<void> backward_weight(int, Value) override { return {}; }
-  Expected<Value> backward(int, Value, Value output_gradient) override {
+  Expected<void> backward_weight(PartOf, Value) override { return {}; }
+  Expected<Value> backward(PartOf, Value, Value output_gradient) override {
     if (forward_time_ > 0) spin(2 * forward_time_);
     if (first_) return Value();
     return output_gradient ? std::move(output_gradient) : make_value({tensor_});
@@ -67,7 +67,7 @@ struct Pipeline {
   Pipeline(int ranks, Nanoseconds forward_time)
       : schedule(*verify(*insert_comm(*generate("1f1b", {ranks, kMicrobatches})))) {
     for (int rank = 0; rank < ranks; ++rank) {
-      programs.push_back(lower(schedule, rank));
+      programs.push_back(*lower(schedule, rank));
       stages.push_back(std::make_unique<SpinStage>(rank == 0, rank == ranks - 1, forward_time));
       pointers.push_back(stages.back().get());
     }

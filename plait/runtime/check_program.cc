@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <deque>
 #include <map>
 #include <optional>
 #include <set>
@@ -21,6 +23,13 @@ struct SlotState {
   std::optional<Content> content;
   int last_reader = -1;
 };
+
+bool exchanges(Opcode opcode) {
+  return opcode == Opcode::kExchange || opcode == Opcode::kExchangeBack;
+}
+bool communicates(Opcode opcode) {
+  return opcode == Opcode::kSend || opcode == Opcode::kRecv || exchanges(opcode);
+}
 
 class ProgramChecker {
  public:
@@ -61,9 +70,7 @@ class ProgramChecker {
     place_.resize(program_.instructions.size());
     for (std::size_t i = 0; i < program_.instructions.size(); ++i) {
       const Instruction& instruction = program_.instructions[i];
-      const bool message =
-          instruction.opcode == Opcode::kSend || instruction.opcode == Opcode::kRecv;
-      if (message != (instruction.lane == Lane::kCommunication)) {
+      if (communicates(instruction.opcode) != (instruction.lane == Lane::kCommunication)) {
         index_ = static_cast<int>(i);
         complain("stands on the wrong lane");
         return false;
@@ -77,35 +84,86 @@ class ProgramChecker {
     return false;
   }
 
-  /// The schedule's actions in the schedule's order, with the opcodes and peers they need.
+  /// The schedule's actions with the opcodes, parts and peers they need, in the schedule's order;
+  /// inside a braided pair the parts of each member in theirs, and the sends of what they make.
   bool check_actions() {
-    std::size_t next = 0;
-    for (const Action& action :
-         schedule_.schedule().ranks[static_cast<std::size_t>(program_.rank)]) {
-      if (!is_compute(action.type) && !is_communication(action.type)) continue;
-      index_ = static_cast<int>(next);
-      if (next == program_.instructions.size() || program_.instructions[next].action != action) {
-        complain("the actions are not those of the schedule, in its order");
-        return false;
+    const std::vector<Action>& list =
+        schedule_.schedule().ranks[static_cast<std::size_t>(program_.rank)];
+    std::set<std::size_t> sent;
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      index_ = static_cast<int>(next_);
+      bool same = true;
+      if (list[i].type == ActionType::kOverlapFB) {
+        if (next_ >= program_.instructions.size() || !at(index_).braided) continue;
+        same = check_braid(list, i, sent);
+        i += list[i].members;
+      } else if (is_communication(list[i].type)) {
+        same = sent.contains(i) || check_next(list[i], message_opcode(list[i].type), 0, false);
+      } else if (is_compute(list[i].type)) {
+        for (const PartCall& call : calls_of(list[i], false))
+          same = same && check_next(list[i], call.opcode, call.part, false);
       }
-      check_shape(program_.instructions[next++], action);
+      if (same) continue;
+      complain("the actions are not those of the schedule, in its order");
+      return false;
     }
-    if (next == program_.instructions.size()) return true;
+    if (next_ == program_.instructions.size()) return true;
     complain("there are more instructions than actions");
     return false;
   }
 
-  void check_shape(const Instruction& instruction, const Action& action) {
-    static const std::map<ActionType, Opcode> opcodes = {
-        {ActionType::kForward, Opcode::kForward},
-        {ActionType::kBackward, Opcode::kBackward},
-        {ActionType::kBackwardInput, Opcode::kBackwardInput},
-        {ActionType::kBackwardWeight, Opcode::kBackwardWeight},
-        {ActionType::kSendF, Opcode::kSend},
-        {ActionType::kSendB, Opcode::kSend},
-        {ActionType::kRecvF, Opcode::kRecv},
-        {ActionType::kRecvB, Opcode::kRecv}};
-    if (opcodes.at(action.type) != instruction.opcode) complain("the opcode is not the action's");
+  struct PartCall {
+    Opcode opcode;
+    int part;
+    friend bool operator==(const PartCall&, const PartCall&) = default;
+  };
+
+  const StageShape& shape(int stage) const {
+    static const StageShape whole(1);
+    return program_.shapes.empty() ? whole : program_.shapes[static_cast<std::size_t>(stage)];
+  }
+  int last_part(int stage) const { return static_cast<int>(shape(stage).size()) - 1; }
+
+  /// What one action calls, in order; in a braid a B is an I with its W's after it.
+  std::vector<PartCall> calls_of(const Action& action, bool braided) const {
+    const StageShape& parts = shape(action.stage);
+    const bool forward = action.type == ActionType::kForward;
+    const bool splits = braided || action.type != ActionType::kBackward;
+    std::vector<PartCall> calls;
+    for (int i = 0; i <= last_part(action.stage); ++i) {
+      const int part = forward ? i : last_part(action.stage) - i;
+      const PartShape& which = parts[static_cast<std::size_t>(part)];
+      const bool exchange = which.lane == Lane::kCommunication;
+      if (forward) {
+        calls.push_back({exchange ? Opcode::kExchange : Opcode::kForward, part});
+      } else if (action.type == ActionType::kBackwardWeight) {
+        if (!exchange && which.has_backward) calls.push_back({Opcode::kBackwardWeight, part});
+      } else if (which.has_backward) {
+        calls.push_back({exchange ? Opcode::kExchangeBack
+                         : splits ? Opcode::kBackwardInput
+                                  : Opcode::kBackward,
+                         part});
+      }
+    }
+    return calls;
+  }
+
+  static Opcode message_opcode(ActionType type) {
+    return is_send(type) ? Opcode::kSend : Opcode::kRecv;
+  }
+
+  bool check_next(const Action& action, Opcode opcode, int part, bool braided) {
+    if (next_ == program_.instructions.size()) return false;
+    index_ = static_cast<int>(next_);
+    const Instruction& instruction = program_.instructions[next_++];
+    if (instruction.action != action || instruction.part != part) return false;
+    if (instruction.braided != braided) return false;
+    if (opcode != instruction.opcode) complain("the opcode is not the action's");
+    check_peer(instruction, action);
+    return true;
+  }
+
+  void check_peer(const Instruction& instruction, const Action& action) {
     if (!is_communication(action.type)) return;
     const bool up = action.type == ActionType::kSendF || action.type == ActionType::kRecvB;
     const int peer = schedule_.schedule().rank_of(action.stage + (up ? 1 : -1), action.microbatch);
@@ -113,13 +171,62 @@ class ProgramChecker {
       complain(fmt::format("the peer is rank {}, needed rank {}", instruction.peer, peer));
   }
 
+  /// Each member's parts in order, each W after its I, sends of results anywhere behind them (the
+  /// operands say that they are). `sent`: the sends that stood in the pair.
+  bool check_braid(const std::vector<Action>& list, std::size_t pair, std::set<std::size_t>& sent) {
+    std::array<std::deque<PartCall>, 3> due;  // of the members, and W's
+    for (const std::size_t member : {0U, 1U}) {
+      const Action& action = list[pair + 1 + member];
+      for (const PartCall& call : calls_of(action, true)) {
+        due[member].push_back(call);
+        if (action.type == ActionType::kBackward && call.opcode == Opcode::kBackwardInput)
+          due[2].push_back({Opcode::kBackwardWeight, call.part});
+      }
+    }
+    while (!due[0].empty() || !due[1].empty() || !due[2].empty()) {
+      if (next_ == program_.instructions.size()) return false;
+      const Instruction& instruction = program_.instructions[next_];
+      const Action& action = instruction.action;
+      if (instruction.opcode == Opcode::kSend) {
+        if (!claim_send(list, pair + 3, sent)) return false;
+        continue;
+      }
+      const std::size_t member = action == list[pair + 1] ? 0 : 1;
+      auto& queue = instruction.opcode == Opcode::kBackwardWeight ? due[2] : due[member];
+      if (queue.empty() || !check_next(list[pair + 1 + member], queue.front().opcode,
+                                       queue.front().part, true))
+        return false;
+      queue.pop_front();
+    }
+    while (claim_send(list, pair + 3, sent)) {
+    }
+    return true;
+  }
+
+  /// The next instruction if it is a send that stands in the list among the messages from `begin`
+  /// on and was not claimed yet.
+  bool claim_send(const std::vector<Action>& list, std::size_t begin, std::set<std::size_t>& sent) {
+    if (next_ == program_.instructions.size()) return false;
+    const Action action = program_.instructions[next_].action;
+    for (std::size_t i = begin; i < list.size() && is_communication(list[i].type); ++i) {
+      if (list[i] != action || !is_send(action.type) || sent.contains(i)) continue;
+      sent.insert(i);
+      return check_next(action, Opcode::kSend, 0, false);
+    }
+    return false;
+  }
+
   /// What each lane knows of the other one grows with its waits.
   void learn() {
     const Instruction& instruction = at(index_);
     if (instruction.wait == kNoWait) return;
-    if (instruction.wait < 0 || instruction.wait >= index_ ||
-        at(instruction.wait).lane == instruction.lane) {
-      complain("waits for an instruction that is not an earlier one of the other lane");
+    if (instruction.wait < 0 || instruction.wait >= index_) {
+      complain("waits for an instruction that is not an earlier one");
+      return;
+    }
+    if (at(instruction.wait).lane == instruction.lane) {
+      if (!exchanges(at(instruction.wait).opcode))
+        complain("waits for an instruction of its own lane that is no exchange");
       return;
     }
     int& known = known_[static_cast<std::size_t>(instruction.lane)];
@@ -148,7 +255,8 @@ class ProgramChecker {
       return;
     }
     const int writer = state.content->writer;
-    const bool arrives = at(writer).opcode == Opcode::kRecv;
+    const bool arrives = at(writer).opcode == Opcode::kRecv ||
+                         (exchanges(at(writer).opcode) && at(writer).out[0] == slot);
     if (arrives ? at(index_).wait != writer : !is_before(writer)) {
       complain(fmt::format("reads {} without a wait for its writer", value));
     }
@@ -175,49 +283,74 @@ class ProgramChecker {
   }
 
   void check_operands(const Instruction& instruction) {
-    const Action& action = instruction.action;
-    const int stage = action.stage;
-    const int last = schedule_.placement().stages() - 1;
-    const auto activation = [&](int reader) {
-      return fmt::format("activation for stage {} micro-batch {}", reader, action.microbatch);
-    };
-    const auto gradient = [&](int reader) {
-      return fmt::format("gradient for stage {} micro-batch {}", reader, action.microbatch);
-    };
-    const auto saved = fmt::format("saved of stage {} micro-batch {}", stage, action.microbatch);
-    const auto for_weight =
-        fmt::format("saved for W of stage {} micro-batch {}", stage, action.microbatch);
     switch (instruction.opcode) {
       case Opcode::kForward:
-        stage > 0 ? read(instruction.in[0], activation(stage))
-                  : need_none(instruction.in[0], "an input");
-        stage < last ? write(instruction.out[0], activation(stage + 1))
-                     : need_none(instruction.out[0], "an output");
-        program_.forward_only ? need_none(instruction.out[1], "a backward")
-                              : write(instruction.out[1], saved);
-        break;
+      case Opcode::kExchange:
+        return check_forward(instruction);
       case Opcode::kBackwardInput:
       case Opcode::kBackward:
-        read(instruction.in[0], saved);
-        stage < last ? read(instruction.in[1], gradient(stage))
-                     : need_none(instruction.in[1], "an output's gradient");
-        stage > 0 ? write(instruction.out[0], gradient(stage - 1))
-                  : need_none(instruction.out[0], "an input's gradient");
-        instruction.opcode == Opcode::kBackwardInput ? write(instruction.out[1], for_weight)
-                                                     : need_none(instruction.out[1], "W");
-        break;
+      case Opcode::kExchangeBack:
+        return check_backward(instruction);
       case Opcode::kBackwardWeight:
-        read(instruction.in[0], for_weight);
-        break;
+        return read(instruction.in[0], name("saved for W", instruction, instruction.part));
       case Opcode::kSend:
-        read(instruction.in[0],
-             action.type == ActionType::kSendF ? activation(stage + 1) : gradient(stage - 1));
-        break;
       case Opcode::kRecv:
-        write(instruction.out[0],
-              action.type == ActionType::kRecvF ? activation(stage) : gradient(stage));
-        break;
+        return check_message(instruction);
     }
+  }
+
+  static std::string name(const char* kind, int stage, int part, int microbatch) {
+    return fmt::format("{} of stage {} part {} micro-batch {}", kind, stage, part, microbatch);
+  }
+  static std::string name(const char* kind, const Instruction& instruction, int part) {
+    return name(kind, instruction.action.stage, part, instruction.action.microbatch);
+  }
+  int last_stage() const { return schedule_.placement().stages() - 1; }
+
+  void check_forward(const Instruction& instruction) {
+    const int stage = instruction.action.stage, part = instruction.part;
+    const int mb = instruction.action.microbatch;
+    const bool ends = part == last_part(stage);
+    stage > 0 || part > 0 ? read(instruction.in[0], name("activation", instruction, part))
+                          : need_none(instruction.in[0], "an input");
+    stage < last_stage() || !ends
+        ? write(instruction.out[0], ends ? name("activation", stage + 1, 0, mb)
+                                         : name("activation", stage, part + 1, mb))
+        : need_none(instruction.out[0], "an output");
+    !program_.forward_only && shape(stage)[static_cast<std::size_t>(part)].has_backward
+        ? write(instruction.out[1], name("saved", instruction, part))
+        : need_none(instruction.out[1], "a backward");
+  }
+
+  void check_backward(const Instruction& instruction) {
+    const int stage = instruction.action.stage, part = instruction.part;
+    const int mb = instruction.action.microbatch;
+    int before = part - 1;
+    while (before >= 0 && !shape(stage)[static_cast<std::size_t>(before)].has_backward) --before;
+    read(instruction.in[0], name("saved", instruction, part));
+    stage < last_stage() || part < last_part(stage)
+        ? read(instruction.in[1], name("gradient", instruction, part))
+        : need_none(instruction.in[1], "an output's gradient");
+    if (before >= 0) {
+      write(instruction.out[0], name("gradient", stage, before, mb));
+    } else if (stage > 0) {
+      write(instruction.out[0], name("gradient", stage - 1, last_part(stage - 1), mb));
+    } else {
+      need_none(instruction.out[0], "an input's gradient");
+    }
+    instruction.opcode == Opcode::kBackwardInput
+        ? write(instruction.out[1], name("saved for W", instruction, part))
+        : need_none(instruction.out[1], "W");
+  }
+
+  void check_message(const Instruction& instruction) {
+    const Action& action = instruction.action;
+    const bool forward = action.type == ActionType::kSendF || action.type == ActionType::kRecvF;
+    const bool send = instruction.opcode == Opcode::kSend;
+    const int reader = send ? action.stage + (forward ? 1 : -1) : action.stage;
+    const std::string value = name(forward ? "activation" : "gradient", reader,
+                                   forward ? 0 : last_part(reader), action.microbatch);
+    send ? read(instruction.in[0], value) : write(instruction.out[0], value);
   }
 
   const VerifiedSchedule& schedule_;
@@ -227,6 +360,7 @@ class ProgramChecker {
   std::vector<int> place_;  // of an instruction in its lane
   std::array<int, 2> known_{-1, -1};
   int index_ = -1;
+  std::size_t next_ = 0;  // instruction that no action has claimed yet
 };
 
 }  // namespace
@@ -244,7 +378,7 @@ std::vector<ProgramViolation> check_programs(const VerifiedSchedule& schedule,
   for (const RankProgram& program : programs) {
     ProgramChecker(schedule, program, found).run();
     for (const Instruction& instruction : program.instructions) {
-      if (instruction.lane != Lane::kCommunication) continue;
+      if (instruction.opcode != Opcode::kSend && instruction.opcode != Opcode::kRecv) continue;
       const Message message = message_of(program, instruction);
       const std::tuple key(static_cast<int>(message.direction), message.sender_stage,
                            message.microbatch);

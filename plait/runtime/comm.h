@@ -2,23 +2,36 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "plait/base/error.h"
+#include "plait/runtime/grid.h"
+#include "plait/runtime/stage.h"
 #include "plait/runtime/value.h"
 
 namespace plait {
 
 enum class Direction : std::uint8_t { kForward, kBackward };
 
-/// One message of the pipeline. (direction, sender_stage, microbatch) is unique within a step.
+/// One message of the pipeline, between ranks of one column. (direction, sender_stage, microbatch) is unique within a step.
 struct Message {
-  int source = -1;       ///< rank
-  int destination = -1;  ///< rank
+  int source = -1;       ///< pipeline rank
+  int destination = -1;  ///< pipeline rank
   Direction direction = Direction::kForward;
   int sender_stage = -1;
+  int microbatch = -1;
+};
+
+/// One all-to-all of a group of ranks. The first four name it; within a group the ranks issue theirs
+/// in the same order.
+struct Collective {
+  Group group = Group::kExpert;
+  Direction direction = Direction::kForward;
+  int stage = -1;
+  int part = -1;
   int microbatch = -1;
 };
 
@@ -26,7 +39,7 @@ struct Message {
 class CompletionSink {
  public:
   virtual ~CompletionSink() = default;
-  /// `result` holds the value for a receive, null for a send.
+  /// `result` holds the value for a receive and for a collective, null for a send.
   virtual void completed(std::uint32_t token, Expected<Value> result) noexcept = 0;
 };
 
@@ -38,6 +51,9 @@ class Comm {
   virtual void send(const Message& message, Value value, std::uint32_t token,
                     CompletionSink& sink) = 0;
   virtual void recv(const Message& message, std::uint32_t token, CompletionSink& sink) = 0;
+  /// What the other members have for this one, joined by its `value`, comes as the result.
+  virtual void all_to_all(const Collective& collective, std::unique_ptr<ExchangeValue> value,
+                          std::uint32_t token, CompletionSink& sink) = 0;
   /// Ends what is under way and everything after it with `error`. Idempotent. After it has
   /// returned no sink is called any more.
   virtual void abort(const Error& error) = 0;

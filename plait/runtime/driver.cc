@@ -110,9 +110,9 @@ std::string who_waits_for_whom(const std::vector<Executor*>& executors) {
   std::string text;
   for (const Executor* executor : executors) {
     if (!text.empty()) text += "; ";
-    text += fmt::format("rank {} {}", executor->program().rank, executor->status());
+    text += fmt::format("rank {} {}", executor->rank(), executor->status());
     for (const Executor* other : executors) {
-      if (other->program().rank == executor->awaited_rank())
+      if (other->rank() == executor->awaited_rank())
         text += fmt::format(", which {}", other->status());
     }
   }

@@ -8,10 +8,12 @@
 
 namespace plait {
 
-Executor::Executor(const RankProgram& program, std::vector<Stage*> stages, Comm& comm)
+Executor::Executor(const RankProgram& program, std::vector<Stage*> stages, Comm& comm,
+                   Column column)
     : program_(program),
       stages_(std::move(stages)),
       comm_(comm),
+      column_(column),
       slots_(static_cast<std::size_t>(program.slots)),
       done_(std::make_unique<std::atomic<bool>[]>(program.instructions.size())),
       times_(program.instructions.size()) {}
@@ -25,6 +27,7 @@ void Executor::begin_step() {
                        std::memory_order_relaxed);
   counts_ = {};
   last_pair_ = -1;
+  last_whole_ = nullptr;
   in_step_.store(true, std::memory_order_release);
 }
 
@@ -50,44 +53,66 @@ LaneStatus Executor::advance(Lane lane, int limit) {
 
 bool Executor::run(std::int32_t index) {
   const Instruction& instruction = program_.instructions[static_cast<std::size_t>(index)];
+  const bool computes = instruction.lane == Lane::kCompute;
   times_[static_cast<std::size_t>(index)][0] = now();
-  if (instruction.opcode == Opcode::kSend) {
-    comm_.send(message_of(program_, instruction), take(instruction.in[0]),
-               static_cast<std::uint32_t>(index), *this);
-    return true;
-  }
-  if (instruction.opcode == Opcode::kRecv) {
-    comm_.recv(message_of(program_, instruction), static_cast<std::uint32_t>(index), *this);
-    return true;
-  }
-  in_compute_.store(true, std::memory_order_relaxed);
+  if (computes) in_compute_.store(true, std::memory_order_relaxed);
   Expected<void> result;
   try {
-    result = run_compute(instruction);
+    result = computes ? run_compute(instruction)
+                      : issue(static_cast<std::uint32_t>(index), instruction);
   } catch (const std::exception& exception) {
     result = fail(ErrorCode::kRuntime, exception.what());
   }
-  in_compute_.store(false, std::memory_order_relaxed);
+  if (computes) in_compute_.store(false, std::memory_order_relaxed);
   if (!result) {
     Error error = std::move(result).error();
-    error.where = fmt::format("rank {} in {}", program_.rank, describe(instruction));
+    error.where = fmt::format("rank {} in {}", rank(), describe(instruction));
     fail_step(error);
     return false;
   }
-  if (instruction.pair >= 0 && instruction.pair != last_pair_) ++counts_.pairs_in_sequence;
-  last_pair_ = instruction.pair;
+  if (!computes) return true;
+  count(instruction);
   times_[static_cast<std::size_t>(index)][1] = now();
   finish(index);
   return true;
 }
 
+void Executor::count(const Instruction& instruction) {
+  if (instruction.pair >= 0 && instruction.pair != last_pair_)
+    ++(instruction.braided ? counts_.pairs_braided : counts_.pairs_in_sequence);
+  last_pair_ = instruction.pair;
+}
+
+Expected<void> Executor::issue(std::uint32_t index, const Instruction& instruction) {
+  if (instruction.opcode == Opcode::kSend) {
+    comm_.send(message_of(program_, instruction), take(instruction.in[0]), index, *this);
+    return {};
+  }
+  if (instruction.opcode == Opcode::kRecv) {
+    comm_.recv(message_of(program_, instruction), index, *this);
+    return {};
+  }
+  Stage& stage = *stages_[static_cast<std::size_t>(instruction.action.stage)];
+  const PartOf at{instruction.part, instruction.action.microbatch};
+  Value first = take(instruction.in[0]);
+  PLAIT_TRY(ExchangeStart start,
+            instruction.opcode == Opcode::kExchange
+                ? stage.start_exchange(at, std::move(first), instruction.out[1] != kNoSlot)
+                : stage.start_exchange_back(at, std::move(first), take(instruction.in[1])));
+  // Before the issue: it may complete before it returns.
+  put(instruction.out[0], std::move(start.carried));
+  put(instruction.out[1], std::move(start.saved));
+  comm_.all_to_all(collective_of(instruction), std::move(start.exchange), index, *this);
+  return {};
+}
+
 Expected<void> Executor::run_compute(const Instruction& instruction) {
   Stage& stage = *stages_[static_cast<std::size_t>(instruction.action.stage)];
-  const int microbatch = instruction.action.microbatch;
+  const PartOf at{instruction.part, instruction.action.microbatch};
   switch (instruction.opcode) {
     case Opcode::kForward: {
       PLAIT_TRY(ForwardResult result,
-                stage.forward(microbatch, take(instruction.in[0]), !program_.forward_only));
+                stage.forward(at, take(instruction.in[0]), !program_.forward_only));
       put(instruction.out[0], std::move(result.output));
       put(instruction.out[1], std::move(result.saved));
       return {};
@@ -95,24 +120,31 @@ Expected<void> Executor::run_compute(const Instruction& instruction) {
     case Opcode::kBackwardInput: {
       Value saved = take(instruction.in[0]);
       PLAIT_TRY(BackwardInputResult result,
-                stage.backward_input(microbatch, std::move(saved), take(instruction.in[1])));
+                stage.backward_input(at, std::move(saved), take(instruction.in[1])));
       put(instruction.out[0], std::move(result.input_gradient));
       put(instruction.out[1], std::move(result.saved_for_weight));
-      counts_.whole_backwards += result.whole ? 1 : 0;
+      if (result.whole && instruction.action.type == ActionType::kBackwardInput &&
+          (last_whole_ == nullptr || *last_whole_ != instruction.action)) {
+        last_whole_ = &instruction.action;
+        ++counts_.whole_backwards;
+      }
       return {};
     }
     case Opcode::kBackwardWeight:
-      return stage.backward_weight(microbatch, take(instruction.in[0]));
+      return stage.backward_weight(at, take(instruction.in[0]));
     case Opcode::kBackward: {
       Value saved = take(instruction.in[0]);
-      PLAIT_TRY(Value gradient,
-                stage.backward(microbatch, std::move(saved), take(instruction.in[1])));
+      PLAIT_TRY(Value gradient, stage.backward(at, std::move(saved), take(instruction.in[1])));
       put(instruction.out[0], std::move(gradient));
       return {};
     }
     default:
-      PLAIT_CHECK(false, "messages are issued, not run");
+      PLAIT_CHECK(false, "what the communication lane does is issued, not run");
   }
+}
+
+std::string Executor::describe(const Instruction& instruction) const {
+  return plait::describe(program_, instruction, column_);
 }
 
 Value Executor::take(std::int32_t slot) {
@@ -134,11 +166,17 @@ void Executor::completed(std::uint32_t token, Expected<Value> result) noexcept {
   if (!result) {
     Error error = std::move(result).error();
     if (error.where.empty())
-      error.where = fmt::format("rank {} waited in {}", program_.rank, describe(instruction));
+      error.where = fmt::format("rank {} waited in {}", rank(), describe(instruction));
     fail_step(error);
     return;
   }
-  put(instruction.out[0], *std::move(result));
+  if (instruction.opcode == Opcode::kExchange || instruction.opcode == Opcode::kExchangeBack) {
+    Stage& stage = *stages_[static_cast<std::size_t>(instruction.action.stage)];
+    put(instruction.out[0],
+        stage.end_exchange(take(instruction.out[0]), *std::move(result)));
+  } else {
+    put(instruction.out[0], *std::move(result));
+  }
   times_[token][1] = now();
   done_[token].store(true, std::memory_order_release);
   // With the last message the step may be over and the next one begin: from here on nothing of this
@@ -173,15 +211,18 @@ Error Executor::error() const {
 }
 
 std::int32_t Executor::stuck_instruction() const {
-  // The awaited instruction says more than the one that waits; if all compute is over, what is left
-  // is the oldest message that has not completed.
+  // The awaited instruction says more than the one that waits, and of those the one that could run;
+  // if all compute is over, what is left is the oldest message that has not completed.
   const std::vector<std::int32_t>& compute = program_.lane(Lane::kCompute);
   const std::size_t next = next_[0].load(std::memory_order_acquire);
   if (next < compute.size()) {
-    const std::int32_t wait = program_.instructions[static_cast<std::size_t>(compute[next])].wait;
-    if (wait != kNoWait && !done_[static_cast<std::size_t>(wait)].load(std::memory_order_acquire))
-      return wait;
-    return compute[next];
+    std::int32_t index = compute[next];
+    while (true) {
+      const std::int32_t wait = program_.instructions[static_cast<std::size_t>(index)].wait;
+      if (wait == kNoWait || done_[static_cast<std::size_t>(wait)].load(std::memory_order_acquire))
+        return index;
+      index = wait;
+    }
   }
   for (const std::int32_t index : program_.lane(Lane::kCommunication)) {
     if (!done_[static_cast<std::size_t>(index)].load(std::memory_order_acquire)) return index;
@@ -198,7 +239,9 @@ std::string Executor::status() const {
 
 int Executor::awaited_rank() const {
   const std::int32_t index = in_step_.load(std::memory_order_acquire) ? stuck_instruction() : -1;
-  return index < 0 ? -1 : program_.instructions[static_cast<std::size_t>(index)].peer;
+  if (index < 0) return -1;
+  const std::int32_t peer = program_.instructions[static_cast<std::size_t>(index)].peer;
+  return peer < 0 ? -1 : column_.rank_of(peer);
 }
 
 }  // namespace plait

@@ -24,8 +24,9 @@ enum class LaneStatus : std::uint8_t {
 };
 
 struct StepCounts {
+  int pairs_braided = 0;
   int pairs_in_sequence = 0;
-  int whole_backwards = 0;  ///< I's that ran the whole B
+  int whole_backwards = 0;  ///< I's of which a part ran the whole B
 };
 
 /// A step: begin_step(), then advance() of both lanes until finished() or failed(). Each lane is
@@ -34,7 +35,8 @@ struct StepCounts {
 class Executor final : public CompletionSink {
  public:
   /// `stages` by stage; those of other ranks are not touched. All must outlive the executor.
-  Executor(const RankProgram& program, std::vector<Stage*> stages, Comm& comm);
+  Executor(const RankProgram& program, std::vector<Stage*> stages, Comm& comm,
+           Column column = {});
 
   void begin_step();
   /// Runs at most `limit` instructions of the lane.
@@ -56,6 +58,8 @@ class Executor final : public CompletionSink {
   int awaited_rank() const;
 
   const RankProgram& program() const { return program_; }
+  /// Among all ranks of the run.
+  int rank() const { return column_.rank_of(program_.rank); }
   StepCounts counts() const { return counts_; }
   /// [begin, end] by instruction: of messages, from issue to completion. Of the last step.
   const std::vector<std::array<Nanoseconds, 2>>& times() const { return times_; }
@@ -64,7 +68,10 @@ class Executor final : public CompletionSink {
 
  private:
   bool run(std::int32_t index);
+  Expected<void> issue(std::uint32_t index, const Instruction& instruction);
   Expected<void> run_compute(const Instruction& instruction);
+  void count(const Instruction& instruction);
+  std::string describe(const Instruction& instruction) const;
   Value take(std::int32_t slot);
   void put(std::int32_t slot, Value value);
   void finish(std::int32_t index);
@@ -73,6 +80,7 @@ class Executor final : public CompletionSink {
   const RankProgram& program_;
   std::vector<Stage*> stages_;
   Comm& comm_;
+  Column column_;
   std::vector<Value> slots_;
   std::unique_ptr<std::atomic<bool>[]> done_;
   std::vector<std::array<Nanoseconds, 2>> times_;
@@ -86,6 +94,7 @@ class Executor final : public CompletionSink {
   std::optional<Error> error_;
   StepCounts counts_;
   int last_pair_ = -1;
+  const Action* last_whole_ = nullptr;  // the I whose parts are being counted
 };
 
 }  // namespace plait

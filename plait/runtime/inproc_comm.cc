@@ -1,9 +1,11 @@
 #include "plait/runtime/inproc_comm.h"
 
 #include <condition_variable>
+#include <map>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <utility>
 
@@ -31,14 +33,25 @@ struct Mailbox {
   std::optional<Error> aborted;
 };
 
+/// One rank's part in a collective that waits for the other members.
+struct OpenShare {
+  std::unique_ptr<ExchangeValue> value;
+  std::uint32_t token = 0;
+  CompletionSink* sink = nullptr;
+};
+
+/// Group, its first rank, direction, stage, part, micro-batch.
+using CollectiveKey = std::tuple<int, int, int, int, int, int>;
+
 }  // namespace
 
 struct InprocWorld::Shared {
-  explicit Shared(int rank_count)
-      : ranks(rank_count), mailboxes(static_cast<std::size_t>(rank_count)) {}
+  explicit Shared(const Grid& of)
+      : grid(of), ranks(of.ranks()), mailboxes(static_cast<std::size_t>(of.ranks())) {}
 
-  void post(const Message& message, OpenMessage mine) {
-    Mailbox& mailbox = mailboxes[static_cast<std::size_t>(message.destination)];
+  void post(const Message& message, int rank, OpenMessage mine) {
+    const int destination = grid.rank_of(message.destination, grid.column_of(rank));
+    Mailbox& mailbox = mailboxes[static_cast<std::size_t>(destination)];
     OpenMessage other;
     {
       const std::lock_guard lock(mailbox.mutex);
@@ -61,6 +74,33 @@ struct InprocWorld::Shared {
     }
   }
 
+  void post(const Collective& collective, int rank, OpenShare mine) {
+    const std::vector<int> members = grid.members(collective.group, rank);
+    const CollectiveKey key{static_cast<int>(collective.group),
+                            members.front(),
+                            static_cast<int>(collective.direction),
+                            collective.stage,
+                            collective.part,
+                            collective.microbatch};
+    const std::lock_guard lock(collective_mutex);
+    if (collective_aborted) {
+      mine.sink->completed(mine.token, tl::unexpected<Error>(*collective_aborted));
+      return;
+    }
+    std::map<int, OpenShare>& shares = open_shares[key];
+    shares[rank] = std::move(mine);
+    if (shares.size() < members.size()) return;
+    const std::map<int, OpenShare> all = std::move(shares);
+    open_shares.erase(key);
+    int member = 0;
+    for (const auto& [receiver, its] : all) {
+      std::vector<Value> came;
+      for (const auto& sender : all) came.push_back(sender.second.value->share_for(member));
+      its.sink->completed(its.token, its.value->join(std::move(came)));
+      ++member;
+    }
+  }
+
   void abort(const Error& error) {
     for (Mailbox& mailbox : mailboxes) {
       const std::lock_guard lock(mailbox.mutex);
@@ -70,9 +110,21 @@ struct InprocWorld::Shared {
         open.second.sink->completed(open.second.token, tl::unexpected<Error>(error));
       mailbox.open.clear();
     }
+    abort_collectives(error);
     const std::lock_guard lock(exchange_mutex);
     if (!exchange_aborted) exchange_aborted = error;
     exchange_changed.notify_all();
+  }
+
+  void abort_collectives(const Error& error) {
+    const std::lock_guard lock(collective_mutex);
+    if (collective_aborted) return;
+    collective_aborted = error;
+    for (const auto& [key, shares] : open_shares) {
+      for (const auto& [rank, share] : shares)
+        share.sink->completed(share.token, tl::unexpected<Error>(error));
+    }
+    open_shares.clear();
   }
 
   Expected<std::vector<std::string>> all_gather(int rank, std::string_view mine) {
@@ -94,8 +146,12 @@ struct InprocWorld::Shared {
     return gathered;
   }
 
+  Grid grid;
   int ranks;
   std::vector<Mailbox> mailboxes;
+  std::mutex collective_mutex;
+  std::map<CollectiveKey, std::map<int, OpenShare>> open_shares;  // by rank
+  std::optional<Error> collective_aborted;
   std::mutex exchange_mutex;
   std::condition_variable exchange_changed;
   std::optional<Error> exchange_aborted;
@@ -107,18 +163,23 @@ struct InprocWorld::Shared {
 
 class InprocWorld::RankComm final : public Comm {
  public:
-  explicit RankComm(Shared& shared) : shared_(shared) {}
+  RankComm(Shared& shared, int rank) : shared_(shared), rank_(rank) {}
   void send(const Message& message, Value value, std::uint32_t token,
             CompletionSink& sink) override {
-    shared_.post(message, {true, std::move(value), token, &sink});
+    shared_.post(message, rank_, {true, std::move(value), token, &sink});
   }
   void recv(const Message& message, std::uint32_t token, CompletionSink& sink) override {
-    shared_.post(message, {false, nullptr, token, &sink});
+    shared_.post(message, rank_, {false, nullptr, token, &sink});
+  }
+  void all_to_all(const Collective& collective, std::unique_ptr<ExchangeValue> value,
+                  std::uint32_t token, CompletionSink& sink) override {
+    shared_.post(collective, rank_, {std::move(value), token, &sink});
   }
   void abort(const Error& error) override { shared_.abort(error); }
 
  private:
   Shared& shared_;
+  int rank_;
 };
 
 class InprocWorld::RankExchange final : public Exchange {
@@ -135,9 +196,9 @@ class InprocWorld::RankExchange final : public Exchange {
   int rank_;
 };
 
-InprocWorld::InprocWorld(int ranks) : shared_(std::make_unique<Shared>(ranks)) {
-  for (int rank = 0; rank < ranks; ++rank) {
-    comms_.push_back(std::make_unique<RankComm>(*shared_));
+InprocWorld::InprocWorld(const Grid& grid) : shared_(std::make_unique<Shared>(grid)) {
+  for (int rank = 0; rank < grid.ranks(); ++rank) {
+    comms_.push_back(std::make_unique<RankComm>(*shared_, rank));
     exchanges_.push_back(std::make_unique<RankExchange>(*shared_, rank));
   }
 }

@@ -11,10 +11,12 @@ namespace plait {
 /// All ranks' ends. Thread-safe; must outlive every executor that uses it.
 class InprocWorld {
  public:
-  explicit InprocWorld(int ranks);
+  explicit InprocWorld(int ranks) : InprocWorld(Grid{ranks, 1, 1}) {}
+  explicit InprocWorld(const Grid& grid);
   ~InprocWorld();
 
-  /// A message completes when its send and its receive have both been posted, in any order.
+  /// A message completes when its send and its receive have both been posted, a collective when all
+  /// members have posted theirs, in any order.
   Comm& comm(int rank);
   Exchange& exchange(int rank);
   /// Ends all messages and exchanges under way, and all later ones, with `error`.

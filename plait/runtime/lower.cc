@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <map>
+#include <set>
 #include <tuple>
 
 #include "plait/base/check.h"
@@ -11,8 +12,8 @@ namespace {
 
 enum class ValueKind : std::uint8_t { kActivation, kGradient, kSaved, kSavedForWeight };
 
-/// A value is named by its kind, the stage that reads it and the micro-batch.
-using ValueName = std::tuple<ValueKind, int, int>;
+/// A value is named by its kind, the stage and part that read it and the micro-batch.
+using ValueName = std::tuple<ValueKind, int, int, int>;
 
 /// A slot that has been read, and where.
 struct FreeSlot {
@@ -21,25 +22,34 @@ struct FreeSlot {
   std::int32_t position;  // of the reader, in its lane
 };
 
+bool is_exchange(Opcode opcode) {
+  return opcode == Opcode::kExchange || opcode == Opcode::kExchangeBack;
+}
+
 class Lowering {
  public:
-  Lowering(const VerifiedSchedule& schedule, int rank)
-      : schedule_(schedule), placement_(schedule.placement()) {
+  Lowering(const VerifiedSchedule& schedule, int rank, const LowerOptions& options)
+      : schedule_(schedule), placement_(schedule.placement()), options_(options) {
     program_.rank = rank;
     program_.forward_only = schedule.schedule().forward_only;
+    program_.shapes = options.shapes;
   }
 
-  RankProgram run() {
+  Expected<RankProgram> run() {
     const std::vector<Action>& list =
         schedule_.schedule().ranks[static_cast<std::size_t>(program_.rank)];
     std::size_t pair_end = 0;
-    std::int32_t pair = -1;
     for (std::size_t i = 0; i < list.size(); ++i) {
       if (list[i].type == ActionType::kOverlapFB) {
-        ++pair;
+        ++pair_;
         pair_end = i + list[i].members + 1;
-      } else if (is_compute(list[i].type) || is_communication(list[i].type)) {
-        add(list[i], i < pair_end ? pair : -1);
+        if (!is_braided(list, i)) continue;
+        PLAIT_TRY_VOID(add_braid(list, i));
+        i = pair_end - 1;
+      } else if (is_communication(list[i].type)) {
+        if (sent_.erase(i) == 0) add({}, list[i], {});
+      } else if (is_compute(list[i].type)) {
+        add_action(list[i], i < pair_end ? pair_ : -1);
       }
     }
     program_.slots = slots_;
@@ -47,73 +57,181 @@ class Lowering {
   }
 
  private:
-  void add(const Action& action, std::int32_t pair) {
+  /// What an instruction is beside its action.
+  struct As {
+    std::int32_t part = 0;
+    std::int32_t pair = -1;
+    bool braided = false;
+  };
+
+  const StageShape& shape(int stage) const {
+    static const StageShape whole(1);
+    return options_.shapes.empty() ? whole : options_.shapes[static_cast<std::size_t>(stage)];
+  }
+  const PartShape& part_of(int stage, int part) const {
+    return shape(stage)[static_cast<std::size_t>(part)];
+  }
+  int last_part(int stage) const { return static_cast<int>(shape(stage).size()) - 1; }
+  int last_stage() const { return placement_.stages() - 1; }
+
+  bool has_exchange(int stage) const {
+    return std::any_of(shape(stage).begin(), shape(stage).end(), [](const PartShape& part) {
+      return part.lane == Lane::kCommunication;
+    });
+  }
+
+  bool is_braided(const std::vector<Action>& list, std::size_t pair) const {
+    if (!options_.braid || list[pair].members != 2) return false;
+    return has_exchange(list[pair + 1].stage) || has_exchange(list[pair + 2].stage);
+  }
+
+  void add_action(const Action& action, std::int32_t pair) {
+    const int last = last_part(action.stage);
+    for (int i = 0; i <= last; ++i) {
+      const int part = action.type == ActionType::kForward ? i : last - i;
+      const PartShape& which = part_of(action.stage, part);
+      if (action.type != ActionType::kForward && !which.has_backward) continue;
+      const bool exchange = which.lane == Lane::kCommunication;
+      if (action.type == ActionType::kBackwardWeight && exchange) continue;
+      add(opcode_of(action.type, exchange), action, {part, pair, false});
+    }
+  }
+
+  static Opcode opcode_of(ActionType type, bool exchange) {
+    switch (type) {
+      case ActionType::kForward:
+        return exchange ? Opcode::kExchange : Opcode::kForward;
+      case ActionType::kBackwardInput:
+        return exchange ? Opcode::kExchangeBack : Opcode::kBackwardInput;
+      case ActionType::kBackwardWeight:
+        return Opcode::kBackwardWeight;
+      default:
+        return exchange ? Opcode::kExchangeBack : Opcode::kBackward;
+    }
+  }
+
+  /// The members' parts in the braid's order. A member's send leaves when its last part has run.
+  Expected<void> add_braid(const std::vector<Action>& list, std::size_t pair) {
+    const bool first_is_forward = list[pair + 1].type == ActionType::kForward;
+    const Action& forward = list[pair + (first_is_forward ? 1 : 2)];
+    const Action& backward = list[pair + (first_is_forward ? 2 : 1)];
+    const bool whole = backward.type == ActionType::kBackward;
+    PLAIT_TRY(const PairOrder order, make_pair_order(options_.order, shape(forward.stage),
+                                                     shape(backward.stage), whole));
+    for (const PairStep& step : order) {
+      const bool is_forward = step.of == SegmentOf::kForward;
+      const Action& action = is_forward ? forward : backward;
+      const bool exchange = part_of(action.stage, step.part).lane == Lane::kCommunication;
+      const Opcode opcode = is_forward ? opcode_of(ActionType::kForward, exchange)
+                            : step.of == SegmentOf::kBackwardInput
+                                ? opcode_of(ActionType::kBackwardInput, exchange)
+                                : Opcode::kBackwardWeight;
+      add(opcode, action, {step.part, pair_, true});
+      const bool ends = is_forward ? step.part == last_part(action.stage)
+                                   : step.of == SegmentOf::kBackwardInput && step.part == 0;
+      if (ends) send_result(list, pair + 3, action);
+    }
+    return {};
+  }
+
+  /// Sends the result of `action` if its send stands among the messages right behind the pair.
+  void send_result(const std::vector<Action>& list, std::size_t begin, const Action& action) {
+    const ActionType send =
+        action.type == ActionType::kForward ? ActionType::kSendF : ActionType::kSendB;
+    for (std::size_t i = begin; i < list.size() && is_communication(list[i].type); ++i) {
+      if (list[i].type != send || list[i].stage != action.stage ||
+          list[i].microbatch != action.microbatch)
+        continue;
+      add({}, list[i], {});
+      sent_.insert(i);
+    }
+  }
+
+  void add(Opcode opcode, const Action& action, As as) {
     Instruction instruction;
+    instruction.opcode = opcode;
     instruction.action = action;
-    instruction.pair = pair;
-    instruction.lane = is_communication(action.type) ? Lane::kCommunication : Lane::kCompute;
+    instruction.part = as.part;
+    instruction.pair = as.pair;
+    instruction.braided = as.braided;
+    const bool communicates = is_communication(action.type) || is_exchange(opcode);
+    instruction.lane = communicates ? Lane::kCommunication : Lane::kCompute;
     index_ = static_cast<std::int32_t>(program_.instructions.size());
     auto& lane = program_.lanes[static_cast<std::size_t>(instruction.lane)];
     position_ = static_cast<std::int32_t>(lane.size());
-    switch (action.type) {
-      case ActionType::kForward:
-        forward(instruction);
-        break;
-      case ActionType::kBackwardInput:
-      case ActionType::kBackward:
-        backward(instruction);
-        break;
-      case ActionType::kBackwardWeight:
-        instruction.opcode = Opcode::kBackwardWeight;
-        instruction.in[0] = read(instruction, ValueKind::kSavedForWeight, action.stage);
-        break;
-      default:
-        message(instruction);
+    if (is_communication(action.type)) {
+      message(instruction);
+    } else {
+      part(instruction);
     }
     lane.push_back(index_);
     program_.instructions.push_back(instruction);
   }
 
-  int last_stage() const { return placement_.stages() - 1; }
+  void part(Instruction& instruction) {
+    switch (instruction.opcode) {
+      case Opcode::kForward:
+      case Opcode::kExchange:
+        return forward(instruction);
+      case Opcode::kBackwardWeight:
+        instruction.in[0] = read(instruction, ValueKind::kSavedForWeight, instruction.action.stage,
+                                 instruction.part);
+        return;
+      default:
+        return backward(instruction);
+    }
+  }
 
   void forward(Instruction& instruction) {
-    const int stage = instruction.action.stage;
-    instruction.opcode = Opcode::kForward;
-    if (stage > 0) instruction.in[0] = read(instruction, ValueKind::kActivation, stage);
-    if (stage < last_stage())
-      instruction.out[0] = write(instruction, ValueKind::kActivation, stage + 1);
-    if (!program_.forward_only) instruction.out[1] = write(instruction, ValueKind::kSaved, stage);
+    const int stage = instruction.action.stage, part = instruction.part;
+    if (stage > 0 || part > 0)
+      instruction.in[0] = read(instruction, ValueKind::kActivation, stage, part);
+    if (part < last_part(stage)) {
+      instruction.out[0] = write(instruction, ValueKind::kActivation, stage, part + 1);
+    } else if (stage < last_stage()) {
+      instruction.out[0] = write(instruction, ValueKind::kActivation, stage + 1, 0);
+    }
+    if (!program_.forward_only && part_of(stage, part).has_backward)
+      instruction.out[1] = write(instruction, ValueKind::kSaved, stage, part);
   }
 
   void backward(Instruction& instruction) {
-    const int stage = instruction.action.stage;
-    const bool split = instruction.action.type == ActionType::kBackwardInput;
-    instruction.opcode = split ? Opcode::kBackwardInput : Opcode::kBackward;
-    if (stage < last_stage()) instruction.in[1] = read(instruction, ValueKind::kGradient, stage);
-    instruction.in[0] = read(instruction, ValueKind::kSaved, stage);
-    if (stage > 0) instruction.out[0] = write(instruction, ValueKind::kGradient, stage - 1);
-    if (split) instruction.out[1] = write(instruction, ValueKind::kSavedForWeight, stage);
+    const int stage = instruction.action.stage, part = instruction.part;
+    if (stage < last_stage() || part < last_part(stage))
+      instruction.in[1] = read(instruction, ValueKind::kGradient, stage, part);
+    instruction.in[0] = read(instruction, ValueKind::kSaved, stage, part);
+    int before = part - 1;
+    while (before >= 0 && !part_of(stage, before).has_backward) --before;
+    if (before >= 0) {
+      instruction.out[0] = write(instruction, ValueKind::kGradient, stage, before);
+    } else if (stage > 0) {
+      instruction.out[0] =
+          write(instruction, ValueKind::kGradient, stage - 1, last_part(stage - 1));
+    }
+    if (instruction.opcode == Opcode::kBackwardInput)
+      instruction.out[1] = write(instruction, ValueKind::kSavedForWeight, stage, part);
   }
 
   void message(Instruction& instruction) {
     const Action& action = instruction.action;
     const bool forward = action.type == ActionType::kSendF || action.type == ActionType::kRecvF;
     const ValueKind kind = forward ? ValueKind::kActivation : ValueKind::kGradient;
+    const int reader = is_send(action.type) ? action.stage + (forward ? 1 : -1) : action.stage;
+    const int reading_part = forward ? 0 : last_part(reader);
     if (is_send(action.type)) {
-      const int reader = action.stage + (forward ? 1 : -1);
       instruction.opcode = Opcode::kSend;
       instruction.peer = schedule_.schedule().rank_of(reader, action.microbatch);
-      instruction.in[0] = read(instruction, kind, reader);
+      instruction.in[0] = read(instruction, kind, reader, reading_part);
     } else {
       instruction.opcode = Opcode::kRecv;
       instruction.peer =
           schedule_.schedule().rank_of(action.stage + (forward ? -1 : 1), action.microbatch);
-      instruction.out[0] = write(instruction, kind, action.stage);
+      instruction.out[0] = write(instruction, kind, reader, reading_part);
     }
   }
 
-  std::int32_t read(Instruction& instruction, ValueKind kind, int stage) {
-    const auto found = live_.find({kind, stage, instruction.action.microbatch});
+  std::int32_t read(Instruction& instruction, ValueKind kind, int stage, int part) {
+    const auto found = live_.find({kind, stage, part, instruction.action.microbatch});
     PLAIT_CHECK(found != live_.end(), "a verified schedule reads what was written");
     const auto [slot, writer] = found->second;
     live_.erase(found);
@@ -123,12 +241,16 @@ class Lowering {
       instruction.wait = writer;
       std::int32_t& known = known_[static_cast<std::size_t>(instruction.lane)];
       known = std::max(known, lane_position_[static_cast<std::size_t>(writer)]);
+    } else if (is_exchange(written_by.opcode) && kind != ValueKind::kSaved) {
+      // Its issue is over, as the lane is in order, but not the exchange.
+      PLAIT_CHECK(instruction.wait == kNoWait, "an instruction waits for at most one other");
+      instruction.wait = writer;
     }
     free_.push_back({slot, instruction.lane, position_});
     return slot;
   }
 
-  std::int32_t write(const Instruction& instruction, ValueKind kind, int stage) {
+  std::int32_t write(const Instruction& instruction, ValueKind kind, int stage, int part) {
     std::int32_t slot = kNoSlot;
     for (auto candidate = free_.begin(); candidate != free_.end(); ++candidate) {
       const bool before =
@@ -141,7 +263,7 @@ class Lowering {
       break;
     }
     if (slot == kNoSlot) slot = slots_++;
-    live_[{kind, stage, instruction.action.microbatch}] = {slot, index_};
+    live_[{kind, stage, part, instruction.action.microbatch}] = {slot, index_};
     if (lane_position_.size() <= static_cast<std::size_t>(index_))
       lane_position_.resize(static_cast<std::size_t>(index_) + 1);
     lane_position_[static_cast<std::size_t>(index_)] = position_;
@@ -150,7 +272,10 @@ class Lowering {
 
   const VerifiedSchedule& schedule_;
   const Placement& placement_;
+  const LowerOptions& options_;
   RankProgram program_;
+  std::int32_t pair_ = -1;      // the last pair's number
+  std::set<std::size_t> sent_;  // positions of sends that stand in their pair
   std::int32_t slots_ = 0;
   std::int32_t index_ = 0;     // of the instruction being added
   std::int32_t position_ = 0;  // of it in its lane
@@ -178,50 +303,93 @@ Message message_of(const RankProgram& program, const Instruction& instruction) {
   return message;
 }
 
-std::string describe(const Instruction& instruction) {
+Collective collective_of(const Instruction& instruction) {
+  Collective collective;
+  collective.direction =
+      instruction.opcode == Opcode::kExchange ? Direction::kForward : Direction::kBackward;
+  collective.stage = instruction.action.stage;
+  collective.part = instruction.part;
+  collective.microbatch = instruction.action.microbatch;
+  return collective;
+}
+
+std::string describe(const RankProgram& program, const Instruction& instruction,
+                     const Column& column) {
   std::string text = print_action(instruction.action);
-  if (instruction.opcode == Opcode::kSend) text += " to rank " + std::to_string(instruction.peer);
-  if (instruction.opcode == Opcode::kRecv) text += " from rank " + std::to_string(instruction.peer);
+  const int peer = column.rank_of(instruction.peer);
+  if (instruction.opcode == Opcode::kSend) return text + " to rank " + std::to_string(peer);
+  if (instruction.opcode == Opcode::kRecv) return text + " from rank " + std::to_string(peer);
+  if (program.shapes.empty()) return text;
+  const StageShape& shape = program.shapes[static_cast<std::size_t>(instruction.action.stage)];
+  const PartShape& part = shape[static_cast<std::size_t>(instruction.part)];
+  if (shape.size() > 1) text += " " + part.kind;
+  if (part.unit >= 0) text += " " + std::to_string(part.unit);
   return text;
 }
 
-RankProgram lower(const VerifiedSchedule& schedule, int rank) {
+Expected<RankProgram> lower(const VerifiedSchedule& schedule, int rank,
+                            const LowerOptions& options) {
   PLAIT_CHECK(schedule.lowered(), "a program needs a schedule with its communication");
-  return Lowering(schedule, rank).run();
+  for (const StageShape& shape : options.shapes) {
+    PLAIT_CHECK(!shape.empty() && shape.front().lane == Lane::kCompute &&
+                    shape.back().lane == Lane::kCompute && shape.back().has_backward,
+                "a stage begins and ends with a part that computes");
+  }
+  return Lowering(schedule, rank, options).run();
 }
 
-Timeline make_timeline(const std::vector<RankProgram>& programs,
+namespace {
+
+using MessageName = std::tuple<bool, int, int>;
+MessageName name_of(const Message& message) {
+  return {message.direction == Direction::kForward, message.sender_stage, message.microbatch};
+}
+
+/// Who made the value that an instruction awaited, and by which of its instructions: of a received
+/// one the sender; of an exchanged one, as far as this rank can know, itself.
+std::pair<int, int> maker_of(const RankProgram& program, const Instruction& instruction,
+                             const std::map<MessageName, std::pair<int, int>>& senders) {
+  if (instruction.lane != Lane::kCompute || instruction.wait == kNoWait) return {-1, -1};
+  const auto at = [&](std::int32_t index) -> const Instruction& {
+    return program.instructions[static_cast<std::size_t>(index)];
+  };
+  std::int32_t made = instruction.wait;
+  if (at(made).opcode == Opcode::kRecv)
+    return senders.at(name_of(message_of(program, at(made))));
+  while (made != kNoWait && at(made).lane == Lane::kCommunication) made = at(made).wait;
+  return {made == kNoWait ? -1 : program.rank, made};
+}
+
+}  // namespace
+
+Timeline make_timeline(const std::vector<RankProgram>& programs, const Grid& grid,
                        const std::vector<std::vector<std::array<Nanoseconds, 2>>>& times) {
   Timeline timeline;
-  timeline.ranks = static_cast<int>(programs.size());
-  std::map<std::tuple<bool, int, int>, std::pair<int, int>> makers;  // of values that are sent
+  timeline.ranks = grid.ranks();
+  std::map<MessageName, std::pair<int, int>> senders;
   for (const RankProgram& program : programs) {
     for (const Instruction& instruction : program.instructions) {
-      if (instruction.opcode != Opcode::kSend) continue;
-      const Message message = message_of(program, instruction);
-      makers[{message.direction == Direction::kForward, message.sender_stage, message.microbatch}] =
-          {program.rank, instruction.wait};
+      if (instruction.opcode == Opcode::kSend)
+        senders[name_of(message_of(program, instruction))] = {program.rank, instruction.wait};
     }
   }
-  for (std::size_t rank = 0; rank < programs.size(); ++rank) {
-    const RankProgram& program = programs[rank];
+  for (int rank = 0; rank < grid.ranks(); ++rank) {
+    const RankProgram& program = programs[static_cast<std::size_t>(grid.pipeline_of(rank))];
     for (std::size_t i = 0; i < program.instructions.size(); ++i) {
       const Instruction& instruction = program.instructions[i];
-      TimelineEvent event{program.rank,
-                          instruction.lane,
-                          static_cast<int>(i),
-                          instruction.action,
-                          instruction.pair,
-                          -1,
-                          -1,
-                          times[rank][i][0],
-                          times[rank][i][1]};
-      if (instruction.lane == Lane::kCompute && instruction.wait != kNoWait) {
-        const Message message =
-            message_of(program, program.instructions[static_cast<std::size_t>(instruction.wait)]);
-        std::tie(event.awaited_rank, event.awaited_instruction) = makers.at(
-            {message.direction == Direction::kForward, message.sender_stage, message.microbatch});
-      }
+      TimelineEvent event;
+      event.rank = rank;
+      event.lane = instruction.lane;
+      event.instruction = static_cast<int>(i);
+      event.action = instruction.action;
+      event.part = instruction.part;
+      event.pair = instruction.pair;
+      event.braided = instruction.braided;
+      event.begin = times[static_cast<std::size_t>(rank)][i][0];
+      event.end = times[static_cast<std::size_t>(rank)][i][1];
+      const auto [maker, maker_instruction] = maker_of(program, instruction, senders);
+      if (maker >= 0) event.awaited_rank = grid.rank_of(maker, grid.column_of(rank));
+      event.awaited_instruction = maker_instruction;
       timeline.events.push_back(event);
     }
   }

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "plait/base/error.h"
+#include "plait/braid/pair_order.h"
 #include "plait/ir/action.h"
 #include "plait/runtime/comm.h"
 #include "plait/trace/timeline.h"
@@ -19,7 +21,9 @@ enum class Opcode : std::uint8_t {
   kBackwardWeight,
   kBackward,
   kSend,
-  kRecv
+  kRecv,
+  kExchange,
+  kExchangeBack
 };
 
 inline constexpr int kNoSlot = -1;
@@ -31,23 +35,30 @@ inline constexpr int kNoWait = -1;
 ///   backward-weight  in: saved for weight
 ///   backward         in: saved, output gradient   out: input gradient
 ///   send             in: value        recv        out: value
+///   exchange         in: input                    out: output, saved
+///   exchange-back    in: saved, gradient          out: gradient
 struct Instruction {
   Opcode opcode = Opcode::kForward;
   Lane lane = Lane::kCompute;
   Action action;                ///< the action it was lowered from
+  std::int32_t part = 0;        ///< of the action's stage; of messages 0
   std::int32_t peer = -1;       ///< of a message: the rank at the other end
   std::int32_t pair = -1;       ///< of a pair's members: the pair's number on this rank
-  std::int32_t wait = kNoWait;  ///< instruction of the other lane that must have completed
+  bool braided = false;         ///< and whether its lanes were woven
+  std::int32_t wait = kNoWait;  ///< instruction that must have completed: of the other lane, or an
+                                ///< exchange whose result this one exchanges
   std::array<std::int32_t, 2> in{kNoSlot, kNoSlot};
   std::array<std::int32_t, 2> out{kNoSlot, kNoSlot};
 };
 
-/// Instructions in the schedule's order; each lane runs its own in that order. A value has one
-/// writer and one reader, which moves it out of its slot.
+/// Instructions in the schedule's order, those of a braided pair in the braid's, with a send of a
+/// member's result right behind the part that makes it. Each lane runs its own in that order. A
+/// value has one writer and one reader, which moves it out of its slot.
 struct RankProgram {
-  int rank = 0;
+  int rank = 0;  ///< in the pipeline; all columns run the same program
   int slots = 0;
   bool forward_only = false;
+  std::vector<StageShape> shapes;  ///< by stage; empty: each stage is one part that computes
   std::vector<Instruction> instructions;
   std::array<std::vector<std::int32_t>, 2> lanes;  ///< indices into instructions, by Lane
 
@@ -56,20 +67,34 @@ struct RankProgram {
   }
 };
 
+/// How stages and pairs are lowered.
+struct LowerOptions {
+  std::vector<StageShape> shapes;  ///< by stage; empty: each stage is one part that computes
+  bool braid = false;              ///< pairs with exchanges are braided, others run in sequence
+  LayerOrder order = default_layer_order();  ///< of a braided pair
+};
+
 /// The message an instruction sends or receives.
 Message message_of(const RankProgram& program, const Instruction& instruction);
 
-/// "3RECV_F5 from rank 1", "3SEND_F5 to rank 1", "2W4".
-std::string describe(const Instruction& instruction);
+/// The collective an exchange is.
+Collective collective_of(const Instruction& instruction);
+
+/// "3RECV_F5 from rank 1", "3SEND_F5 to rank 1", "2W4", "2F4 dispatch 0". Ranks are those of
+/// `column`.
+std::string describe(const RankProgram& program, const Instruction& instruction,
+                     const Column& column);
 
 /// Lowers one rank's list. A send waits for its producer, a reader for its receive. A slot is used
 /// again by a later writer only if its old reader is known to have run before: on the same lane, or
 /// on the other one as far as a wait proves it. Needs schedule.lowered(). Cost: O(actions * live
-/// values).
-RankProgram lower(const VerifiedSchedule& schedule, int rank);
+/// values). Errors: a layer order whose lanes wait in a circle for the stages of a pair.
+Expected<RankProgram> lower(const VerifiedSchedule& schedule, int rank,
+                            const LowerOptions& options = {});
 
-/// The timeline of a step from the times of each rank's instructions, [begin, end] flat by rank.
-Timeline make_timeline(const std::vector<RankProgram>& programs,
+/// The timeline of a step from the times of each rank's instructions, [begin, end] flat by global
+/// rank. A result of an exchange counts as made when this rank's own share was.
+Timeline make_timeline(const std::vector<RankProgram>& programs, const Grid& grid,
                        const std::vector<std::vector<std::array<Nanoseconds, 2>>>& times);
 
 }  // namespace plait

@@ -50,7 +50,7 @@ VerifiedSchedule proven(const Shape& shape) {
 std::vector<RankProgram> lower_all(const VerifiedSchedule& schedule) {
   std::vector<RankProgram> programs;
   for (int rank = 0; rank < schedule.placement().ranks; ++rank)
-    programs.push_back(lower(schedule, rank));
+    programs.push_back(*lower(schedule, rank));
   return programs;
 }
 
@@ -109,14 +109,14 @@ TEST(Runtime, ABrokenLinkFailsTheStepAndNamesTheAction) {
 
 class ThrowingStage final : public Stage {
  public:
-  Expected<ForwardResult> forward(int, Value, bool) override {
+  Expected<ForwardResult> forward(PartOf, Value, bool) override {
     throw std::runtime_error("out of memory");
   }
-  Expected<BackwardInputResult> backward_input(int, Value, Value) override {
+  Expected<BackwardInputResult> backward_input(PartOf, Value, Value) override {
     return BackwardInputResult{};
   }
-  Expected<void> backward_weight(int, Value) override { return {}; }
-  Expected<Value> backward(int, Value, Value) override { return Value(); }
+  Expected<void> backward_weight(PartOf, Value) override { return {}; }
+  Expected<Value> backward(PartOf, Value, Value) override { return Value(); }
 };
 
 TEST(Runtime, AnExceptionBecomesAnErrorAndEndsAllRanks) {
@@ -201,7 +201,7 @@ TEST(Runtime, TheWatchdogNamesWhoWaitsForWhat) {
 TEST(Lowering, LocalHandOffsNeedNoMessage) {
   // On the lowest rank of a V, the activation goes from stage P-1 to stage P in a slot.
   const VerifiedSchedule schedule = proven({"dualpipe-v", 2, 4});
-  const RankProgram program = lower(schedule, 1);
+  const RankProgram program = *lower(schedule, 1);
   std::int32_t handed = kNoSlot;
   for (const Instruction& instruction : program.instructions) {
     if (instruction.opcode == Opcode::kForward && instruction.action.stage == 1 &&
@@ -218,8 +218,8 @@ TEST(Lowering, LocalHandOffsNeedNoMessage) {
 
 TEST(Lowering, SlotsDoNotGrowWithTheNumberOfMicrobatches) {
   for (int rank = 0; rank < 4; ++rank) {
-    const int few = lower(proven({"dualpipe-v", 4, 16}), rank).slots;
-    const int many = lower(proven({"dualpipe-v", 4, 64}), rank).slots;
+    const int few = lower(proven({"dualpipe-v", 4, 16}), rank)->slots;
+    const int many = lower(proven({"dualpipe-v", 4, 64}), rank)->slots;
     EXPECT_EQ(few, many) << rank;
   }
 }

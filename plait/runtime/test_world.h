@@ -22,34 +22,52 @@ struct WorldOptions {
   int fail_message = -1;  ///< the n-th message that moves fails instead
 };
 
-/// Posted messages wait until move_one() lets one through.
+/// Posted messages and collectives wait until move() lets one through.
 class TestWorld {
  public:
-  TestWorld(int ranks, WorldOptions options) : options_(options) {
-    for (int rank = 0; rank < ranks; ++rank) comms_.push_back(std::make_unique<RankComm>(*this));
+  TestWorld(int ranks, WorldOptions options) : TestWorld(Grid{ranks, 1, 1}, options) {}
+  TestWorld(const Grid& grid, WorldOptions options) : grid_(grid), options_(options) {
+    for (int rank = 0; rank < grid.ranks(); ++rank)
+      comms_.push_back(std::make_unique<RankComm>(*this, rank));
   }
 
   Comm& comm(int rank) { return *comms_[static_cast<std::size_t>(rank)]; }
 
-  /// Messages that could move now, in a fixed order.
-  std::vector<Message> movable() const {
-    std::vector<Message> found;
+  /// What can move: a message of a column, or a collective.
+  struct Movable {
+    std::tuple<int, int, int, int> message{};  ///< column, direction, stage, micro-batch
+    const Collective* collective = nullptr;
+    int first = -1;  ///< rank of its group
+  };
+  /// What could move now, in a fixed order.
+  std::vector<Movable> movable() const {
+    std::vector<Movable> found;
     for (const auto& [key, ends] : open_) {
       // No transport moves a message from a rank to itself.
       if (ends.has_send && ends.has_receive && ends.message.source != ends.message.destination &&
-          heads(ends.message))
-        found.push_back(ends.message);
+          heads(std::get<0>(key), ends.message))
+        found.push_back({key, nullptr, -1});
+    }
+    for (const auto& [group, by_rank] : collectives_) {
+      const std::size_t members = grid_.members(group.first, group.second).size();
+      if (by_rank.size() < members) continue;
+      bool same = true;
+      for (const auto& [rank, queue] : by_rank)
+        same = same && !queue.empty() && is_same(queue.front(), by_rank.begin()->second.front());
+      if (same)
+        found.push_back({{}, &by_rank.begin()->second.front().collective, group.second});
     }
     return found;
   }
 
-  void move(const Message& message) {
-    const auto place = open_.find(key_of(message));
+  void move(const Movable& which) {
+    if (which.collective != nullptr) return move_collective(which);
+    const auto place = open_.find(which.message);
     Ends ends = std::move(place->second);
     open_.erase(place);
     for (const bool sender : {true, false}) {
-      auto& queue = queues_[queue_of(message, sender)];
-      std::erase(queue, key_of(message));
+      auto& queue = queues_[queue_of(std::get<0>(which.message), ends.message, sender)];
+      std::erase(queue, which.message);
     }
     if (moved_++ == options_.fail_message) {
       ends.receive_sink->completed(ends.receive_token, fail(ErrorCode::kPeer, "the link broke"));
@@ -60,7 +78,7 @@ class TestWorld {
   }
 
  private:
-  using Key = std::tuple<int, int, int>;
+  using Key = std::tuple<int, int, int, int>;
   struct Ends {
     Message message;
     Value value;
@@ -71,12 +89,18 @@ class TestWorld {
     CompletionSink* send_sink = nullptr;
     CompletionSink* receive_sink = nullptr;
   };
+  struct Share {
+    Collective collective;
+    std::unique_ptr<ExchangeValue> value;
+    std::uint32_t token = 0;
+    CompletionSink* sink = nullptr;
+  };
   class RankComm final : public Comm {
    public:
-    explicit RankComm(TestWorld& world) : world_(world) {}
+    RankComm(TestWorld& world, int rank) : world_(world), rank_(rank) {}
     void send(const Message& message, Value value, std::uint32_t token,
               CompletionSink& sink) override {
-      Ends& ends = world_.post(message, true);
+      Ends& ends = world_.post(world_.grid_.column_of(rank_), message, true);
       ends.has_send = true;
       ends.value = std::move(value);
       ends.send_token = token;
@@ -84,32 +108,64 @@ class TestWorld {
       if (world_.options_.buffered) sink.completed(token, Value());
     }
     void recv(const Message& message, std::uint32_t token, CompletionSink& sink) override {
-      Ends& ends = world_.post(message, false);
+      Ends& ends = world_.post(world_.grid_.column_of(rank_), message, false);
       ends.has_receive = true;
       ends.receive_token = token;
       ends.receive_sink = &sink;
+    }
+    void all_to_all(const Collective& collective, std::unique_ptr<ExchangeValue> value,
+                    std::uint32_t token, CompletionSink& sink) override {
+      const int first = world_.grid_.members(collective.group, rank_).front();
+      world_.collectives_[{collective.group, first}][rank_].push_back(
+          {collective, std::move(value), token, &sink});
     }
     void abort(const Error&) override {}
 
    private:
     TestWorld& world_;
+    int rank_;
   };
 
-  static Key key_of(const Message& message) {
-    return {static_cast<int>(message.direction), message.sender_stage, message.microbatch};
+  static bool is_same(const Share& one, const Share& other) {
+    const auto key = [](const Collective& of) {
+      return std::tuple(of.direction, of.stage, of.part, of.microbatch);
+    };
+    return key(one.collective) == key(other.collective);
   }
-  Ends& post(const Message& message, bool sender) {
-    queues_[queue_of(message, sender)].push_back(key_of(message));
-    Ends& ends = open_[key_of(message)];
+
+  void move_collective(const Movable& which) {
+    std::map<int, std::deque<Share>>& by_rank =
+        collectives_.at({which.collective->group, which.first});
+    std::vector<Share> shares;
+    for (auto& [rank, queue] : by_rank) {
+      shares.push_back(std::move(queue.front()));
+      queue.pop_front();
+    }
+    for (std::size_t member = 0; member < shares.size(); ++member) {
+      std::vector<Value> came;
+      for (const Share& from : shares)
+        came.push_back(from.value->share_for(static_cast<int>(member)));
+      const Share& to = shares[member];
+      to.sink->completed(to.token, to.value->join(std::move(came)));
+    }
+  }
+
+  static Key key_of(int column, const Message& message) {
+    return {column, static_cast<int>(message.direction), message.sender_stage, message.microbatch};
+  }
+  Ends& post(int column, const Message& message, bool sender) {
+    queues_[queue_of(column, message, sender)].push_back(key_of(column, message));
+    Ends& ends = open_[key_of(column, message)];
     ends.message = message;
     return ends;
   }
-  std::tuple<int, int, int, Key> queue_of(const Message& message, bool sender) const {
-    const int here = sender ? message.source : message.destination;
-    const int peer = sender ? message.destination : message.source;
+  using QueueKey = std::tuple<int, int, int, Key>;
+  QueueKey queue_of(int column, const Message& message, bool sender) const {
+    const int here = grid_.rank_of(sender ? message.source : message.destination, column);
+    const int peer = grid_.rank_of(sender ? message.destination : message.source, column);
     switch (options_.matching) {
       case Matching::kKey:
-        return {here, peer, sender ? 1 : 0, key_of(message)};
+        return {here, peer, sender ? 1 : 0, key_of(column, message)};
       case Matching::kEdge:
         return {here, peer, sender ? 1 : 0, {}};
       case Matching::kPair:
@@ -119,15 +175,18 @@ class TestWorld {
     }
     return {};
   }
-  bool heads(const Message& message) const {
-    return queues_.at(queue_of(message, true)).front() == key_of(message) &&
-           queues_.at(queue_of(message, false)).front() == key_of(message);
+  bool heads(int column, const Message& message) const {
+    return queues_.at(queue_of(column, message, true)).front() == key_of(column, message) &&
+           queues_.at(queue_of(column, message, false)).front() == key_of(column, message);
   }
 
+  Grid grid_;
   WorldOptions options_;
   std::vector<std::unique_ptr<RankComm>> comms_;
   std::map<Key, Ends> open_;
-  std::map<std::tuple<int, int, int, Key>, std::deque<Key>> queues_;
+  std::map<QueueKey, std::deque<Key>> queues_;
+  /// By group and its first rank: each rank's, in the order in which it issued them.
+  std::map<std::pair<Group, int>, std::map<int, std::deque<Share>>> collectives_;
   int moved_ = 0;
 };
 
@@ -146,7 +205,7 @@ inline Outcome run_seeded(std::vector<std::unique_ptr<Executor>>& executors, Tes
     bool progress = false;
     for (const unsigned choice : order) {
       if (choice == lanes) {
-        const std::vector<Message> movable = world.movable();
+        const std::vector<TestWorld::Movable> movable = world.movable();
         if (movable.empty()) continue;
         world.move(movable[random() % movable.size()]);
         progress = true;
@@ -191,7 +250,8 @@ class ArrayStage final : public Stage {
  public:
   ArrayStage(int stage, int stages) : stage_(stage), last_(stage == stages - 1) {}
 
-  Expected<ForwardResult> forward(int microbatch, Value input, bool for_backward) override {
+  Expected<ForwardResult> forward(PartOf at, Value input, bool for_backward) override {
+    const int microbatch = at.microbatch;
     std::vector<double> x =
         input ? numbers_in(input) : std::vector<double>{microbatch + 0.25, 1.0 / (microbatch + 1)};
     std::vector<double> y(x.size());
@@ -206,8 +266,9 @@ class ArrayStage final : public Stage {
     if (for_backward) result.saved = numbers(std::move(x));
     return result;
   }
-  Expected<BackwardInputResult> backward_input(int microbatch, Value saved,
+  Expected<BackwardInputResult> backward_input(PartOf at, Value saved,
                                                Value output_gradient) override {
+    const int microbatch = at.microbatch;
     std::vector<double> gradient = gradient_of(microbatch, output_gradient);
     std::vector<double> for_weight = numbers_in(saved);
     for_weight.insert(for_weight.end(), gradient.begin(), gradient.end());
@@ -216,12 +277,13 @@ class ArrayStage final : public Stage {
     result.saved_for_weight = numbers(std::move(for_weight));
     return result;
   }
-  Expected<void> backward_weight(int, Value saved_for_weight) override {
+  Expected<void> backward_weight(PartOf, Value saved_for_weight) override {
     const std::vector<double>& both = numbers_in(saved_for_weight);
     accumulate({both[0], both[1]}, {both[2], both[3]});
     return {};
   }
-  Expected<Value> backward(int microbatch, Value saved, Value output_gradient) override {
+  Expected<Value> backward(PartOf at, Value saved, Value output_gradient) override {
+    const int microbatch = at.microbatch;
     const std::vector<double> gradient = gradient_of(microbatch, output_gradient);
     accumulate(numbers_in(saved), gradient);
     return input_gradient(gradient);
@@ -297,14 +359,14 @@ inline std::vector<double> reference(const Schedule& schedule) {
     Value value;
     for (int stage = 0; stage < stage_count; ++stage) {
       ForwardResult result =
-          *stages.of(copy, stage)->forward(mb, std::move(value), !schedule.forward_only);
+          *stages.of(copy, stage)->forward({0, mb}, std::move(value), !schedule.forward_only);
       value = std::move(result.output);
       saved.push_back(std::move(result.saved));
     }
     for (int stage = stage_count - 1; stage >= 0 && !schedule.forward_only; --stage) {
       value =
           *stages.of(copy, stage)
-               ->backward(mb, std::move(saved[static_cast<std::size_t>(stage)]), std::move(value));
+               ->backward({0, mb}, std::move(saved[static_cast<std::size_t>(stage)]), std::move(value));
     }
   }
   return stages.results();

@@ -49,7 +49,10 @@ class Recorder {
   static constexpr bool kWanted = true;
   static constexpr bool kMessages = true;
 
-  Recorder(const Engine& engine, int rank, Makers& makers) : makers_(makers), rank_(rank) {
+  Recorder(const Engine& engine, int rank, Makers& makers)
+      : makers_(makers),
+        rank_(rank),
+        braided_(engine.costs().pairs.pricing == PairPricing::kBraid) {
     std::int32_t instruction = 0;
     std::int32_t pair = -1;
     for (const Action& action : engine.list(rank)) {
@@ -98,6 +101,7 @@ class Recorder {
     event.lane = lane;
     event.instruction = number_[position].instruction;
     event.pair = number_[position].pair;
+    event.braided = event.pair >= 0 && braided_;
     event.action = action;
     event.begin = begin;
     event.end = end;
@@ -107,6 +111,7 @@ class Recorder {
 
   Makers& makers_;
   int rank_;
+  bool braided_;
   int pair_left_ = 0;
   std::vector<Number> number_;  // by position
   std::vector<std::pair<std::size_t, TimelineEvent>> events_;
@@ -245,7 +250,6 @@ class CriticalPath {
 Timeline record_timeline(Engine& engine) {
   Timeline timeline;
   timeline.ranks = static_cast<int>(engine.schedule().ranks.size());
-  timeline.pairs_in_sequence = engine.costs().pairs.pricing == PairPricing::kSequence;
   Makers makers(engine);
   for (int rank = 0; rank < timeline.ranks; ++rank) {
     Recorder recorder(engine, rank, makers);

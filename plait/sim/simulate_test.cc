@@ -383,7 +383,7 @@ TEST_P(EverySchedule, TimelineMeasuresAsPredicted) {
       RC_ASSERT(metrics.ranks[r].busy_ns == rank.busy_ns);
       RC_ASSERT(metrics.ranks[r].bubble_ns == rank.idle_ns);
       RC_ASSERT(rank.fill_ns + rank.steady_ns + rank.drain_ns == rank.idle_ns);
-      if (prediction->timeline->pairs_in_sequence)
+      if (costs.pairs.pricing == PairPricing::kSequence)
         RC_ASSERT(metrics.ranks[r].exposed_comm_ns == rank.exposed_comm_ns);
     }
     Nanoseconds time = 0;

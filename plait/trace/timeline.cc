@@ -99,9 +99,10 @@ std::string print_chrome_trace(const Timeline& timeline) {
     Json args = {{"instruction", event.instruction},
                  {"begin_ns", event.begin - first},
                  {"end_ns", event.end - first}};
+    if (event.part > 0) args["part"] = event.part;
     if (event.pair >= 0)
       args["pair"] =
-          std::to_string(event.pair) + (timeline.pairs_in_sequence ? ", in sequence" : ", braided");
+          std::to_string(event.pair) + (event.braided ? ", braided" : ", in sequence");
     events.push_back({{"name", print_action(event.action)},
                       {"cat", event.lane == Lane::kCompute ? "compute" : "communication"},
                       {"ph", "X"},
@@ -111,10 +112,12 @@ std::string print_chrome_trace(const Timeline& timeline) {
                       {"dur", static_cast<double>(event.end - event.begin) / 1000.0},
                       {"args", std::move(args)}});
   }
+  const bool braided = std::any_of(timeline.events.begin(), timeline.events.end(),
+                                   [](const TimelineEvent& event) { return event.braided; });
   const Json trace = {{"plait",
                        {{"format", "timeline"},
                         {"version", 1},
-                        {"pairs", timeline.pairs_in_sequence ? "in sequence" : "braided"}}},
+                        {"pairs", braided ? "braided" : "in sequence"}}},
                       {"displayTimeUnit", "ns"},
                       {"traceEvents", std::move(events)}};
   return trace.dump(1) + "\n";

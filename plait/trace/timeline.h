@@ -16,6 +16,8 @@ struct TimelineEvent {
   Lane lane = Lane::kCompute;
   int instruction = 0;    ///< index in the rank's program
   Action action;          ///< the action it stems from
+  int part = 0;           ///< of the action's stage
+  bool braided = false;   ///< the pair's lanes were woven
   int pair = -1;          ///< of a pair's members: the pair's number on its rank
   int awaited_rank = -1;  ///< of a compute event that read a received value: who made the value,
   int awaited_instruction = -1;  ///< and by which instruction of that rank
@@ -26,7 +28,6 @@ struct TimelineEvent {
 /// Events of all ranks of one step; each rank's in the order of its program.
 struct Timeline {
   int ranks = 0;
-  bool pairs_in_sequence = true;  ///< a pair's members ran one after the other
   std::vector<TimelineEvent> events;
 };
 

@@ -38,19 +38,19 @@ class ReceivingStage final : public Stage {
   ReceivingStage(std::unique_ptr<TorchStage> stage, MemoryAccount& buffers)
       : stage_(std::move(stage)), buffers_(buffers) {}
 
-  Expected<ForwardResult> forward(int microbatch, Value input, bool for_backward) override {
-    return stage_->forward(microbatch, received(std::move(input)), for_backward);
+  Expected<ForwardResult> forward(PartOf at, Value input, bool for_backward) override {
+    return stage_->forward(at, received(std::move(input)), for_backward);
   }
-  Expected<BackwardInputResult> backward_input(int microbatch, Value saved,
+  Expected<BackwardInputResult> backward_input(PartOf at, Value saved,
                                                Value output_gradient) override {
-    return stage_->backward_input(microbatch, std::move(saved),
+    return stage_->backward_input(at, std::move(saved),
                                   received(std::move(output_gradient)));
   }
-  Expected<void> backward_weight(int microbatch, Value saved_for_weight) override {
-    return stage_->backward_weight(microbatch, std::move(saved_for_weight));
+  Expected<void> backward_weight(PartOf at, Value saved_for_weight) override {
+    return stage_->backward_weight(at, std::move(saved_for_weight));
   }
-  Expected<Value> backward(int microbatch, Value saved, Value output_gradient) override {
-    return stage_->backward(microbatch, std::move(saved), received(std::move(output_gradient)));
+  Expected<Value> backward(PartOf at, Value saved, Value output_gradient) override {
+    return stage_->backward(at, std::move(saved), received(std::move(output_gradient)));
   }
 
  private:

@@ -96,7 +96,8 @@ class OracleStage final : public Stage {
   OracleStage(int stage, int stages, RankModel& rank)
       : stage_(stage), last_(stage == stages - 1), rank_(rank) {}
 
-  Expected<ForwardResult> forward(int microbatch, Value input, bool for_backward) override {
+  Expected<ForwardResult> forward(PartOf at, Value input, bool for_backward) override {
+    const int microbatch = at.microbatch;
     rank_.begin_call(stage_);
     if (stage_ > 0 && !input) return fail(ErrorCode::kRuntime, "no input");
     const std::uint64_t x = stage_ > 0 ? word_in(input) : StageMath::input(microbatch);
@@ -108,8 +109,9 @@ class OracleStage final : public Stage {
     if (for_backward) result.saved = make_word(x);
     return result;
   }
-  Expected<BackwardInputResult> backward_input(int microbatch, Value saved,
+  Expected<BackwardInputResult> backward_input(PartOf at, Value saved,
                                                Value output_gradient) override {
+    const int microbatch = at.microbatch;
     rank_.begin_call(stage_);
     if (!saved || (!last_ && !output_gradient)) return fail(ErrorCode::kRuntime, "no operand");
     const std::uint64_t g = last_ ? StageMath::loss_gradient(microbatch) : word_in(output_gradient);
@@ -119,14 +121,16 @@ class OracleStage final : public Stage {
     result.saved_for_weight = make_word(word_in(saved) * g);
     return result;
   }
-  Expected<void> backward_weight(int microbatch, Value saved_for_weight) override {
+  Expected<void> backward_weight(PartOf at, Value saved_for_weight) override {
+    const int microbatch = at.microbatch;
     rank_.begin_call(stage_);
     if (!saved_for_weight) return fail(ErrorCode::kRuntime, "no operand");
     accumulate(microbatch, word_in(saved_for_weight));
     rank_.end_call();
     return {};
   }
-  Expected<Value> backward(int microbatch, Value saved, Value output_gradient) override {
+  Expected<Value> backward(PartOf at, Value saved, Value output_gradient) override {
+    const int microbatch = at.microbatch;
     rank_.begin_call(stage_);
     if (!saved || (!last_ && !output_gradient)) return fail(ErrorCode::kRuntime, "no operand");
     const std::uint64_t g = last_ ? StageMath::loss_gradient(microbatch) : word_in(output_gradient);

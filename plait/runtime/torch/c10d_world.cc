@@ -2,6 +2,7 @@
 
 #include <ATen/ops/empty.h>
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <chrono>
@@ -14,6 +15,7 @@
 #include <set>
 #include <string_view>
 #include <thread>
+#include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #include <utility>
@@ -29,19 +31,6 @@ std::chrono::milliseconds milliseconds(double seconds) {
 
 std::string first_line(std::string_view text) {
   return std::string(text.substr(0, text.find('\n')));
-}
-
-/// What Gloo throws says little of who and why.
-Error error_of(const std::exception& exception, int peer) {
-  const std::string text = exception.what();
-  if (text.find("imed out") != std::string::npos || text.find("imeout") != std::string::npos) {
-    return {ErrorCode::kTimeout, fmt::format("rank {} did not answer in time", peer), ""};
-  }
-  if (text.find("losed") != std::string::npos || text.find("reset") != std::string::npos) {
-    return {ErrorCode::kPeer, fmt::format("rank {} closed the connection", peer), ""};
-  }
-  return {ErrorCode::kPeer,
-          fmt::format("the connection to rank {} failed: {}", peer, first_line(text)), ""};
 }
 
 int tag_of(const Message& message) {
@@ -85,7 +74,8 @@ struct C10dWorld::State : public std::enable_shared_from_this<C10dWorld::State> 
   /// One message under way. Its sink is called once: by its waiter or by abort().
   struct Job {
     c10::intrusive_ptr<c10d::Work> work;
-    at::Tensor tensor;
+    at::Tensor tensor;       ///< what is sent or comes
+    at::Tensor outgoing;     ///< of a collective: what goes
     bool is_send = false;
     std::uint32_t token = 0;
     CompletionSink* sink = nullptr;
@@ -107,7 +97,7 @@ struct C10dWorld::State : public std::enable_shared_from_this<C10dWorld::State> 
       auto job = std::make_shared<Job>();
       job->tensor = static_cast<Tensors&>(*value).tensors.front();
       job->is_send = true;
-      state_.issue(message.destination, message, std::move(job), token, sink);
+      state_.issue(state_.rank_of(message.destination), message, std::move(job), token, sink);
     }
     void recv(const Message& message, std::uint32_t token, CompletionSink& sink) override {
       auto job = std::make_shared<Job>();
@@ -117,7 +107,23 @@ struct C10dWorld::State : public std::enable_shared_from_this<C10dWorld::State> 
           scope.emplace(*state_.options.receive_buffers);
         job->tensor = at::empty(state_.options.message_shape, at::kFloat);
       }
-      state_.issue(message.source, message, std::move(job), token, sink);
+      state_.issue(state_.rank_of(message.source), message, std::move(job), token, sink);
+    }
+    void all_to_all(const Collective& collective, std::unique_ptr<ExchangeValue> value,
+                    std::uint32_t token, CompletionSink& sink) override {
+      auto& exchange = static_cast<RowExchange&>(*value);
+      auto job = std::make_shared<Job>();
+      std::vector<std::int64_t> shape = exchange.rows.sizes().vec();
+      shape[0] = 0;
+      for (const std::int64_t rows : exchange.splits.receive) shape[0] += rows;
+      {
+        std::optional<ScopedAccount> scope;
+        if (state_.options.receive_buffers != nullptr)
+          scope.emplace(*state_.options.receive_buffers);
+        job->tensor = at::empty(shape, exchange.rows.options());
+      }
+      job->outgoing = exchange.rows;
+      state_.issue(collective.group, exchange.splits, std::move(job), token, sink);
     }
     void abort(const Error& error) override { state_.abort(error); }
 
@@ -155,7 +161,31 @@ struct C10dWorld::State : public std::enable_shared_from_this<C10dWorld::State> 
       sink.completed(token, tl::unexpected<Error>(error_of(exception, peer)));
       return;
     }
-    Waiter& waiter = waiters[{peer, job->is_send}];
+    enqueue(waiters[{peer, job->is_send}], peer, std::move(job));
+  }
+
+  /// Under the mutex, so that collectives of one group are issued in one order.
+  void issue(Group which, RowSplits& splits, std::shared_ptr<Job> job, std::uint32_t token,
+             CompletionSink& sink) {
+    job->token = token;
+    job->sink = &sink;
+    std::unique_lock lock(mutex);
+    if (aborted) {
+      sink.completed(token, tl::unexpected<Error>(*aborted));
+      return;
+    }
+    const int waiter = -1 - static_cast<int>(which);
+    try {
+      job->work = groups.at(which)->alltoall_base(job->tensor, job->outgoing, splits.receive,
+                                                  splits.send);
+    } catch (const std::exception& exception) {
+      sink.completed(token, tl::unexpected<Error>(error_of(exception, waiter)));
+      return;
+    }
+    enqueue(waiters[{waiter, false}], waiter, std::move(job));
+  }
+
+  void enqueue(Waiter& waiter, int peer, std::shared_ptr<Job> job) {
     jobs.insert(job);
     waiter.queue.push_back(std::move(job));
     if (!waiter.thread.joinable()) {
@@ -163,6 +193,27 @@ struct C10dWorld::State : public std::enable_shared_from_this<C10dWorld::State> 
           [self = shared_from_this(), &waiter, peer] { self->wait_for_jobs(waiter, peer); });
     }
     waiter.changed.notify_one();
+  }
+
+  int rank_of(int pipeline_rank) const {
+    return options.grid.rank_of(pipeline_rank, options.grid.column_of(options.rank));
+  }
+
+  /// What Gloo throws says little of who and why. `peer` below 0: a group's waiter.
+  Error error_of(const std::exception& exception, int peer) const {
+    std::string who = fmt::format("rank {}", peer);
+    if (peer < 0) {
+      const std::vector<int> members =
+          options.grid.members(static_cast<Group>(-1 - peer), options.rank);
+      who = fmt::format("one of the ranks {}", fmt::join(members, ", "));
+    }
+    const std::string text = exception.what();
+    if (text.find("imed out") != std::string::npos || text.find("imeout") != std::string::npos)
+      return {ErrorCode::kTimeout, who + " did not answer in time", ""};
+    if (text.find("losed") != std::string::npos || text.find("reset") != std::string::npos)
+      return {ErrorCode::kPeer, who + " closed the connection", ""};
+    return {ErrorCode::kPeer,
+            fmt::format("the connection to {} failed: {}", who, first_line(text)), ""};
   }
 
   void wait_for_jobs(Waiter& waiter, int peer) {
@@ -189,7 +240,7 @@ struct C10dWorld::State : public std::enable_shared_from_this<C10dWorld::State> 
       } else {
         job->sink->completed(job->token, make_value({job->tensor}));
       }
-      job->tensor = at::Tensor();
+      job->tensor = job->outgoing = at::Tensor();
     }
   }
 
@@ -214,7 +265,7 @@ struct C10dWorld::State : public std::enable_shared_from_this<C10dWorld::State> 
     try {
       group->allgather(outputs, inputs, gather_options)->wait();
     } catch (const std::exception& exception) {
-      Error error = error_of(exception, -1);
+      Error error = error_of(exception, options.rank);
       error.message =
           fmt::format("rank {} waited for all ranks between two steps: {}", options.rank,
                       error.code == ErrorCode::kTimeout ? "not all came in time"
@@ -247,6 +298,7 @@ struct C10dWorld::State : public std::enable_shared_from_this<C10dWorld::State> 
   C10dOptions options;
   c10::intrusive_ptr<c10d::Store> store;
   c10::intrusive_ptr<c10d::ProcessGroupGloo> group;
+  std::map<Group, c10::intrusive_ptr<c10d::ProcessGroupGloo>> groups;
   double exchange_timeout_s = 0;
   WorldComm comm{*this};
   WorldExchange exchange{*this};
@@ -333,15 +385,26 @@ Expected<std::unique_ptr<C10dWorld>> C10dWorld::connect(const C10dOptions& optio
   PLAIT_TRY(state.store, connect_store(options));
   PLAIT_TRY_VOID(wait_for_all(*state.store, options));
   try {
-    // The watchdog's clock ends a wait sooner; this only bounds what nobody watches.
-    auto group_options = c10d::ProcessGroupGloo::Options::create(
-        milliseconds(options.start_timeout_s + options.timeout_s));
-    group_options->devices.push_back(
-        options.address == "127.0.0.1"
-            ? c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1")
-            : c10d::ProcessGroupGloo::createDefaultDevice());
-    state.group = c10::make_intrusive<c10d::ProcessGroupGloo>(state.store, options.rank,
-                                                              options.ranks, group_options);
+    const auto device = options.address == "127.0.0.1"
+                            ? c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1")
+                            : c10d::ProcessGroupGloo::createDefaultDevice();
+    const auto make_group = [&](const std::string& name, int rank, int ranks) {
+      // The watchdog's clock ends a wait sooner; this only bounds what nobody watches.
+      auto group_options = c10d::ProcessGroupGloo::Options::create(
+          milliseconds(options.start_timeout_s + options.timeout_s));
+      group_options->devices.push_back(device);
+      return c10::make_intrusive<c10d::ProcessGroupGloo>(
+          c10::make_intrusive<c10d::PrefixStore>(name, state.store), rank, ranks, group_options);
+    };
+    state.group = make_group("all", options.rank, options.ranks);
+    for (const Group which : {Group::kExpert, Group::kData, Group::kReplicas}) {
+      const std::vector<int> members = options.grid.members(which, options.rank);
+      if (members.size() == 1) continue;
+      const auto place = std::find(members.begin(), members.end(), options.rank);
+      state.groups[which] =
+          make_group(fmt::format("group-{}-{}", static_cast<int>(which), members.front()),
+                     static_cast<int>(place - members.begin()), static_cast<int>(members.size()));
+    }
   } catch (const std::exception& exception) {
     return fail(ErrorCode::kPeer,
                 "the ranks cannot connect to one another: " + first_line(exception.what()));

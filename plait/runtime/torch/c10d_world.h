@@ -32,6 +32,7 @@ class StoreServer {
 struct C10dOptions {
   int rank = 0;
   int ranks = 1;
+  Grid grid;  ///< of `ranks` ranks
   std::string address;
   int port = 0;
   bool hosts_store = false;  ///< rank 0 under torchrun's static rendezvous, mpirun and Slurm
@@ -43,7 +44,8 @@ struct C10dOptions {
 
 /// One process's ends. A message has a tag of its own, so messages match in any order. Waits run on
 /// threads per peer and direction, each wait once with the whole timeout: a Gloo wait cannot be
-/// polled and a work that nobody waits for is lost.
+/// polled and a work that nobody waits for is lost. Expert and replica groups are process groups of
+/// their own, with a waiting thread each.
 class C10dWorld {
  public:
   /// Blocks until all ranks are there. Errors (kTimeout) name the ranks that did not come.

@@ -1,17 +1,66 @@
 #include "plait/runtime/torch/tensors.h"
 
+#include <ATen/ops/cat.h>
+#include <fmt/format.h>
+
 #include <memory>
+#include <numeric>
 
 namespace plait {
+namespace {
 
-Bytes Tensors::bytes() const {
+Bytes bytes_of(const std::vector<at::Tensor>& tensors) {
   Bytes sum = 0;
-  for (const at::Tensor& tensor : tensors) sum += static_cast<Bytes>(tensor.nbytes());
+  for (const at::Tensor& tensor : tensors) {
+    if (tensor.defined()) sum += static_cast<Bytes>(tensor.nbytes());
+  }
   return sum;
 }
 
+std::int64_t sum_of(const std::vector<std::int64_t>& rows) {
+  return std::accumulate(rows.begin(), rows.end(), std::int64_t{0});
+}
+
+}  // namespace
+
+Bytes Tensors::bytes() const { return bytes_of(tensors); }
+
 Value make_value(std::vector<at::Tensor> list) {
   return std::make_unique<Tensors>(std::move(list));
+}
+
+RowExchange::RowExchange(at::Tensor of, RowSplits by) : rows(std::move(of)), splits(std::move(by)) {
+  if (sum_of(splits.send) == rows.size(0)) return;
+  throw SegmentError(ErrorCode::kRuntime,
+                     fmt::format("{} rows are to be exchanged, the tensor has {}",
+                                 sum_of(splits.send), rows.size(0)));
+}
+
+Value RowExchange::share_for(int member) {
+  const auto end = splits.send.begin() + member;
+  const std::int64_t first = std::accumulate(splits.send.begin(), end, std::int64_t{0});
+  return make_value({rows.narrow(0, first, *end)});
+}
+
+Value RowExchange::join(std::vector<Value> shares) {
+  std::vector<at::Tensor> pieces;
+  for (const Value& share : shares)
+    pieces.push_back(static_cast<Tensors&>(*share).tensors.front());
+  return make_value(std::move(pieces));
+}
+
+Bytes ArrivedRows::bytes() const { return bytes_of(others_) + bytes_of(pieces); }
+
+std::vector<at::Tensor> ArrivedRows::take() {
+  for (std::size_t member = 0; member < pieces.size(); ++member) {
+    const std::int64_t expected = pieces.size() == 1 ? sum_of(expected_) : expected_[member];
+    if (pieces[member].size(0) == expected) continue;
+    throw SegmentError(ErrorCode::kRuntime,
+                       fmt::format("member {} sent {} rows, it had announced {}", member,
+                                   pieces[member].size(0), expected));
+  }
+  others_[exchanged_] = pieces.size() == 1 ? std::move(pieces.front()) : at::cat(pieces);
+  return std::move(others_);
 }
 
 }  // namespace plait

@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <limits>
+#include <map>
 #include <string>
 #include <utility>
 
@@ -17,14 +18,21 @@ namespace plait {
 
 namespace {
 
-struct SavedStage final : Payload {
+struct SavedPart final : Payload {
   std::vector<SavedSegment> segments;
-  at::Tensor loss;  ///< on the last stage: what its seed gradient looks like
+  at::Tensor loss;  ///< at the end of the model: what its seed gradient looks like
   /// What is live depends on the graph: the counting allocator knows.
   Bytes bytes() const override { return 0; }
 };
 
-struct SavedStageWeight final : Payload {
+/// What the mirror exchange sends and receives, the other way round.
+struct SavedSplits final : Payload {
+  explicit SavedSplits(RowSplits of) : splits(std::move(of)) {}
+  RowSplits splits;
+  Bytes bytes() const override { return 0; }
+};
+
+struct SavedPartWeight final : Payload {
   std::vector<SavedWeight> segments;
   Bytes bytes() const override {
     Bytes sum = 0;
@@ -56,6 +64,7 @@ Expected<void> guarded(const Segment& segment, int microbatch, Work&& work) {
 
 std::vector<at::Tensor> take_tensors(Value value) {
   if (value == nullptr) return {};
+  if (auto* arrived = dynamic_cast<ArrivedRows*>(value.get())) return arrived->take();
   auto* tensors = dynamic_cast<Tensors*>(value.get());
   PLAIT_CHECK(tensors != nullptr, "a torch stage was given a value of another kind");
   return std::move(tensors->tensors);
@@ -69,13 +78,30 @@ std::unique_ptr<Kind> take(Value value) {
   return std::unique_ptr<Kind>(kind);
 }
 
+/// `tensors` but the exchanged one stay here; its rows go out.
+ExchangeStart begin(std::vector<at::Tensor> tensors, std::size_t exchanged, RowSplits splits,
+                    Value saved) {
+  if (exchanged >= tensors.size() || !tensors[exchanged].defined()) {
+    throw SegmentError(ErrorCode::kRuntime,
+                       fmt::format("tensor {} of {} is to be exchanged, and is not there",
+                                   exchanged, tensors.size()));
+  }
+  ExchangeStart start;
+  start.saved = std::move(saved);
+  start.exchange = std::make_unique<RowExchange>(tensors[exchanged].contiguous(), splits);
+  tensors[exchanged] = at::Tensor();
+  start.carried =
+      std::make_unique<ArrivedRows>(std::move(tensors), exchanged, std::move(splits.receive));
+  return start;
+}
+
 Value input_gradient_value(std::vector<at::Tensor> gradients) {
   return gradients.empty() ? nullptr : make_value(std::move(gradients));
 }
 
-/// The gradients of the stage's outputs; on the last stage the seed, 1.
-std::vector<at::Tensor> first_gradients(const SavedStage& stage, Value output_gradient) {
-  if (stage.loss.defined()) return {at::ones_like(stage.loss)};
+/// The gradients of the part's outputs; at the end of the model the seed, 1.
+std::vector<at::Tensor> first_gradients(const SavedPart& part, Value output_gradient) {
+  if (part.loss.defined()) return {at::ones_like(part.loss)};
   return take_tensors(std::move(output_gradient));
 }
 
@@ -111,25 +137,60 @@ double LossSink::mean() const {
 }
 
 TorchStage::TorchStage(std::vector<std::shared_ptr<Segment>> segments,
-                       std::shared_ptr<LossSink> losses)
+                       std::shared_ptr<LossSink> losses, int members)
     : segments_(std::move(segments)), losses_(std::move(losses)) {
   PLAIT_CHECK(!segments_.empty(), "a stage without segments");
+  bool joins = false;  // the next segment that computes belongs to the last part
+  for (const std::shared_ptr<Segment>& segment : segments_) {
+    const bool exchanges = dynamic_cast<const ExchangeSegment*>(segment.get()) != nullptr;
+    if (exchanges && members == 1) continue;
+    if (!joins || exchanges) parts_.emplace_back();
+    parts_.back().push_back(segment);
+    joins = !exchanges;
+  }
 }
 
-Expected<ForwardResult> TorchStage::forward(int microbatch, Value input, bool for_backward) {
-  std::vector<at::Tensor> tensors = take_tensors(std::move(input));
-  auto saved = std::make_unique<SavedStage>();
-  for (const std::shared_ptr<Segment>& segment : segments_) {
-    PLAIT_TRY_VOID(guarded(*segment, microbatch, [&] {
-      SegmentForward result = run_forward(*segment, tensors, microbatch, for_backward);
+const ExchangeSegment* TorchStage::exchange(PartOf at) const {
+  return dynamic_cast<const ExchangeSegment*>(part(at).front().get());
+}
+
+StageShape TorchStage::shape() const {
+  StageShape shape;
+  std::map<std::string, int> seen;
+  for (std::size_t i = 0; i < parts_.size(); ++i) {
+    PartShape one;
+    const std::string& name = parts_[i].back()->name();
+    if (i + 1 == parts_.size()) {
+      one.kind = "tail";
+    } else {
+      one.kind = name.substr(name.rfind('.') + 1);
+      one.unit = seen[one.kind]++;
+    }
+    if (const ExchangeSegment* which = exchange({static_cast<int>(i), 0})) {
+      one.lane = Lane::kCommunication;
+      one.has_backward = which->has_gradient();
+    }
+    shape.push_back(std::move(one));
+  }
+  return shape;
+}
+
+Expected<ForwardResult> TorchStage::forward(PartOf at, Value input, bool for_backward) {
+  std::vector<at::Tensor> tensors;
+  PLAIT_TRY_VOID(guarded(*part(at).front(), at.microbatch,
+                         [&] { tensors = take_tensors(std::move(input)); }));
+  auto saved = std::make_unique<SavedPart>();
+  for (const std::shared_ptr<Segment>& segment : part(at)) {
+    PLAIT_TRY_VOID(guarded(*segment, at.microbatch, [&] {
+      SegmentForward result = run_forward(*segment, tensors, at.microbatch, for_backward);
       tensors = std::move(result.outputs);
       if (for_backward) saved->segments.push_back(std::move(result.saved));
     }));
   }
   ForwardResult result;
-  if (losses_ != nullptr) {
-    PLAIT_TRY(const double loss, loss_value(tensors, microbatch));
-    losses_->record(microbatch, loss);
+  if (ends_model(at)) {
+    PLAIT_TRY(const double loss, loss_value(tensors, at.microbatch));
+    losses_->record(at.microbatch, loss);
     saved->loss = std::move(tensors[0]);
   } else {
     result.output = make_value(std::move(tensors));
@@ -138,50 +199,90 @@ Expected<ForwardResult> TorchStage::forward(int microbatch, Value input, bool fo
   return result;
 }
 
-Expected<BackwardInputResult> TorchStage::backward_input(int microbatch, Value saved,
+Expected<BackwardInputResult> TorchStage::backward_input(PartOf at, Value saved,
                                                          Value output_gradient) {
-  const auto stage = take<SavedStage>(std::move(saved));
-  std::vector<at::Tensor> gradients = first_gradients(*stage, std::move(output_gradient));
-  auto weight = std::make_unique<SavedStageWeight>();
+  const Part& segments = part(at);
+  const auto kept = take<SavedPart>(std::move(saved));
+  std::vector<at::Tensor> gradients;
+  PLAIT_TRY_VOID(guarded(*segments.back(), at.microbatch, [&] {
+    gradients = first_gradients(*kept, std::move(output_gradient));
+  }));
+  auto weight = std::make_unique<SavedPartWeight>();
   BackwardInputResult result;
-  for (std::size_t i = segments_.size(); i-- > 0;) {
-    PLAIT_TRY_VOID(guarded(*segments_[i], microbatch, [&] {
-      SegmentBackwardInput part =
-          plait::backward_input(std::move(stage->segments[i]), std::move(gradients));
-      gradients = std::move(part.input_gradients);
-      result.whole = result.whole || part.whole;
-      weight->segments.push_back(std::move(part.saved));
+  for (std::size_t i = segments.size(); i-- > 0;) {
+    PLAIT_TRY_VOID(guarded(*segments[i], at.microbatch, [&] {
+      SegmentBackwardInput one =
+          plait::backward_input(std::move(kept->segments[i]), std::move(gradients));
+      gradients = std::move(one.input_gradients);
+      result.whole = result.whole || one.whole;
+      weight->segments.push_back(std::move(one.saved));
     }));
   }
   result.input_gradient = input_gradient_value(std::move(gradients));
   result.saved_for_weight = std::move(weight);
   if (result.whole) {
-    // A step counts stages that were not split: one that was split in part would be neither.
-    PLAIT_TRY_VOID(backward_weight(microbatch, std::move(result.saved_for_weight)));
-    result.saved_for_weight = std::make_unique<SavedStageWeight>();
+    // A step counts what was not split: a part that was split in part would be neither.
+    PLAIT_TRY_VOID(backward_weight(at, std::move(result.saved_for_weight)));
+    result.saved_for_weight = std::make_unique<SavedPartWeight>();
   }
   return result;
 }
 
-Expected<void> TorchStage::backward_weight(int microbatch, Value saved_for_weight) {
-  const auto weight = take<SavedStageWeight>(std::move(saved_for_weight));
+Expected<void> TorchStage::backward_weight(PartOf at, Value saved_for_weight) {
+  const Part& segments = part(at);
+  const auto weight = take<SavedPartWeight>(std::move(saved_for_weight));
   for (std::size_t i = 0; i < weight->segments.size(); ++i) {
-    const Segment& segment = *segments_[segments_.size() - 1 - i];
-    PLAIT_TRY_VOID(guarded(segment, microbatch,
+    const Segment& segment = *segments[segments.size() - 1 - i];
+    PLAIT_TRY_VOID(guarded(segment, at.microbatch,
                            [&] { plait::backward_weight(std::move(weight->segments[i])); }));
   }
   return {};
 }
 
-Expected<Value> TorchStage::backward(int microbatch, Value saved, Value output_gradient) {
-  const auto stage = take<SavedStage>(std::move(saved));
-  std::vector<at::Tensor> gradients = first_gradients(*stage, std::move(output_gradient));
-  for (std::size_t i = segments_.size(); i-- > 0;) {
-    PLAIT_TRY_VOID(guarded(*segments_[i], microbatch, [&] {
-      gradients = plait::backward(std::move(stage->segments[i]), std::move(gradients));
+Expected<Value> TorchStage::backward(PartOf at, Value saved, Value output_gradient) {
+  const Part& segments = part(at);
+  const auto kept = take<SavedPart>(std::move(saved));
+  std::vector<at::Tensor> gradients;
+  PLAIT_TRY_VOID(guarded(*segments.back(), at.microbatch, [&] {
+    gradients = first_gradients(*kept, std::move(output_gradient));
+  }));
+  for (std::size_t i = segments.size(); i-- > 0;) {
+    PLAIT_TRY_VOID(guarded(*segments[i], at.microbatch, [&] {
+      gradients = plait::backward(std::move(kept->segments[i]), std::move(gradients));
     }));
   }
   return input_gradient_value(std::move(gradients));
+}
+
+Expected<ExchangeStart> TorchStage::start_exchange(PartOf at, Value input, bool for_backward) {
+  const ExchangeSegment& segment = *exchange(at);
+  ExchangeStart start;
+  PLAIT_TRY_VOID(guarded(segment, at.microbatch, [&] {
+    std::vector<at::Tensor> tensors = take_tensors(std::move(input));
+    RowSplits splits = segment.splits(tensors);
+    if (for_backward && segment.has_gradient()) start.saved = std::make_unique<SavedSplits>(splits);
+    start = begin(std::move(tensors), segment.exchanged(), std::move(splits),
+                  std::move(start.saved));
+  }));
+  return start;
+}
+
+Expected<ExchangeStart> TorchStage::start_exchange_back(PartOf at, Value saved, Value gradient) {
+  const ExchangeSegment& segment = *exchange(at);
+  ExchangeStart start;
+  PLAIT_TRY_VOID(guarded(segment, at.microbatch, [&] {
+    RowSplits splits = std::move(take<SavedSplits>(std::move(saved))->splits);
+    std::swap(splits.send, splits.receive);
+    start = begin(take_tensors(std::move(gradient)), segment.exchanged(), std::move(splits),
+                  nullptr);
+  }));
+  return start;
+}
+
+Value TorchStage::end_exchange(Value carried, Value arrived) noexcept {
+  auto rows = take<ArrivedRows>(std::move(carried));
+  rows->pieces = std::move(static_cast<Tensors&>(*arrived).tensors);
+  return rows;
 }
 
 std::vector<Parameter> TorchStage::parameters() const {

@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "plait/braid/pair_order.h"
 #include "plait/runtime/stage.h"
 #include "plait/runtime/torch/segment.h"
 
@@ -24,28 +25,47 @@ class LossSink {
   std::vector<double> losses_;
 };
 
-/// Segments run in order. What one returns is detached, contiguous and a new leaf for the next, so
-/// no graph crosses a boundary. Parameters accumulate unscaled into .grad (allocate it before for
+/// Segments run in order. Neighbours that compute are one part of the stage, an exchange is one of
+/// its own, unless the expert group has one member: then exchanges are left out. What a segment
+/// returns is detached, contiguous and a new leaf for the next, so no graph crosses a boundary. Parameters accumulate unscaled into .grad (allocate it before for
 /// in-place accumulation). Exceptions of torch become errors that name the segment. An in-place
 /// change of a boundary tensor, a loss that is not a scalar or not finite (kNotFinite) are errors.
-/// If one segment cannot be split, the whole stage runs as B at its I.
+/// If one segment of a part cannot be split, the whole part runs as B at its I.
 class TorchStage final : public Stage {
  public:
   /// `losses` for the last stage, whose last segment returns the scalar loss; null for others.
+  /// `members`: of the expert group.
   explicit TorchStage(std::vector<std::shared_ptr<Segment>> segments,
-                      std::shared_ptr<LossSink> losses = nullptr);
+                      std::shared_ptr<LossSink> losses = nullptr, int members = 1);
 
-  Expected<ForwardResult> forward(int microbatch, Value input, bool for_backward) override;
-  Expected<BackwardInputResult> backward_input(int microbatch, Value saved,
+  Expected<ForwardResult> forward(PartOf at, Value input, bool for_backward) override;
+  Expected<BackwardInputResult> backward_input(PartOf at, Value saved,
                                                Value output_gradient) override;
-  Expected<void> backward_weight(int microbatch, Value saved_for_weight) override;
-  Expected<Value> backward(int microbatch, Value saved, Value output_gradient) override;
+  Expected<void> backward_weight(PartOf at, Value saved_for_weight) override;
+  Expected<Value> backward(PartOf at, Value saved, Value output_gradient) override;
+  Expected<ExchangeStart> start_exchange(PartOf at, Value input, bool for_backward) override;
+  Expected<ExchangeStart> start_exchange_back(PartOf at, Value saved, Value gradient) override;
+  Value end_exchange(Value carried, Value arrived) noexcept override;
+
+  /// A part's kind is the last word of its last segment's name, "tail" for the last part; its unit
+  /// counts the parts of that kind before it.
+  StageShape shape() const;
 
   /// Of all segments, in order.
   std::vector<Parameter> parameters() const;
 
  private:
+  /// Segments that compute, or one exchange.
+  using Part = std::vector<std::shared_ptr<Segment>>;
+
+  const Part& part(PartOf at) const { return parts_[static_cast<std::size_t>(at.part)]; }
+  bool ends_model(PartOf at) const {
+    return losses_ != nullptr && static_cast<std::size_t>(at.part) + 1 == parts_.size();
+  }
+  const ExchangeSegment* exchange(PartOf at) const;
+
   std::vector<std::shared_ptr<Segment>> segments_;
+  std::vector<Part> parts_;
   std::shared_ptr<LossSink> losses_;
 };
 
