@@ -7,9 +7,9 @@
 
 #include "plait/base/error.h"
 #include "plait/base/units.h"
+#include "plait/braid/braid.h"
 #include "plait/ir/costs.h"
 #include "plait/ir/schedule.h"
-#include "plait/sim/braid.h"
 
 namespace plait {
 

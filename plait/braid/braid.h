@@ -8,13 +8,10 @@
 
 #include "plait/base/error.h"
 #include "plait/base/units.h"
+#include "plait/braid/layer_order.h"
 #include "plait/trace/timeline.h"
 
 namespace plait {
-
-/// Whose work a segment is. W's segments belong to the backward and are left out where a pair's
-/// backward is an I.
-enum class SegmentOf : std::uint8_t { kForward, kBackwardInput, kBackwardWeight };
 
 struct BraidSegment {
   std::string name;  ///< unique within the braid, for messages

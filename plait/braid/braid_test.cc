@@ -1,4 +1,4 @@
-#include "plait/sim/braid.h"
+#include "plait/braid/braid.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include "plait/sim/braid.h"
+#include "plait/braid/braid.h"
 
 #include <fmt/format.h>
 
