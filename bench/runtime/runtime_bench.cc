@@ -192,6 +192,7 @@ Expected<void> bench_gloo_rank(const RankPlace& place, int steps) {
   C10dOptions options;
   options.rank = place.rank;
   options.ranks = place.ranks;
+  options.grid = {place.ranks, 1, 1};
   options.address = place.master_address;
   options.port = place.master_port;
   options.message_shape = {kFloats};

@@ -17,7 +17,12 @@ struct PartShape {
   std::string kind;  ///< the word of the layer order it answers to: "attn", "counts", …, "tail"
   int unit = -1;     ///< which mixture-of-experts layer of the stage, from 0; -1: none (the tail)
   bool has_backward = true;  ///< an exchange of integers has none
+  bool recompute = false;    ///< its forward keeps its inputs and runs again before its backward
+
+  friend bool operator==(const PartShape&, const PartShape&) = default;
 };
+
+using StageShape = std::vector<PartShape>;
 
 /// Part `part` of the forward's stage, or of the backward's.
 struct PairStep {

@@ -139,6 +139,7 @@ class ProgramChecker {
       } else if (action.type == ActionType::kBackwardWeight) {
         if (!exchange && which.has_backward) calls.push_back({Opcode::kBackwardWeight, part});
       } else if (which.has_backward) {
+        if (which.recompute) calls.push_back({Opcode::kRecompute, part});
         calls.push_back({exchange ? Opcode::kExchangeBack
                          : splits ? Opcode::kBackwardInput
                                   : Opcode::kBackward,
@@ -193,8 +194,8 @@ class ProgramChecker {
       }
       const std::size_t member = action == list[pair + 1] ? 0 : 1;
       auto& queue = instruction.opcode == Opcode::kBackwardWeight ? due[2] : due[member];
-      if (queue.empty() || !check_next(list[pair + 1 + member], queue.front().opcode,
-                                       queue.front().part, true))
+      if (queue.empty() ||
+          !check_next(list[pair + 1 + member], queue.front().opcode, queue.front().part, true))
         return false;
       queue.pop_front();
     }
@@ -291,6 +292,9 @@ class ProgramChecker {
       case Opcode::kBackward:
       case Opcode::kExchangeBack:
         return check_backward(instruction);
+      case Opcode::kRecompute:
+        read(instruction.in[0], name("saved", instruction, instruction.part));
+        return write(instruction.out[0], name("recomputed", instruction, instruction.part));
       case Opcode::kBackwardWeight:
         return read(instruction.in[0], name("saved for W", instruction, instruction.part));
       case Opcode::kSend:
@@ -317,7 +321,7 @@ class ProgramChecker {
         ? write(instruction.out[0], ends ? name("activation", stage + 1, 0, mb)
                                          : name("activation", stage, part + 1, mb))
         : need_none(instruction.out[0], "an output");
-    !program_.forward_only && shape(stage)[static_cast<std::size_t>(part)].has_backward
+    !program_.forward_only&& shape(stage)[static_cast<std::size_t>(part)].has_backward
         ? write(instruction.out[1], name("saved", instruction, part))
         : need_none(instruction.out[1], "a backward");
   }
@@ -327,7 +331,8 @@ class ProgramChecker {
     const int mb = instruction.action.microbatch;
     int before = part - 1;
     while (before >= 0 && !shape(stage)[static_cast<std::size_t>(before)].has_backward) --before;
-    read(instruction.in[0], name("saved", instruction, part));
+    const bool again = shape(stage)[static_cast<std::size_t>(part)].recompute;
+    read(instruction.in[0], name(again ? "recomputed" : "saved", instruction, part));
     stage < last_stage() || part < last_part(stage)
         ? read(instruction.in[1], name("gradient", instruction, part))
         : need_none(instruction.in[1], "an output's gradient");

@@ -16,7 +16,8 @@ namespace plait {
 
 enum class Direction : std::uint8_t { kForward, kBackward };
 
-/// One message of the pipeline, between ranks of one column. (direction, sender_stage, microbatch) is unique within a step.
+/// One message of the pipeline, between ranks of one column. (direction, sender_stage, microbatch)
+/// is unique within a step.
 struct Message {
   int source = -1;       ///< pipeline rank
   int destination = -1;  ///< pipeline rank
@@ -25,8 +26,8 @@ struct Message {
   int microbatch = -1;
 };
 
-/// One all-to-all of a group of ranks. The first four name it; within a group the ranks issue theirs
-/// in the same order.
+/// One all-to-all of a group of ranks. The first four name it; within a group the ranks issue
+/// theirs in the same order.
 struct Collective {
   Group group = Group::kExpert;
   Direction direction = Direction::kForward;

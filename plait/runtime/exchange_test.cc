@@ -28,10 +28,9 @@ struct Shape {
   int members;
 };
 
-const std::vector<Shape> kShapes = {{"1f1b", 3, 4, 2},       {"dualpipe-v", 1, 3, 2},
-                                    {"dualpipe-v", 2, 5, 2}, {"dualpipe-v", 2, 4, 4},
-                                    {"zbv", 2, 4, 2},        {"forward-only", 3, 4, 2},
-                                    {"gpipe", 2, 3, 1}};
+const std::vector<Shape> kShapes = {
+    {"1f1b", 3, 4, 2}, {"dualpipe-v", 1, 3, 2},   {"dualpipe-v", 2, 5, 2}, {"dualpipe-v", 2, 4, 4},
+    {"zbv", 2, 4, 2},  {"forward-only", 3, 4, 2}, {"gpipe", 2, 3, 1}};
 
 VerifiedSchedule proven(const Shape& shape) {
   auto verified =
@@ -42,11 +41,11 @@ VerifiedSchedule proven(const Shape& shape) {
 
 /// A schedule, its programs for stages with exchanges, and what they must give.
 struct Case {
-  Case(const Shape& shape, bool braid)
+  Case(const Shape& shape, bool braid, bool recompute = false)
       : schedule(proven(shape)), grid{shape.ranks, 1, shape.members} {
     ExchangingStages stages(schedule.placement(), shape.members);
     LowerOptions options;
-    options.shapes = stages.shapes();
+    options.shapes = ExchangingStages(schedule.placement(), shape.members, recompute).shapes();
     options.braid = braid;
     for (int rank = 0; rank < shape.ranks; ++rank)
       programs.push_back(*lower(schedule, rank, options));
@@ -78,9 +77,27 @@ TEST(Exchange, InterleavingsGiveTheSameBitsBraidedAndInSequence) {
       for (unsigned seed = 0; seed < 300; ++seed) {
         ExchangingStages stages(given.schedule.placement(), shape.members);
         TestWorld world(given.grid, {testing::Matching::kKey, seed % 3 == 0, -1});
-        auto executors = given.executors(stages, [&](int rank) -> Comm& { return world.comm(rank); });
+        auto executors =
+            given.executors(stages, [&](int rank) -> Comm& { return world.comm(rank); });
         ASSERT_EQ(run_seeded(executors, world, seed), Outcome::kEnded)
             << shape.schedule << " seed " << seed << " braid " << braid;
+        ASSERT_EQ(stages.results(), given.expected) << shape.schedule << " seed " << seed;
+      }
+    }
+  }
+}
+
+TEST(Exchange, RecomputingGivesTheSameBits) {
+  for (const bool braid : {false, true}) {
+    for (const Shape& shape : kShapes) {
+      const Case given(shape, braid, true);
+      EXPECT_TRUE(check_programs(given.schedule, given.programs).empty()) << shape.schedule;
+      for (unsigned seed = 0; seed < 50; ++seed) {
+        ExchangingStages stages(given.schedule.placement(), shape.members, true);
+        TestWorld world(given.grid, {testing::Matching::kKey, seed % 3 == 0, -1});
+        auto executors =
+            given.executors(stages, [&](int rank) -> Comm& { return world.comm(rank); });
+        ASSERT_EQ(run_seeded(executors, world, seed), Outcome::kEnded) << shape.schedule;
         ASSERT_EQ(stages.results(), given.expected) << shape.schedule << " seed " << seed;
       }
     }

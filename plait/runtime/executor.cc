@@ -58,8 +58,8 @@ bool Executor::run(std::int32_t index) {
   if (computes) in_compute_.store(true, std::memory_order_relaxed);
   Expected<void> result;
   try {
-    result = computes ? run_compute(instruction)
-                      : issue(static_cast<std::uint32_t>(index), instruction);
+    result =
+        computes ? run_compute(instruction) : issue(static_cast<std::uint32_t>(index), instruction);
   } catch (const std::exception& exception) {
     result = fail(ErrorCode::kRuntime, exception.what());
   }
@@ -130,6 +130,11 @@ Expected<void> Executor::run_compute(const Instruction& instruction) {
       }
       return {};
     }
+    case Opcode::kRecompute: {
+      PLAIT_TRY(Value saved, stage.recompute(at, take(instruction.in[0])));
+      put(instruction.out[0], std::move(saved));
+      return {};
+    }
     case Opcode::kBackwardWeight:
       return stage.backward_weight(at, take(instruction.in[0]));
     case Opcode::kBackward: {
@@ -172,8 +177,7 @@ void Executor::completed(std::uint32_t token, Expected<Value> result) noexcept {
   }
   if (instruction.opcode == Opcode::kExchange || instruction.opcode == Opcode::kExchangeBack) {
     Stage& stage = *stages_[static_cast<std::size_t>(instruction.action.stage)];
-    put(instruction.out[0],
-        stage.end_exchange(take(instruction.out[0]), *std::move(result)));
+    put(instruction.out[0], stage.end_exchange(take(instruction.out[0]), *std::move(result)));
   } else {
     put(instruction.out[0], *std::move(result));
   }

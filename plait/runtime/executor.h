@@ -35,8 +35,7 @@ struct StepCounts {
 class Executor final : public CompletionSink {
  public:
   /// `stages` by stage; those of other ranks are not touched. All must outlive the executor.
-  Executor(const RankProgram& program, std::vector<Stage*> stages, Comm& comm,
-           Column column = {});
+  Executor(const RankProgram& program, std::vector<Stage*> stages, Comm& comm, Column column = {});
 
   void begin_step();
   /// Runs at most `limit` instructions of the lane.

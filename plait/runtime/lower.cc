@@ -10,7 +10,13 @@
 namespace plait {
 namespace {
 
-enum class ValueKind : std::uint8_t { kActivation, kGradient, kSaved, kSavedForWeight };
+enum class ValueKind : std::uint8_t {
+  kActivation,
+  kGradient,
+  kSaved,
+  kRecomputed,
+  kSavedForWeight
+};
 
 /// A value is named by its kind, the stage and part that read it and the micro-batch.
 using ValueName = std::tuple<ValueKind, int, int, int>;
@@ -75,9 +81,8 @@ class Lowering {
   int last_stage() const { return placement_.stages() - 1; }
 
   bool has_exchange(int stage) const {
-    return std::any_of(shape(stage).begin(), shape(stage).end(), [](const PartShape& part) {
-      return part.lane == Lane::kCommunication;
-    });
+    return std::any_of(shape(stage).begin(), shape(stage).end(),
+                       [](const PartShape& part) { return part.lane == Lane::kCommunication; });
   }
 
   bool is_braided(const std::vector<Action>& list, std::size_t pair) const {
@@ -93,8 +98,15 @@ class Lowering {
       if (action.type != ActionType::kForward && !which.has_backward) continue;
       const bool exchange = which.lane == Lane::kCommunication;
       if (action.type == ActionType::kBackwardWeight && exchange) continue;
+      if (action.type != ActionType::kForward && action.type != ActionType::kBackwardWeight)
+        add_recompute(action, {part, pair, false});
       add(opcode_of(action.type, exchange), action, {part, pair, false});
     }
+  }
+
+  /// Before the backward, and without a wait for its gradient: it runs while that is on its way.
+  void add_recompute(const Action& action, As as) {
+    if (part_of(action.stage, as.part).recompute) add(Opcode::kRecompute, action, as);
   }
 
   static Opcode opcode_of(ActionType type, bool exchange) {
@@ -116,8 +128,8 @@ class Lowering {
     const Action& forward = list[pair + (first_is_forward ? 1 : 2)];
     const Action& backward = list[pair + (first_is_forward ? 2 : 1)];
     const bool whole = backward.type == ActionType::kBackward;
-    PLAIT_TRY(const PairOrder order, make_pair_order(options_.order, shape(forward.stage),
-                                                     shape(backward.stage), whole));
+    PLAIT_TRY(const PairOrder order,
+              make_pair_order(options_.order, shape(forward.stage), shape(backward.stage), whole));
     for (const PairStep& step : order) {
       const bool is_forward = step.of == SegmentOf::kForward;
       const Action& action = is_forward ? forward : backward;
@@ -126,6 +138,7 @@ class Lowering {
                             : step.of == SegmentOf::kBackwardInput
                                 ? opcode_of(ActionType::kBackwardInput, exchange)
                                 : Opcode::kBackwardWeight;
+      if (step.of == SegmentOf::kBackwardInput) add_recompute(action, {step.part, pair_, true});
       add(opcode, action, {step.part, pair_, true});
       const bool ends = is_forward ? step.part == last_part(action.stage)
                                    : step.of == SegmentOf::kBackwardInput && step.part == 0;
@@ -173,6 +186,12 @@ class Lowering {
       case Opcode::kForward:
       case Opcode::kExchange:
         return forward(instruction);
+      case Opcode::kRecompute:
+        instruction.in[0] =
+            read(instruction, ValueKind::kSaved, instruction.action.stage, instruction.part);
+        instruction.out[0] =
+            write(instruction, ValueKind::kRecomputed, instruction.action.stage, instruction.part);
+        return;
       case Opcode::kBackwardWeight:
         instruction.in[0] = read(instruction, ValueKind::kSavedForWeight, instruction.action.stage,
                                  instruction.part);
@@ -199,7 +218,9 @@ class Lowering {
     const int stage = instruction.action.stage, part = instruction.part;
     if (stage < last_stage() || part < last_part(stage))
       instruction.in[1] = read(instruction, ValueKind::kGradient, stage, part);
-    instruction.in[0] = read(instruction, ValueKind::kSaved, stage, part);
+    instruction.in[0] = read(
+        instruction, part_of(stage, part).recompute ? ValueKind::kRecomputed : ValueKind::kSaved,
+        stage, part);
     int before = part - 1;
     while (before >= 0 && !part_of(stage, before).has_backward) --before;
     if (before >= 0) {
@@ -354,8 +375,7 @@ std::pair<int, int> maker_of(const RankProgram& program, const Instruction& inst
     return program.instructions[static_cast<std::size_t>(index)];
   };
   std::int32_t made = instruction.wait;
-  if (at(made).opcode == Opcode::kRecv)
-    return senders.at(name_of(message_of(program, at(made))));
+  if (at(made).opcode == Opcode::kRecv) return senders.at(name_of(message_of(program, at(made))));
   while (made != kNoWait && at(made).lane == Lane::kCommunication) made = at(made).wait;
   return {made == kNoWait ? -1 : program.rank, made};
 }

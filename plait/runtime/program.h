@@ -20,6 +20,7 @@ enum class Opcode : std::uint8_t {
   kBackwardInput,
   kBackwardWeight,
   kBackward,
+  kRecompute,
   kSend,
   kRecv,
   kExchange,
@@ -34,6 +35,7 @@ inline constexpr int kNoWait = -1;
 ///   backward-input   in: saved, output gradient   out: input gradient, saved for weight
 ///   backward-weight  in: saved for weight
 ///   backward         in: saved, output gradient   out: input gradient
+///   recompute        in: saved                    out: saved, whole again
 ///   send             in: value        recv        out: value
 ///   exchange         in: input                    out: output, saved
 ///   exchange-back    in: saved, gradient          out: gradient

@@ -20,7 +20,7 @@ struct ForwardResult {
 struct BackwardInputResult {
   Value input_gradient;    ///< for what came before; null at the model's beginning
   Value saved_for_weight;  ///< what W needs; never null, even if nothing is left for W
-  bool whole = false;  ///< this part could not be split: I ran the whole B, W has nothing to do
+  bool whole = false;      ///< this part could not be split: I ran the whole B, W has nothing to do
 };
 
 /// What one rank gives to an all-to-all, by member of the group.
@@ -57,6 +57,10 @@ class Stage {
   /// `output_gradient` is null at the model's end.
   virtual Expected<BackwardInputResult> backward_input(PartOf at, Value saved,
                                                        Value output_gradient) = 0;
+  /// Of a part that is recomputed: what its forward kept becomes what its backward needs.
+  virtual Expected<Value> recompute(PartOf, Value) {
+    PLAIT_CHECK(false, "a stage that recomputes nothing was asked to");
+  }
   virtual Expected<void> backward_weight(PartOf at, Value saved_for_weight) = 0;
   /// Whole backward; returns the input's gradient, null at the model's beginning.
   virtual Expected<Value> backward(PartOf at, Value saved, Value output_gradient) = 0;

@@ -13,7 +13,8 @@ namespace plait::testing {
 /// Equal shares of a list of numbers.
 class NumbersExchange final : public ExchangeValue {
  public:
-  NumbersExchange(std::vector<double> list, int members) : list_(std::move(list)), members_(members) {}
+  NumbersExchange(std::vector<double> list, int members)
+      : list_(std::move(list)), members_(members) {}
   Bytes bytes() const override { return static_cast<Bytes>(list_.size() * sizeof(double)); }
   Value share_for(int member) override {
     const auto share = static_cast<std::ptrdiff_t>(list_.size()) / members_;
@@ -36,13 +37,13 @@ class NumbersExchange final : public ExchangeValue {
 /// what the other members sent and on the order in which each part's gradient adds up.
 class ExchangingStage final : public Stage {
  public:
-  ExchangingStage(int stage, int stages, int units, int column, int members)
+  ExchangingStage(int stage, int stages, int units, int column, int members, bool recompute)
       : stage_(stage), last_(stage == stages - 1), column_(column), members_(members) {
     for (int unit = 0; unit < units; ++unit) {
-      shape_.push_back({Lane::kCompute, "attn", unit, true});
+      shape_.push_back({Lane::kCompute, "attn", unit, true, recompute && unit == 0});
       shape_.push_back({Lane::kCommunication, "counts", unit, false});
       shape_.push_back({Lane::kCommunication, "dispatch", unit, true});
-      shape_.push_back({Lane::kCompute, "mlp", unit, true});
+      shape_.push_back({Lane::kCompute, "mlp", unit, true, recompute});
       shape_.push_back({Lane::kCommunication, "combine", unit, true});
     }
     shape_.push_back({Lane::kCompute, "tail", -1, true});
@@ -52,10 +53,9 @@ class ExchangingStage final : public Stage {
   const StageShape& shape() const { return shape_; }
 
   Expected<ForwardResult> forward(PartOf at, Value input, bool for_backward) override {
-    std::vector<double> x =
-        input ? numbers_in(input)
-              : std::vector<double>(static_cast<std::size_t>(2 * members_),
-                                    at.microbatch + 0.25 + 0.125 * column_);
+    std::vector<double> x = input ? numbers_in(input)
+                                  : std::vector<double>(static_cast<std::size_t>(2 * members_),
+                                                        at.microbatch + 0.25 + 0.125 * column_);
     std::vector<double> y(x.size());
     for (std::size_t i = 0; i < x.size(); ++i)
       y[i] = x[i] * factor(at.part) + 0.01 * static_cast<double>(i);
@@ -65,8 +65,17 @@ class ExchangingStage final : public Stage {
     } else {
       result.output = numbers(std::move(y));
     }
-    if (for_backward) result.saved = numbers(std::move(x));
+    if (for_backward) {
+      // One number too many until it is recomputed.
+      if (shape_[static_cast<std::size_t>(at.part)].recompute) x.push_back(-1e30);
+      result.saved = numbers(std::move(x));
+    }
     return result;
+  }
+  Expected<Value> recompute(PartOf, Value saved) override {
+    std::vector<double> x = numbers_in(saved);
+    x.pop_back();
+    return numbers(std::move(x));
   }
   Expected<BackwardInputResult> backward_input(PartOf at, Value saved,
                                                Value output_gradient) override {
@@ -117,9 +126,7 @@ class ExchangingStage final : public Stage {
 
  private:
   bool has_backward(int part) const { return shape_[static_cast<std::size_t>(part)].has_backward; }
-  bool ends_model(int part) const {
-    return last_ && part + 1 == static_cast<int>(shape_.size());
-  }
+  bool ends_model(int part) const { return last_ && part + 1 == static_cast<int>(shape_.size()); }
   double factor(int part) const { return 1.0 + 0.1 * stage_ + 0.01 * part + 0.003 * column_; }
   std::vector<double> gradient_of(PartOf at, std::size_t size, const Value& output_gradient) const {
     if (!ends_model(at.part)) return numbers_in(output_gradient);
@@ -142,16 +149,17 @@ class ExchangingStage final : public Stage {
   StageShape shape_;
 };
 
-/// The stages of every column of a grid without replicas: stage s has 1 + s mod 2 units, and stage 2
-/// none.
+/// The stages of every column of a grid without replicas: stage s has 1 + s mod 2 units, and stage
+/// 2 none.
 class ExchangingStages {
  public:
-  ExchangingStages(const Placement& placement, int members) : members_(members) {
+  ExchangingStages(const Placement& placement, int members, bool recompute = false)
+      : members_(members) {
     for (int column = 0; column < members; ++column) {
       owned_.emplace_back();
       for (int stage = 0; stage < placement.stages(); ++stage) {
         owned_.back().push_back(std::make_unique<ExchangingStage>(
-            stage, placement.stages(), stage == 2 ? 0 : 1 + stage % 2, column, members));
+            stage, placement.stages(), stage == 2 ? 0 : 1 + stage % 2, column, members, recompute));
       }
     }
   }

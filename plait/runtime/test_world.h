@@ -54,8 +54,7 @@ class TestWorld {
       bool same = true;
       for (const auto& [rank, queue] : by_rank)
         same = same && !queue.empty() && is_same(queue.front(), by_rank.begin()->second.front());
-      if (same)
-        found.push_back({{}, &by_rank.begin()->second.front().collective, group.second});
+      if (same) found.push_back({{}, &by_rank.begin()->second.front().collective, group.second});
     }
     return found;
   }
@@ -364,9 +363,9 @@ inline std::vector<double> reference(const Schedule& schedule) {
       saved.push_back(std::move(result.saved));
     }
     for (int stage = stage_count - 1; stage >= 0 && !schedule.forward_only; --stage) {
-      value =
-          *stages.of(copy, stage)
-               ->backward({0, mb}, std::move(saved[static_cast<std::size_t>(stage)]), std::move(value));
+      value = *stages.of(copy, stage)
+                   ->backward({0, mb}, std::move(saved[static_cast<std::size_t>(stage)]),
+                              std::move(value));
     }
   }
   return stages.results();

@@ -101,8 +101,7 @@ std::string print_chrome_trace(const Timeline& timeline) {
                  {"end_ns", event.end - first}};
     if (event.part > 0) args["part"] = event.part;
     if (event.pair >= 0)
-      args["pair"] =
-          std::to_string(event.pair) + (event.braided ? ", braided" : ", in sequence");
+      args["pair"] = std::to_string(event.pair) + (event.braided ? ", braided" : ", in sequence");
     events.push_back({{"name", print_action(event.action)},
                       {"cat", event.lane == Lane::kCompute ? "compute" : "communication"},
                       {"ph", "X"},
@@ -114,12 +113,11 @@ std::string print_chrome_trace(const Timeline& timeline) {
   }
   const bool braided = std::any_of(timeline.events.begin(), timeline.events.end(),
                                    [](const TimelineEvent& event) { return event.braided; });
-  const Json trace = {{"plait",
-                       {{"format", "timeline"},
-                        {"version", 1},
-                        {"pairs", braided ? "braided" : "in sequence"}}},
-                      {"displayTimeUnit", "ns"},
-                      {"traceEvents", std::move(events)}};
+  const Json trace = {
+      {"plait",
+       {{"format", "timeline"}, {"version", 1}, {"pairs", braided ? "braided" : "in sequence"}}},
+      {"displayTimeUnit", "ns"},
+      {"traceEvents", std::move(events)}};
   return trace.dump(1) + "\n";
 }
 

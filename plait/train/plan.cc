@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <utility>
 
+#include "plait/nn/model.h"
 #include "plait/nn/model_folder.h"
 #include "plait/passes/insert_comm.h"
+#include "plait/passes/passes.h"
 #include "plait/runtime/check_program.h"
 #include "plait/schedule/generators.h"
 #include "plait/schedule/source.h"
@@ -27,10 +29,13 @@ Expected<VerifiedSchedule> prove(Schedule schedule) {
                                                     name, verified.error().size(), findings));
 }
 
-Expected<std::vector<RankProgram>> lower_all(const VerifiedSchedule& schedule) {
+Expected<std::vector<RankProgram>> lower_all(const VerifiedSchedule& schedule,
+                                             const LowerOptions& options) {
   std::vector<RankProgram> programs;
-  for (int rank = 0; rank < schedule.placement().ranks; ++rank)
-    programs.push_back(lower(schedule, rank));
+  for (int rank = 0; rank < schedule.placement().ranks; ++rank) {
+    PLAIT_TRY(RankProgram program, lower(schedule, rank, options));
+    programs.push_back(std::move(program));
+  }
   const std::vector<ProgramViolation> violations = check_programs(schedule, programs);
   if (violations.empty()) return programs;
   return fail(ErrorCode::kCheckFailed,
@@ -54,6 +59,37 @@ std::vector<int> most_alive(const Schedule& schedule) {
     }
   }
   return most;
+}
+
+std::set<std::string> recomputed_kinds(const std::string& recompute) {
+  if (recompute == "full") return {"attn", "mlp"};
+  if (recompute == "selective") return {"mlp"};
+  return {};
+}
+
+/// The parts that TorchStage makes of the stage's segments.
+StageShape stage_shape(const ModelConfig& model, const StagePart& part, int members,
+                       const std::set<std::string>& recomputed) {
+  const bool attn = recomputed.contains("attn"), mlp = recomputed.contains("mlp");
+  StageShape shape;
+  bool again = false;  // a segment of the part that is being made is recomputed
+  int unit = 0;
+  for (int layer = part.first_layer; layer < part.end_layer; ++layer) {
+    again = again || attn;
+    if (members > 1 && is_expert_layer(model, layer)) {
+      shape.push_back({Lane::kCompute, "attn", unit, true, again});
+      shape.push_back({Lane::kCommunication, "counts", unit, false});
+      shape.push_back({Lane::kCommunication, "dispatch", unit, true});
+      shape.push_back({Lane::kCompute, "mlp", unit, true, mlp});
+      shape.push_back({Lane::kCommunication, "combine", unit, true});
+      again = false;
+      ++unit;
+    } else {
+      again = again || mlp;
+    }
+  }
+  shape.push_back({Lane::kCompute, "tail", -1, true, again});
+  return shape;
 }
 
 std::string megabytes(Bytes bytes) {
@@ -89,6 +125,9 @@ Expected<JobPlan> make_plan(JobConfig job) {
                             parallel.pipeline, parallel.microbatches),
                 "parallel.schedule");
   }
+  if (parallel.pairs == "off") {
+    PLAIT_TRY(schedule, unpair(std::move(schedule), {}));
+  }
   const Placement placement = schedule.placement;
   if (placement.copies > 1) {
     return fail(ErrorCode::kInvalidInput,
@@ -105,12 +144,47 @@ Expected<JobPlan> make_plan(JobConfig job) {
   Schedule compute_only = schedule;
   PLAIT_TRY(VerifiedSchedule training, prove(std::move(schedule)));
   PLAIT_TRY(VerifiedSchedule validation, prove(std::move(forward_only)));
-  PLAIT_TRY(std::vector<RankProgram> training_programs, lower_all(training));
-  PLAIT_TRY(std::vector<RankProgram> validation_programs, lower_all(validation));
+  LowerOptions options;
+  options.braid = parallel.pairs == "braid";
+  for (const StagePart& part : parts)
+    options.shapes.push_back(
+        stage_shape(job.model, part, parallel.expert, recomputed_kinds(parallel.recompute)));
+  PLAIT_TRY(std::vector<RankProgram> training_programs, lower_all(training, options));
+  PLAIT_TRY(std::vector<RankProgram> validation_programs, lower_all(validation, options));
   return JobPlan{
       std::move(job),        std::move(compute_only),      std::move(training),
       std::move(validation), std::move(training_programs), std::move(validation_programs),
-      std::move(parts)};
+      std::move(parts),      std::move(options.shapes)};
+}
+
+bool JobPlan::has_exchanges() const {
+  return std::any_of(shapes.begin(), shapes.end(),
+                     [](const StageShape& shape) { return shape.size() > 1; });
+}
+
+std::set<std::string> JobPlan::recomputed() const {
+  return recomputed_kinds(job.parallel.recompute);
+}
+
+std::string describe_pairs(const JobPlan& plan) {
+  int forwards = 0, braided = 0, in_sequence = 0;
+  for (const RankProgram& program : plan.training_programs) {
+    for (const Instruction& instruction : program.instructions) {
+      if (instruction.opcode != Opcode::kForward || instruction.part != 0) continue;
+      ++forwards;
+      if (instruction.pair >= 0) ++(instruction.braided ? braided : in_sequence);
+    }
+  }
+  if (braided + in_sequence == 0) return fmt::format("pairs: none of {} forwards\n", forwards);
+  std::string text = fmt::format("pairs: {} of {} forwards ({:.0f}%)", braided + in_sequence,
+                                 forwards, 100.0 * (braided + in_sequence) / forwards);
+  if (braided > 0) text += fmt::format(", {} braided", braided);
+  if (in_sequence > 0) {
+    text += fmt::format(
+        ", {} in sequence ({})", in_sequence,
+        plan.job.parallel.pairs == "braid" ? "no exchange to hide" : "as parallel.pairs asks");
+  }
+  return text + "\n";
 }
 
 std::string describe_stages(const JobPlan& plan) {
@@ -138,7 +212,7 @@ std::string describe_memory(const JobPlan& plan) {
       fmt::format("{:>5}  {:>10}  {:>10}  {:>10}  {:>12}  (MB, estimated from shapes)\n", "rank",
                   "weights", "gradients", "optimizer", "activations");
   const std::vector<int> alive = most_alive(plan.training.schedule());
-  for (int rank = 0; rank < plan.ranks(); ++rank) {
+  for (int rank = 0; rank < plan.placement().ranks; ++rank) {
     StageMemory sum;
     for (const int stage : plan.placement().stages_of(rank)) {
       const StageMemory memory =

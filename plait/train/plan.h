@@ -2,12 +2,14 @@
 /// spread over stages. Holds no tensors.
 #pragma once
 
+#include <set>
 #include <string>
 #include <vector>
 
 #include "plait/base/error.h"
 #include "plait/config/job_config.h"
 #include "plait/nn/partition.h"
+#include "plait/runtime/grid.h"
 #include "plait/runtime/program.h"
 #include "plait/verify/verify.h"
 
@@ -21,18 +23,30 @@ struct JobPlan {
   std::vector<RankProgram> training_programs;    ///< by rank
   std::vector<RankProgram> validation_programs;  ///< by rank
   std::vector<StagePart> parts;                  ///< by stage
+  std::vector<StageShape> shapes;                ///< by stage
 
   const Placement& placement() const { return training.placement(); }
-  int ranks() const { return placement().ranks; }
+  Grid grid() const { return {placement().ranks, job.parallel.data, job.parallel.expert}; }
+  /// Of the run: pipeline × data × expert.
+  int ranks() const { return grid().ranks(); }
+  bool has_exchanges() const;
+  /// Kinds of segments that are recomputed: with parallel.recompute "selective" mlp, whose
+  /// activations are the largest, with "full" attn and mlp.
+  std::set<std::string> recomputed() const;
   int stages() const { return placement().stages(); }
   int microbatches() const { return job.parallel.microbatches; }
-  /// Sequences of one micro-batch.
-  int sequences() const { return job.run.batch_size / job.parallel.microbatches; }
+  /// Sequences of one micro-batch in one column.
+  int sequences() const {
+    return job.run.batch_size / (job.parallel.microbatches * grid().columns());
+  }
 };
 
 /// Errors: a schedule that cannot be made or proven for this job, fewer layers than stages, tied
 /// embeddings whose two ends lie on different ranks. Cost: O(actions).
 Expected<JobPlan> make_plan(JobConfig job);
+
+/// The share of forwards that run in pairs, and how those pairs run.
+std::string describe_pairs(const JobPlan& plan);
 
 /// The table of stages, layers, parameters and ranks.
 std::string describe_stages(const JobPlan& plan);

@@ -32,8 +32,11 @@ std::string step_text(const StepLine& line, const ProgressShape& shape) {
       "peak activations MB ({})",
       line.step, shape.steps, line.loss, line.grad_norm, line.learning_rate, line.tokens_per_s(),
       line.worst_bubble() * 100, bubbles, peaks);
-  if (line.pairs_in_sequence > 0)
-    text += fmt::format("  pairs: {} in sequence", line.pairs_in_sequence);
+  if (line.pairs_braided > 0) text += fmt::format("  pairs: {} braided", line.pairs_braided);
+  if (line.pairs_in_sequence > 0) {
+    text += line.pairs_braided > 0 ? ", " : "  pairs: ";
+    text += fmt::format("{} in sequence", line.pairs_in_sequence);
+  }
   if (line.whole_backwards > 0) text += fmt::format("  {} I ran as whole B", line.whole_backwards);
   return text;
 }

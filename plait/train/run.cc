@@ -49,7 +49,7 @@ Expected<RunOutcome> run_rank(RankTrainer& trainer, const JobPlan& plan, Exchang
 
 Expected<RunOutcome> run_in_process(const JobPlan& plan, const DataSplit& data, bool reference,
                                     const RunHooks& hooks) {
-  InprocWorld world(reference ? 1 : plan.ranks());
+  InprocWorld world(reference ? Grid{} : plan.grid());
   if (reference) {
     PLAIT_TRY(const std::unique_ptr<RankTrainer> trainer,
               make_reference_trainer(plan, data, world.exchange(0)));

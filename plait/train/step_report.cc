@@ -9,9 +9,9 @@ namespace plait {
 using Json = nlohmann::ordered_json;
 
 std::string RankReport::pack() const {
-  const Json fields = {square_sums,           losses,     times,
-                       peak_activation_bytes, cpu_ns,     pairs_in_sequence,
-                       whole_backwards,       stop_signal};
+  const Json fields = {
+      square_sums,       losses,          times,       peak_activation_bytes, cpu_ns,
+      pairs_in_sequence, whole_backwards, stop_signal, pairs_braided,         router_loads};
   std::string bytes;
   Json::to_cbor(fields, bytes);
   return bytes;
@@ -29,6 +29,8 @@ Expected<RankReport> RankReport::unpack(std::string_view bytes) {
     fields.at(5).get_to(report.pairs_in_sequence);
     fields.at(6).get_to(report.whole_backwards);
     fields.at(7).get_to(report.stop_signal);
+    fields.at(8).get_to(report.pairs_braided);
+    fields.at(9).get_to(report.router_loads);
     return report;
   } catch (const Json::exception& error) {
     return fail(ErrorCode::kPeer,

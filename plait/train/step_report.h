@@ -2,6 +2,8 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,9 +23,11 @@ struct RankReport {
       times;  ///< begin and end by instruction of the rank's program
   Bytes peak_activation_bytes = 0;
   Nanoseconds cpu_ns = 0;  ///< CPU time of the rank's thread in the step
+  int pairs_braided = 0;
   int pairs_in_sequence = 0;
-  int whole_backwards = 0;  ///< I's that ran the whole B because a module cannot be split
-  int stop_signal = 0;      ///< the signal that asked this rank to stop, 0 if none
+  int whole_backwards = 0;  ///< I's of which a part ran as B because a module cannot be split
+  std::map<int, std::vector<std::int64_t>> router_loads;  ///< rows per expert, by layer
+  int stop_signal = 0;  ///< the signal that asked this rank to stop, 0 if none
 
   /// Exact, for ranks of one architecture.
   std::string pack() const;

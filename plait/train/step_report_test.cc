@@ -78,6 +78,8 @@ TEST(RankReport, PackThenUnpackIsTheIdentity) {
   report.times = {{1, 123456789012345678}, {-3, 4}};
   report.peak_activation_bytes = 9007199254740993;
   report.cpu_ns = 17;
+  report.pairs_braided = 5;
+  report.router_loads = {{1, {7, 0, 9}}, {12, {4}}};
   report.pairs_in_sequence = 2;
   report.whole_backwards = 3;
   report.stop_signal = 15;
@@ -89,6 +91,8 @@ TEST(RankReport, PackThenUnpackIsTheIdentity) {
   EXPECT_EQ(read->times, report.times);
   EXPECT_EQ(read->peak_activation_bytes, report.peak_activation_bytes);
   EXPECT_EQ(read->cpu_ns, 17);
+  EXPECT_EQ(read->pairs_braided, 5);
+  EXPECT_EQ(read->router_loads, report.router_loads);
   EXPECT_EQ(read->pairs_in_sequence, 2);
   EXPECT_EQ(read->whole_backwards, 3);
   EXPECT_EQ(read->stop_signal, 15);

@@ -5,19 +5,15 @@
 #include <fmt/format.h>
 #include <time.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <map>
 #include <utility>
 
 #include "plait/base/check.h"
-#include "plait/nn/batch.h"
-#include "plait/nn/llama.h"
-#include "plait/nn/model_folder.h"
-#include "plait/runtime/torch/memory.h"
-#include "plait/runtime/torch/tensors.h"
-#include "plait/runtime/torch/torch_stage.h"
-#include "plait/train/adamw.h"
+#include "plait/nn/model.h"
+#include "plait/train/reduce.h"
+#include "plait/train/shard.h"
 
 namespace plait {
 namespace {
@@ -28,71 +24,18 @@ Nanoseconds thread_cpu_time() {
   return static_cast<Nanoseconds>(time.tv_sec) * 1'000'000'000 + time.tv_nsec;
 }
 
-/// Targets that cross-entropy leaves out.
-constexpr std::int64_t kIgnored = -100;
-
-/// Charges what another rank hands over to the receiver's buffers: received bytes are nobody's
-/// activations.
-class ReceivingStage final : public Stage {
- public:
-  ReceivingStage(std::unique_ptr<TorchStage> stage, MemoryAccount& buffers)
-      : stage_(std::move(stage)), buffers_(buffers) {}
-
-  Expected<ForwardResult> forward(PartOf at, Value input, bool for_backward) override {
-    return stage_->forward(at, received(std::move(input)), for_backward);
-  }
-  Expected<BackwardInputResult> backward_input(PartOf at, Value saved,
-                                               Value output_gradient) override {
-    return stage_->backward_input(at, std::move(saved),
-                                  received(std::move(output_gradient)));
-  }
-  Expected<void> backward_weight(PartOf at, Value saved_for_weight) override {
-    return stage_->backward_weight(at, std::move(saved_for_weight));
-  }
-  Expected<Value> backward(PartOf at, Value saved, Value output_gradient) override {
-    return stage_->backward(at, std::move(saved), received(std::move(output_gradient)));
-  }
-
- private:
-  Value received(Value value) {
-    if (value) {
-      for (const at::Tensor& tensor : static_cast<const Tensors&>(*value).tensors)
-        recharge(tensor, buffers_);
-    }
-    return value;
-  }
-
-  std::unique_ptr<TorchStage> stage_;
-  MemoryAccount& buffers_;
-};
-
-/// What the two trainers share: the tensors, the batches and what follows a step.
+/// What the two trainers share: what comes before and after the step's own work.
 class TrainerBase : public RankTrainer {
  public:
   TrainerBase(const JobPlan& plan, const DataSplit& data, Exchange& exchange)
       : plan_(plan), data_(data), exchange_(exchange) {}
 
-  Expected<void> build(const std::vector<int>& stages) {
+  Expected<void> build(const std::vector<int>& columns, const std::vector<int>& stages) {
     install_counting_allocator();
-    const ScopedAccount scope(lasting_);
-    stages_.resize(static_cast<std::size_t>(plan_.stages()));
-    for (const int stage : stages) {
-      const StagePart& part = plan_.parts[static_cast<std::size_t>(stage)];
-      PLAIT_TRY(std::vector<std::shared_ptr<Segment>> segments,
-                make_llama_segments(plan_.job.model, part, batch_, plan_.job.run.seed,
-                                    plan_.job.data.sequence_length, store_));
-      has_embedding_ = has_embedding_ || part.embedding;
-      has_head_ = has_head_ || part.head;
-      owned_.push_back(std::make_unique<ReceivingStage>(
-          std::make_unique<TorchStage>(std::move(segments), part.head ? losses_ : nullptr),
-          lasting_));
-      stages_[static_cast<std::size_t>(stage)] = owned_.back().get();
+    for (const int column : columns) {
+      shards_.push_back(std::make_unique<Shard>(plan_, data_, column));
+      PLAIT_TRY_VOID(shards_.back()->build(stages, lasting_));
     }
-    if (!plan_.job.model.init.empty())
-      PLAIT_TRY_VOID(load_parameters(plan_.job.model.init, plan_.job.model, store_));
-    store_.allocate_gradients();
-    parameters_ = store_.parameters();
-    optimizer_ = std::make_unique<AdamW>(parameters_, plan_.job.optimizer);
     return {};
   }
 
@@ -100,20 +43,16 @@ class TrainerBase : public RankTrainer {
     const Nanoseconds begin = now();
     const Nanoseconds cpu_begin = thread_cpu_time();
     at::set_num_threads(plan_.job.run.threads);
-    fill_batch(step);
-    store_.zero_gradients();
+    for (const auto& shard : shards_) shard->begin_step(step);
     activations_.reset_peak();
-    losses_->reset(plan_.microbatches());
     RankReport report;
     {
       const ScopedAccount scope(activations_);
       if (Expected<void> ran = run_training(report); !ran)
         return at_step(std::move(ran).error(), step);
     }
-    finish_gradients();
-    report.square_sums = square_sums(parameters_);
-    if (has_head_) report.losses = losses_->losses();
     report.peak_activation_bytes = activations_.peak();
+    for (const auto& shard : shards_) report_shard(*shard, report);
     report.cpu_ns = thread_cpu_time() - cpu_begin;
     report.stop_signal = stop_signal;
     PLAIT_TRY(const std::vector<RankReport> reports, gather_reports(report));
@@ -126,37 +65,34 @@ class TrainerBase : public RankTrainer {
     const auto length = static_cast<std::size_t>(plan_.job.data.sequence_length);
     const std::size_t windows = (data_.validation.size() - 1) / length;
     const auto batch_size = static_cast<std::size_t>(plan_.job.run.batch_size);
-    const auto sequences = static_cast<std::size_t>(plan_.sequences());
-    double sum = 0;
+    std::vector<double> sums(shards_.size());
     for (std::size_t first = 0; first < windows; first += batch_size) {
-      fill_validation(first, windows);
-      losses_->reset(plan_.microbatches());
+      for (const auto& shard : shards_) shard->begin_validation(first, windows);
       PLAIT_TRY_VOID(run_validation());
-      for (std::size_t mb = 0; mb < static_cast<std::size_t>(plan_.microbatches()) && has_head_;
-           ++mb) {
-        const std::size_t begin = std::min(first + mb * sequences, windows);
-        const std::size_t scored = std::min(begin + sequences, windows) - begin;
-        if (scored > 0) sum += losses_->losses()[mb] * static_cast<double>(scored);
-      }
+      for (std::size_t i = 0; i < sums.size(); ++i)
+        sums[i] += shards_[i]->validation_sum(first, windows);
     }
     RankReport report;
-    report.losses = {sum};
+    report.losses = sums;
     PLAIT_TRY(const std::vector<RankReport> reports, gather_reports(report));
     ValidationLine line;
     line.tokens_are_bytes = plan_.job.data.format == "bytes";
     line.step = steps_done;
     line.tokens = static_cast<std::int64_t>(windows * length);
     double total = 0;
-    for (const RankReport& one : reports) total += one.losses.front();
+    for (const RankReport& one : reports) {
+      for (const double loss : one.losses) total += loss;
+    }
     line.loss = total / static_cast<double>(windows);
     return line;
   }
 
   Expected<std::vector<Parameter>> gather(bool gradients) override {
     std::vector<Parameter> all;
-    for (const auto& [name, shape] : llama_parameter_shapes(plan_.job.model)) {
-      const at::Tensor mine = store_.contains(name) ? store_.find(name) : at::Tensor();
-      const at::Tensor tensor = mine.defined() && gradients ? mine.grad() : mine;
+    Shapes shapes = parameter_shapes(plan_.job.model);
+    if (!gradients) shapes.merge(buffer_shapes(plan_.job.model));
+    for (const auto& [name, shape] : shapes) {
+      const at::Tensor tensor = find(name, gradients);
       std::string_view bytes;
       if (tensor.defined())
         bytes = {static_cast<const char*>(tensor.const_data_ptr()), tensor.nbytes()};
@@ -177,7 +113,7 @@ class TrainerBase : public RankTrainer {
   }
 
  protected:
-  /// Runs the step and fills in times and counts.
+  /// Runs the step, adds up gradients over columns, and fills in times and counts.
   virtual Expected<void> run_training(RankReport& report) = 0;
   virtual Expected<void> run_validation() = 0;
   virtual Timeline timeline_of(const std::vector<RankReport>& reports) const = 0;
@@ -185,9 +121,9 @@ class TrainerBase : public RankTrainer {
   const JobPlan& plan_;
   const DataSplit& data_;
   Exchange& exchange_;
-  MemoryAccount lasting_;       // parameters, gradients, optimiser, received and batch
-  MemoryAccount activations_;   // what a step makes
-  std::vector<Stage*> stages_;  // by stage; null for those of other ranks
+  MemoryAccount lasting_;      // parameters, gradients, optimiser, received and batch
+  MemoryAccount activations_;  // what a step makes
+  std::vector<std::unique_ptr<Shard>> shards_;  // one per column that this process runs
 
  private:
   static tl::unexpected<Error> at_step(Error error, int step) {
@@ -195,61 +131,33 @@ class TrainerBase : public RankTrainer {
     return tl::unexpected<Error>(std::move(error));
   }
 
-  void new_batch() {
-    const ScopedAccount scope(lasting_);
-    const std::int64_t length = plan_.job.data.sequence_length;
-    batch_->batch.tokens.clear();
-    batch_->batch.targets.clear();
-    for (int mb = 0; mb < plan_.microbatches(); ++mb) {
-      batch_->batch.tokens.push_back(at::empty({plan_.sequences(), length}, at::kLong));
-      batch_->batch.targets.push_back(at::empty({plan_.sequences(), length}, at::kLong));
+  /// The tensor or its gradient if a shard here speaks for it.
+  at::Tensor find(const std::string& name, bool gradient) {
+    for (const auto& shard : shards_) {
+      if (!shard->speaks_for(name) || !shard->store().contains(name)) continue;
+      const at::Tensor tensor = shard->store().find(name);
+      return gradient ? tensor.grad() : tensor;
     }
+    return {};
   }
 
-  /// Row `sequence` of the whole batch from position `start` of `source`.
-  void fill_row(const Dataset& source, int sequence, std::size_t start, bool scored) {
-    const std::int64_t length = plan_.job.data.sequence_length;
-    const auto mb = static_cast<std::size_t>(sequence / plan_.sequences());
-    const std::int64_t row = sequence % plan_.sequences();
-    auto* tokens = batch_->batch.tokens[mb].mutable_data_ptr<std::int64_t>() + row * length;
-    auto* targets = batch_->batch.targets[mb].mutable_data_ptr<std::int64_t>() + row * length;
-    for (std::int64_t i = 0; i < length; ++i) {
-      tokens[i] = source.at(start + static_cast<std::size_t>(i));
-      targets[i] = scored ? source.at(start + static_cast<std::size_t>(i) + 1) : kIgnored;
+  static void report_shard(Shard& shard, RankReport& report) {
+    shard.finish_gradients();
+    std::vector<std::pair<std::string, double>> sums = square_sums(shard.spoken_for());
+    report.square_sums.insert(report.square_sums.end(), sums.begin(), sums.end());
+    if (shard.has_head()) {
+      const std::vector<double>& losses = shard.losses().losses();
+      report.losses.insert(report.losses.end(), losses.begin(), losses.end());
     }
+    add_loads(shard.loads().sums(), report.router_loads);
   }
 
-  void fill_batch(int step) {
-    new_batch();
-    if (!has_embedding_ && !has_head_) return;
-    const auto length = static_cast<std::size_t>(plan_.job.data.sequence_length);
-    const std::vector<std::size_t> starts = sample_starts(
-        plan_.job.run.seed, step, plan_.job.run.batch_size, data_.training.size() - length);
-    for (int sequence = 0; sequence < plan_.job.run.batch_size; ++sequence) {
-      fill_row(data_.training, sequence, starts[static_cast<std::size_t>(sequence)], true);
+  static void add_loads(const LayerLoads& from, LayerLoads& to) {
+    for (const auto& [layer, loads] : from) {
+      std::vector<std::int64_t>& sums = to[layer];
+      sums.resize(loads.size());
+      for (std::size_t expert = 0; expert < loads.size(); ++expert) sums[expert] += loads[expert];
     }
-  }
-
-  /// Windows `first` … of the held-out part. Past the last window, rows of a micro-batch that has
-  /// scored rows are left out of its mean; a micro-batch without any is scored and not counted.
-  void fill_validation(std::size_t first, std::size_t windows) {
-    new_batch();
-    const auto length = static_cast<std::size_t>(plan_.job.data.sequence_length);
-    const auto sequences = static_cast<std::size_t>(plan_.sequences());
-    for (int sequence = 0; sequence < plan_.job.run.batch_size; ++sequence) {
-      const std::size_t window = first + static_cast<std::size_t>(sequence);
-      const std::size_t microbatch_begin =
-          first + static_cast<std::size_t>(sequence) / sequences * sequences;
-      const bool real = window < windows;
-      fill_row(data_.validation, sequence, real ? window * length : 0,
-               real || microbatch_begin >= windows);
-    }
-  }
-
-  void finish_gradients() {
-    store_.add_alias_gradients();
-    for (const Parameter& parameter : parameters_)
-      parameter.tensor.mutable_grad().div_(plan_.microbatches());
   }
 
   Expected<std::vector<RankReport>> gather_reports(const RankReport& mine) {
@@ -271,16 +179,19 @@ class TrainerBase : public RankTrainer {
         static_cast<std::int64_t>(plan_.job.run.batch_size) * plan_.job.data.sequence_length;
     line.learning_rate = learning_rate(plan_.job.optimizer, step, plan_.job.run.steps);
     std::vector<std::pair<std::string, double>> sums;
+    LayerLoads loads;
     for (const RankReport& report : reports) {
       sums.insert(sums.end(), report.square_sums.begin(), report.square_sums.end());
       for (const double loss : report.losses) line.loss += loss;
+      add_loads(report.router_loads, loads);
       line.peak_activation_bytes.push_back(report.peak_activation_bytes);
       line.cpu_ns.push_back(report.cpu_ns);
+      line.pairs_braided += report.pairs_braided;
       line.pairs_in_sequence += report.pairs_in_sequence;
       line.whole_backwards += report.whole_backwards;
       if (outcome.stop_signal == 0) outcome.stop_signal = report.stop_signal;
     }
-    line.loss /= plan_.microbatches();
+    line.loss /= plan_.microbatches() * plan_.grid().columns();
     line.grad_norm = global_norm(std::move(sums));
     if (!std::isfinite(line.grad_norm)) {
       return fail(ErrorCode::kNotFinite,
@@ -294,61 +205,79 @@ class TrainerBase : public RankTrainer {
     }
     const double limit = plan_.job.optimizer.clip_norm;
     const double scale = limit > 0 && line.grad_norm > limit ? limit / line.grad_norm : 1.0;
-    optimizer_->step(line.learning_rate, scale);
+    for (const auto& shard : shards_) {
+      shard->update(line.learning_rate, scale);
+      if (plan_.job.model.bias_update_speed > 0)
+        update_router_bias(shard->store(), loads, plan_.job.model.bias_update_speed);
+    }
     return outcome;
   }
-
-  std::shared_ptr<BatchSlot> batch_ = std::make_shared<BatchSlot>();
-  std::shared_ptr<LossSink> losses_ = std::make_shared<LossSink>();
-  ParameterStore store_;
-  std::vector<std::unique_ptr<ReceivingStage>> owned_;
-  std::vector<Parameter> parameters_;
-  std::unique_ptr<AdamW> optimizer_;
-  bool has_embedding_ = false;
-  bool has_head_ = false;
 };
 
 class PipelineTrainer final : public TrainerBase {
  public:
-  PipelineTrainer(const JobPlan& plan, const DataSplit& data, int rank, Exchange& exchange)
-      : TrainerBase(plan, data, exchange), rank_(static_cast<std::size_t>(rank)) {}
+  PipelineTrainer(const JobPlan& plan, const DataSplit& data, int rank, Comm& comm,
+                  Exchange& exchange)
+      : TrainerBase(plan, data, exchange), rank_(rank), comm_(comm) {}
 
-  Expected<void> build_executors(Comm& comm) {
-    PLAIT_TRY_VOID(build(plan_.placement().stages_of(static_cast<int>(rank_))));
-    training_ = std::make_unique<Executor>(plan_.training_programs[rank_], stages_, comm);
-    validation_ = std::make_unique<Executor>(plan_.validation_programs[rank_], stages_, comm);
+  Expected<void> build_executors() {
+    const Grid grid = plan_.grid();
+    const int pipeline_rank = grid.pipeline_of(rank_), column = grid.column_of(rank_);
+    PLAIT_TRY_VOID(build({column}, plan_.placement().stages_of(pipeline_rank)));
+    const auto executor = [&](const std::vector<RankProgram>& programs) {
+      return std::make_unique<Executor>(programs[static_cast<std::size_t>(pipeline_rank)],
+                                        shards_.front()->stages(), comm_,
+                                        Column{grid.columns(), column});
+    };
+    training_ = executor(plan_.training_programs);
+    validation_ = executor(plan_.validation_programs);
+    // An exchange must start when it can, not when the compute lane is free.
+    threads_ = plan_.has_exchanges() ? Threads::kOnePerLane : Threads::kOnePerRank;
     return {};
   }
   std::vector<Executor*> executors() override { return {training_.get(), validation_.get()}; }
   void set_watchdog(Watchdog* watchdog) override { watchdog_ = watchdog; }
 
  private:
-  Expected<void> run(Executor& executor) {
+  /// Under the watchdog's clock.
+  template <typename Work>
+  Expected<void> watched(const Work& work) {
     if (watchdog_ != nullptr) watchdog_->enter_step();
-    Expected<void> result = run_step(executor, Threads::kOnePerRank);
+    Expected<void> result = work();
     if (watchdog_ != nullptr) watchdog_->leave_step();
     return result;
   }
   Expected<void> run_training(RankReport& report) override {
-    PLAIT_TRY_VOID(run(*training_));
+    PLAIT_TRY_VOID(watched([&]() -> Expected<void> {
+      PLAIT_TRY_VOID(run_step(*training_, threads_));
+      ParameterStore& store = shards_.front()->store();
+      store.add_alias_gradients();
+      return reduce_gradients(store, plan_.grid(), comm_);
+    }));
     report.times = training_->times();
+    report.pairs_braided = training_->counts().pairs_braided;
     report.pairs_in_sequence = training_->counts().pairs_in_sequence;
     report.whole_backwards = training_->counts().whole_backwards;
     return {};
   }
-  Expected<void> run_validation() override { return run(*validation_); }
+  Expected<void> run_validation() override {
+    return watched([&] { return run_step(*validation_, threads_); });
+  }
   Timeline timeline_of(const std::vector<RankReport>& reports) const override {
     std::vector<std::vector<std::array<Nanoseconds, 2>>> times;
     for (const RankReport& report : reports) times.push_back(report.times);
-    return make_timeline(plan_.training_programs, times);
+    return make_timeline(plan_.training_programs, plan_.grid(), times);
   }
 
-  std::size_t rank_;
+  int rank_;
+  Comm& comm_;
   std::unique_ptr<Executor> training_;
   std::unique_ptr<Executor> validation_;
+  Threads threads_ = Threads::kOnePerRank;
   Watchdog* watchdog_ = nullptr;
 };
 
+/// All columns side by side, part by part; what an exchange does is done to their values here.
 class ReferenceTrainer final : public TrainerBase {
  public:
   using TrainerBase::TrainerBase;
@@ -356,31 +285,116 @@ class ReferenceTrainer final : public TrainerBase {
   void set_watchdog(Watchdog*) override {}
 
  private:
+  using Values = std::vector<Value>;  // by column
+
   Expected<void> run_training(RankReport&) override {
     for (int mb = 0; mb < plan_.microbatches(); ++mb) {
-      std::vector<Value> saved;
-      Value value;
-      for (Stage* stage : stages_) {
-        PLAIT_TRY(ForwardResult result, stage->forward(mb, std::move(value), true));
-        value = std::move(result.output);
-        saved.push_back(std::move(result.saved));
-      }
-      for (std::size_t stage = stages_.size(); stage-- > 0;) {
-        PLAIT_TRY(value, stages_[stage]->backward(mb, std::move(saved[stage]), std::move(value)));
-      }
+      std::vector<std::vector<Values>> saved;  // by stage and part
+      PLAIT_TRY_VOID(run_forward(mb, &saved));
+      PLAIT_TRY_VOID(run_backward(mb, saved));
     }
+    for (const auto& shard : shards_) shard->store().add_alias_gradients();
+    add_gradients();
     return {};
   }
   Expected<void> run_validation() override {
-    for (int mb = 0; mb < plan_.microbatches(); ++mb) {
-      Value value;
-      for (Stage* stage : stages_) {
-        PLAIT_TRY(ForwardResult result, stage->forward(mb, std::move(value), false));
-        value = std::move(result.output);
+    for (int mb = 0; mb < plan_.microbatches(); ++mb) PLAIT_TRY_VOID(run_forward(mb, nullptr));
+    return {};
+  }
+
+  Stage& stage(std::size_t column, int which) const {
+    return *shards_[column]->stages()[static_cast<std::size_t>(which)];
+  }
+
+  Expected<void> run_forward(int mb, std::vector<std::vector<Values>>* saved) {
+    Values values(shards_.size());
+    for (int which = 0; which < plan_.stages(); ++which) {
+      const StageShape& shape = plan_.shapes[static_cast<std::size_t>(which)];
+      if (saved != nullptr) saved->emplace_back(shape.size());
+      for (std::size_t part = 0; part < shape.size(); ++part) {
+        const PartOf at{static_cast<int>(part), mb};
+        Values kept(shards_.size());
+        std::vector<ExchangeStart> starts;
+        for (std::size_t column = 0; column < shards_.size(); ++column) {
+          if (shape[part].lane == Lane::kCommunication) {
+            PLAIT_TRY(ExchangeStart start,
+                      stage(column, which)
+                          .start_exchange(at, std::move(values[column]), saved != nullptr));
+            kept[column] = std::move(start.saved);
+            starts.push_back(std::move(start));
+          } else {
+            PLAIT_TRY(
+                ForwardResult result,
+                stage(column, which).forward(at, std::move(values[column]), saved != nullptr));
+            values[column] = std::move(result.output);
+            kept[column] = std::move(result.saved);
+          }
+        }
+        if (!starts.empty()) exchange(which, starts, values);
+        if (saved != nullptr) saved->back()[part] = std::move(kept);
       }
     }
     return {};
   }
+
+  Expected<void> run_backward(int mb, std::vector<std::vector<Values>>& saved) {
+    Values values(shards_.size());
+    for (int which = plan_.stages() - 1; which >= 0; --which) {
+      const StageShape& shape = plan_.shapes[static_cast<std::size_t>(which)];
+      for (std::size_t part = shape.size(); part-- > 0;) {
+        if (!shape[part].has_backward) continue;
+        const PartOf at{static_cast<int>(part), mb};
+        Values& kept = saved[static_cast<std::size_t>(which)][part];
+        std::vector<ExchangeStart> starts;
+        for (std::size_t column = 0; column < shards_.size(); ++column) {
+          if (shape[part].lane == Lane::kCommunication) {
+            PLAIT_TRY(ExchangeStart start, stage(column, which)
+                                               .start_exchange_back(at, std::move(kept[column]),
+                                                                    std::move(values[column])));
+            starts.push_back(std::move(start));
+          } else {
+            PLAIT_TRY(values[column],
+                      stage(column, which)
+                          .backward(at, std::move(kept[column]), std::move(values[column])));
+          }
+        }
+        if (!starts.empty()) exchange(which, starts, values);
+      }
+    }
+    return {};
+  }
+
+  /// Within each expert group.
+  void exchange(int which, std::vector<ExchangeStart>& starts, Values& values) {
+    const auto members = static_cast<std::size_t>(plan_.grid().expert);
+    for (std::size_t to = 0; to < starts.size(); ++to) {
+      const std::size_t first = to / members * members;
+      Values came;
+      for (std::size_t from = first; from < first + members; ++from)
+        came.push_back(starts[from].exchange->share_for(static_cast<int>(to - first)));
+      values[to] = stage(to, which).end_exchange(std::move(starts[to].carried),
+                                                 starts[to].exchange->join(std::move(came)));
+    }
+  }
+
+  /// Over the columns that hold a parameter, in ascending order.
+  void add_gradients() {
+    if (shards_.size() == 1) return;
+    for (const auto& first : shards_) {
+      for (const Parameter& parameter : first->spoken_for()) {
+        at::Tensor sum = parameter.tensor.grad().clone();
+        std::vector<at::Tensor> others;
+        for (const auto& shard : shards_) {
+          if (shard == first || !shard->store().contains(parameter.name)) continue;
+          others.push_back(shard->store().find(parameter.name).grad());
+          sum.add_(others.back());
+        }
+        parameter.tensor.grad().copy_(sum);
+        for (at::Tensor& other : others) other.copy_(sum);
+      }
+    }
+  }
+
   Timeline timeline_of(const std::vector<RankReport>&) const override { return {}; }
 };
 
@@ -389,8 +403,8 @@ class ReferenceTrainer final : public TrainerBase {
 Expected<std::unique_ptr<RankTrainer>> make_pipeline_trainer(const JobPlan& plan,
                                                              const DataSplit& data, int rank,
                                                              Comm& comm, Exchange& exchange) {
-  auto trainer = std::make_unique<PipelineTrainer>(plan, data, rank, exchange);
-  PLAIT_TRY_VOID(trainer->build_executors(comm));
+  auto trainer = std::make_unique<PipelineTrainer>(plan, data, rank, comm, exchange);
+  PLAIT_TRY_VOID(trainer->build_executors());
   return trainer;
 }
 
@@ -398,9 +412,10 @@ Expected<std::unique_ptr<RankTrainer>> make_reference_trainer(const JobPlan& pla
                                                               const DataSplit& data,
                                                               Exchange& exchange) {
   auto trainer = std::make_unique<ReferenceTrainer>(plan, data, exchange);
-  std::vector<int> stages;
+  std::vector<int> stages, columns;
   for (int stage = 0; stage < plan.stages(); ++stage) stages.push_back(stage);
-  PLAIT_TRY_VOID(trainer->build(stages));
+  for (int column = 0; column < plan.grid().columns(); ++column) columns.push_back(column);
+  PLAIT_TRY_VOID(trainer->build(columns, stages));
   return trainer;
 }
 

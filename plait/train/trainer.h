@@ -48,7 +48,8 @@ Expected<std::unique_ptr<RankTrainer>> make_pipeline_trainer(const JobPlan& plan
                                                              Comm& comm, Exchange& exchange);
 
 /// One process, unpipelined: the same segments and boundaries, micro-batches ascending, whole
-/// backwards. `exchange` has one rank.
+/// backwards. Columns of data and expert run side by side, so that experts see the rows that they
+/// see in the run, in its order. `exchange` has one rank.
 Expected<std::unique_ptr<RankTrainer>> make_reference_trainer(const JobPlan& plan,
                                                               const DataSplit& data,
                                                               Exchange& exchange);

@@ -89,7 +89,8 @@ Expected<void> print_plan(const JobPlan& plan, bool reference) {
   const bool terminal = isatty(STDOUT_FILENO) == 1;
   PLAIT_TRY(const std::string picture,
             draw_schedule(plan.compute_only, {terminal, terminal ? terminal_width() : 160}));
-  fmt::print("{}\nproven: {}\n\n{}\n", picture, plan.training.summary(), describe_stages(plan));
+  fmt::print("{}\nproven: {}\n{}\n{}\n", picture, plan.training.summary(), describe_pairs(plan),
+             describe_stages(plan));
   if (reference)
     fmt::print("reference: all stages in one process, unpipelined, micro-batches ascending\n");
   std::fflush(stdout);
@@ -237,6 +238,7 @@ Expected<int> train_as_rank(const JobPlan& plan, const DataSplit& data, const Tr
   C10dOptions c10d;
   c10d.rank = place.rank;
   c10d.ranks = place.ranks;
+  c10d.grid = plan.grid();
   c10d.address = place.master_address;
   c10d.port = place.master_port;
   // torchrun's agent holds a store at MASTER_PORT already.

@@ -74,8 +74,8 @@ struct C10dWorld::State : public std::enable_shared_from_this<C10dWorld::State> 
   /// One message under way. Its sink is called once: by its waiter or by abort().
   struct Job {
     c10::intrusive_ptr<c10d::Work> work;
-    at::Tensor tensor;       ///< what is sent or comes
-    at::Tensor outgoing;     ///< of a collective: what goes
+    at::Tensor tensor;    ///< what is sent or comes
+    at::Tensor outgoing;  ///< of a collective: what goes
     bool is_send = false;
     std::uint32_t token = 0;
     CompletionSink* sink = nullptr;
@@ -176,8 +176,8 @@ struct C10dWorld::State : public std::enable_shared_from_this<C10dWorld::State> 
     }
     const int waiter = -1 - static_cast<int>(which);
     try {
-      job->work = groups.at(which)->alltoall_base(job->tensor, job->outgoing, splits.receive,
-                                                  splits.send);
+      job->work =
+          groups.at(which)->alltoall_base(job->tensor, job->outgoing, splits.receive, splits.send);
     } catch (const std::exception& exception) {
       sink.completed(token, tl::unexpected<Error>(error_of(exception, waiter)));
       return;
@@ -212,8 +212,8 @@ struct C10dWorld::State : public std::enable_shared_from_this<C10dWorld::State> 
       return {ErrorCode::kTimeout, who + " did not answer in time", ""};
     if (text.find("losed") != std::string::npos || text.find("reset") != std::string::npos)
       return {ErrorCode::kPeer, who + " closed the connection", ""};
-    return {ErrorCode::kPeer,
-            fmt::format("the connection to {} failed: {}", who, first_line(text)), ""};
+    return {ErrorCode::kPeer, fmt::format("the connection to {} failed: {}", who, first_line(text)),
+            ""};
   }
 
   void wait_for_jobs(Waiter& waiter, int peer) {

@@ -44,8 +44,7 @@ Value RowExchange::share_for(int member) {
 
 Value RowExchange::join(std::vector<Value> shares) {
   std::vector<at::Tensor> pieces;
-  for (const Value& share : shares)
-    pieces.push_back(static_cast<Tensors&>(*share).tensors.front());
+  for (const Value& share : shares) pieces.push_back(static_cast<Tensors&>(*share).tensors.front());
   return make_value(std::move(pieces));
 }
 

@@ -20,6 +20,7 @@ namespace {
 
 struct SavedPart final : Payload {
   std::vector<SavedSegment> segments;
+  std::vector<std::vector<at::Tensor>> inputs;  ///< of segments that run again, else empty
   at::Tensor loss;  ///< at the end of the model: what its seed gradient looks like
   /// What is live depends on the graph: the counting allocator knows.
   Bytes bytes() const override { return 0; }
@@ -43,6 +44,8 @@ struct SavedPartWeight final : Payload {
 
 /// Torch's messages go on with call stacks and advice.
 std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+std::string last_word(const std::string& name) { return name.substr(name.rfind('.') + 1); }
 
 /// Runs `work` for one segment; what it throws becomes an error that names the segment.
 template <typename Work>
@@ -137,8 +140,9 @@ double LossSink::mean() const {
 }
 
 TorchStage::TorchStage(std::vector<std::shared_ptr<Segment>> segments,
-                       std::shared_ptr<LossSink> losses, int members)
-    : segments_(std::move(segments)), losses_(std::move(losses)) {
+                       std::shared_ptr<LossSink> losses, int members,
+                       std::set<std::string> recompute)
+    : segments_(std::move(segments)), losses_(std::move(losses)), recompute_(std::move(recompute)) {
   PLAIT_CHECK(!segments_.empty(), "a stage without segments");
   bool joins = false;  // the next segment that computes belongs to the last part
   for (const std::shared_ptr<Segment>& segment : segments_) {
@@ -154,16 +158,21 @@ const ExchangeSegment* TorchStage::exchange(PartOf at) const {
   return dynamic_cast<const ExchangeSegment*>(part(at).front().get());
 }
 
+bool TorchStage::is_recomputed(const Segment& segment) const {
+  return recompute_.contains(last_word(segment.name()));
+}
+
 StageShape TorchStage::shape() const {
   StageShape shape;
   std::map<std::string, int> seen;
   for (std::size_t i = 0; i < parts_.size(); ++i) {
     PartShape one;
-    const std::string& name = parts_[i].back()->name();
+    for (const std::shared_ptr<Segment>& segment : parts_[i])
+      one.recompute = one.recompute || is_recomputed(*segment);
     if (i + 1 == parts_.size()) {
       one.kind = "tail";
     } else {
-      one.kind = name.substr(name.rfind('.') + 1);
+      one.kind = last_word(parts_[i].back()->name());
       one.unit = seen[one.kind]++;
     }
     if (const ExchangeSegment* which = exchange({static_cast<int>(i), 0})) {
@@ -177,14 +186,18 @@ StageShape TorchStage::shape() const {
 
 Expected<ForwardResult> TorchStage::forward(PartOf at, Value input, bool for_backward) {
   std::vector<at::Tensor> tensors;
-  PLAIT_TRY_VOID(guarded(*part(at).front(), at.microbatch,
-                         [&] { tensors = take_tensors(std::move(input)); }));
+  PLAIT_TRY_VOID(
+      guarded(*part(at).front(), at.microbatch, [&] { tensors = take_tensors(std::move(input)); }));
   auto saved = std::make_unique<SavedPart>();
   for (const std::shared_ptr<Segment>& segment : part(at)) {
     PLAIT_TRY_VOID(guarded(*segment, at.microbatch, [&] {
-      SegmentForward result = run_forward(*segment, tensors, at.microbatch, for_backward);
+      const bool again = for_backward && is_recomputed(*segment);
+      SegmentForward result = run_forward(*segment, tensors, at.microbatch, for_backward && !again);
+      if (for_backward) {
+        saved->inputs.push_back(again ? std::move(tensors) : std::vector<at::Tensor>());
+        saved->segments.push_back(std::move(result.saved));
+      }
       tensors = std::move(result.outputs);
-      if (for_backward) saved->segments.push_back(std::move(result.saved));
     }));
   }
   ForwardResult result;
@@ -204,9 +217,8 @@ Expected<BackwardInputResult> TorchStage::backward_input(PartOf at, Value saved,
   const Part& segments = part(at);
   const auto kept = take<SavedPart>(std::move(saved));
   std::vector<at::Tensor> gradients;
-  PLAIT_TRY_VOID(guarded(*segments.back(), at.microbatch, [&] {
-    gradients = first_gradients(*kept, std::move(output_gradient));
-  }));
+  PLAIT_TRY_VOID(guarded(*segments.back(), at.microbatch,
+                         [&] { gradients = first_gradients(*kept, std::move(output_gradient)); }));
   auto weight = std::make_unique<SavedPartWeight>();
   BackwardInputResult result;
   for (std::size_t i = segments.size(); i-- > 0;) {
@@ -228,6 +240,19 @@ Expected<BackwardInputResult> TorchStage::backward_input(PartOf at, Value saved,
   return result;
 }
 
+Expected<Value> TorchStage::recompute(PartOf at, Value saved) {
+  auto kept = take<SavedPart>(std::move(saved));
+  for (std::size_t i = 0; i < part(at).size(); ++i) {
+    Segment& segment = *part(at)[i];
+    if (!is_recomputed(segment)) continue;
+    PLAIT_TRY_VOID(guarded(segment, at.microbatch, [&] {
+      kept->segments[i] = run_forward(segment, kept->inputs[i], at.microbatch, true).saved;
+      kept->inputs[i].clear();
+    }));
+  }
+  return kept;
+}
+
 Expected<void> TorchStage::backward_weight(PartOf at, Value saved_for_weight) {
   const Part& segments = part(at);
   const auto weight = take<SavedPartWeight>(std::move(saved_for_weight));
@@ -243,9 +268,8 @@ Expected<Value> TorchStage::backward(PartOf at, Value saved, Value output_gradie
   const Part& segments = part(at);
   const auto kept = take<SavedPart>(std::move(saved));
   std::vector<at::Tensor> gradients;
-  PLAIT_TRY_VOID(guarded(*segments.back(), at.microbatch, [&] {
-    gradients = first_gradients(*kept, std::move(output_gradient));
-  }));
+  PLAIT_TRY_VOID(guarded(*segments.back(), at.microbatch,
+                         [&] { gradients = first_gradients(*kept, std::move(output_gradient)); }));
   for (std::size_t i = segments.size(); i-- > 0;) {
     PLAIT_TRY_VOID(guarded(*segments[i], at.microbatch, [&] {
       gradients = plait::backward(std::move(kept->segments[i]), std::move(gradients));
@@ -261,8 +285,8 @@ Expected<ExchangeStart> TorchStage::start_exchange(PartOf at, Value input, bool 
     std::vector<at::Tensor> tensors = take_tensors(std::move(input));
     RowSplits splits = segment.splits(tensors);
     if (for_backward && segment.has_gradient()) start.saved = std::make_unique<SavedSplits>(splits);
-    start = begin(std::move(tensors), segment.exchanged(), std::move(splits),
-                  std::move(start.saved));
+    start =
+        begin(std::move(tensors), segment.exchanged(), std::move(splits), std::move(start.saved));
   }));
   return start;
 }
@@ -273,8 +297,8 @@ Expected<ExchangeStart> TorchStage::start_exchange_back(PartOf at, Value saved, 
   PLAIT_TRY_VOID(guarded(segment, at.microbatch, [&] {
     RowSplits splits = std::move(take<SavedSplits>(std::move(saved))->splits);
     std::swap(splits.send, splits.receive);
-    start = begin(take_tensors(std::move(gradient)), segment.exchanged(), std::move(splits),
-                  nullptr);
+    start =
+        begin(take_tensors(std::move(gradient)), segment.exchanged(), std::move(splits), nullptr);
   }));
   return start;
 }

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <memory>
+#include <set>
+#include <string>
 #include <vector>
 
 #include "plait/braid/pair_order.h"
@@ -27,20 +29,25 @@ class LossSink {
 
 /// Segments run in order. Neighbours that compute are one part of the stage, an exchange is one of
 /// its own, unless the expert group has one member: then exchanges are left out. What a segment
-/// returns is detached, contiguous and a new leaf for the next, so no graph crosses a boundary. Parameters accumulate unscaled into .grad (allocate it before for
-/// in-place accumulation). Exceptions of torch become errors that name the segment. An in-place
-/// change of a boundary tensor, a loss that is not a scalar or not finite (kNotFinite) are errors.
-/// If one segment of a part cannot be split, the whole part runs as B at its I.
+/// returns is detached, contiguous and a new leaf for the next, so no graph crosses a boundary.
+/// Parameters accumulate unscaled into .grad (allocate it before for in-place accumulation).
+/// Exceptions of torch become errors that name the segment. An in-place change of a boundary
+/// tensor, a loss that is not a scalar or not finite (kNotFinite) are errors. If one segment of a
+/// part cannot be split, the whole part runs as B at its I.
 class TorchStage final : public Stage {
  public:
   /// `losses` for the last stage, whose last segment returns the scalar loss; null for others.
-  /// `members`: of the expert group.
+  /// `members`: of the expert group. `recompute`: the last words of the names of segments that keep
+  /// only their inputs and run again before their backward; what was exchanged is kept, so no
+  /// exchange is repeated.
   explicit TorchStage(std::vector<std::shared_ptr<Segment>> segments,
-                      std::shared_ptr<LossSink> losses = nullptr, int members = 1);
+                      std::shared_ptr<LossSink> losses = nullptr, int members = 1,
+                      std::set<std::string> recompute = {});
 
   Expected<ForwardResult> forward(PartOf at, Value input, bool for_backward) override;
   Expected<BackwardInputResult> backward_input(PartOf at, Value saved,
                                                Value output_gradient) override;
+  Expected<Value> recompute(PartOf at, Value saved) override;
   Expected<void> backward_weight(PartOf at, Value saved_for_weight) override;
   Expected<Value> backward(PartOf at, Value saved, Value output_gradient) override;
   Expected<ExchangeStart> start_exchange(PartOf at, Value input, bool for_backward) override;
@@ -63,10 +70,12 @@ class TorchStage final : public Stage {
     return losses_ != nullptr && static_cast<std::size_t>(at.part) + 1 == parts_.size();
   }
   const ExchangeSegment* exchange(PartOf at) const;
+  bool is_recomputed(const Segment& segment) const;
 
   std::vector<std::shared_ptr<Segment>> segments_;
   std::vector<Part> parts_;
   std::shared_ptr<LossSink> losses_;
+  std::set<std::string> recompute_;
 };
 
 }  // namespace plait

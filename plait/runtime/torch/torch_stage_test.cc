@@ -82,11 +82,12 @@ struct Model {
 
 void run_whole(Model& model) {
   for (int mb = 0; mb < 3; ++mb) {
-    ForwardResult f0 = model.first.forward(mb, nullptr, true).value();
-    ForwardResult f1 = model.second.forward(mb, std::move(f0.output), true).value();
+    ForwardResult f0 = model.first.forward({0, mb}, nullptr, true).value();
+    ForwardResult f1 = model.second.forward({0, mb}, std::move(f0.output), true).value();
     EXPECT_EQ(f1.output, nullptr);
-    Value gradient = model.second.backward(mb, std::move(f1.saved), nullptr).value();
-    EXPECT_EQ(model.first.backward(mb, std::move(f0.saved), std::move(gradient)).value(), nullptr);
+    Value gradient = model.second.backward({0, mb}, std::move(f1.saved), nullptr).value();
+    EXPECT_EQ(model.first.backward({0, mb}, std::move(f0.saved), std::move(gradient)).value(),
+              nullptr);
   }
 }
 
@@ -95,11 +96,11 @@ int run_split(Model& model) {
   int whole = 0;
   std::vector<Value> first, second;
   for (int mb = 0; mb < 3; ++mb) {
-    ForwardResult f0 = model.first.forward(mb, nullptr, true).value();
-    ForwardResult f1 = model.second.forward(mb, std::move(f0.output), true).value();
-    auto i1 = model.second.backward_input(mb, std::move(f1.saved), nullptr).value();
-    auto i0 =
-        model.first.backward_input(mb, std::move(f0.saved), std::move(i1.input_gradient)).value();
+    ForwardResult f0 = model.first.forward({0, mb}, nullptr, true).value();
+    ForwardResult f1 = model.second.forward({0, mb}, std::move(f0.output), true).value();
+    auto i1 = model.second.backward_input({0, mb}, std::move(f1.saved), nullptr).value();
+    auto i0 = model.first.backward_input({0, mb}, std::move(f0.saved), std::move(i1.input_gradient))
+                  .value();
     EXPECT_EQ(i0.input_gradient, nullptr);
     EXPECT_NE(i0.saved_for_weight, nullptr);
     EXPECT_NE(i1.saved_for_weight, nullptr);
@@ -108,8 +109,10 @@ int run_split(Model& model) {
     second.push_back(std::move(i1.saved_for_weight));
   }
   for (int mb = 0; mb < 3; ++mb) {
-    EXPECT_TRUE(model.first.backward_weight(mb, std::move(first[static_cast<std::size_t>(mb)])));
-    EXPECT_TRUE(model.second.backward_weight(mb, std::move(second[static_cast<std::size_t>(mb)])));
+    EXPECT_TRUE(
+        model.first.backward_weight({0, mb}, std::move(first[static_cast<std::size_t>(mb)])));
+    EXPECT_TRUE(
+        model.second.backward_weight({0, mb}, std::move(second[static_cast<std::size_t>(mb)])));
   }
   return whole;
 }
@@ -141,7 +144,7 @@ TEST(TorchStage, BoundariesAreContiguousAndWithoutGraph) {
       {std::make_shared<FunctionSegment>("turn", List{}, [](const List& x, const List&, int) {
         return List{x[0].t(), x[0] * 2};
       })});
-  const auto result = stage.forward(0, make_value({ramp(3, 4, 0, 1)}), true).value();
+  const auto result = stage.forward({0, 0}, make_value({ramp(3, 4, 0, 1)}), true).value();
   for (const at::Tensor& output : tensors_of(result.output)) {
     EXPECT_TRUE(output.is_contiguous());
     EXPECT_FALSE(output.requires_grad());
@@ -150,9 +153,9 @@ TEST(TorchStage, BoundariesAreContiguousAndWithoutGraph) {
 
 TEST(TorchStage, EvaluationSavesNothing) {
   Model model;
-  ForwardResult f0 = model.first.forward(0, nullptr, false).value();
+  ForwardResult f0 = model.first.forward({0, 0}, nullptr, false).value();
   EXPECT_EQ(f0.saved, nullptr);
-  ForwardResult f1 = model.second.forward(1, std::move(f0.output), false).value();
+  ForwardResult f1 = model.second.forward({0, 1}, std::move(f0.output), false).value();
   EXPECT_EQ(f1.saved, nullptr);
   EXPECT_GT(model.losses->losses()[1], 0.0);
 }
@@ -161,7 +164,7 @@ Error forward_error(std::shared_ptr<Segment> segment, bool last = false) {
   auto losses = last ? std::make_shared<LossSink>() : nullptr;
   if (last) losses->reset(4);
   TorchStage stage({std::move(segment)}, losses);
-  auto result = stage.forward(3, make_value({ramp(3, 4, 0, 1)}), true);
+  auto result = stage.forward({0, 3}, make_value({ramp(3, 4, 0, 1)}), true);
   EXPECT_FALSE(result);
   return result ? Error{} : result.error();
 }
@@ -183,7 +186,7 @@ TEST(TorchStage, AnInPlaceChangeOfABoundaryNamesTheSegment) {
          return List{x[0].add_(1) * 2};
        })});
   for (const bool for_backward : {false, true}) {  // torch itself notices only the second
-    const auto result = stage.forward(0, make_value({ramp(3, 4, 0, 1)}), for_backward);
+    const auto result = stage.forward({0, 0}, make_value({ramp(3, 4, 0, 1)}), for_backward);
     ASSERT_FALSE(result);
     EXPECT_THAT(result.error().where, HasSubstr("segment rude"));
     EXPECT_THAT(result.error().message, testing::ContainsRegex("in place|in-place"));
