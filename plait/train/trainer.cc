@@ -12,7 +12,7 @@
 
 #include "plait/base/check.h"
 #include "plait/nn/batch.h"
-#include "plait/nn/llama.h"
+#include "plait/nn/model.h"
 #include "plait/nn/model_folder.h"
 #include "plait/runtime/torch/memory.h"
 #include "plait/runtime/torch/tensors.h"
@@ -79,7 +79,7 @@ class TrainerBase : public RankTrainer {
     for (const int stage : stages) {
       const StagePart& part = plan_.parts[static_cast<std::size_t>(stage)];
       PLAIT_TRY(std::vector<std::shared_ptr<Segment>> segments,
-                make_llama_segments(plan_.job.model, part, batch_, plan_.job.run.seed,
+                make_model_segments(plan_.job.model, part, batch_, plan_.job.run.seed,
                                     plan_.job.data.sequence_length, store_));
       has_embedding_ = has_embedding_ || part.embedding;
       has_head_ = has_head_ || part.head;
@@ -154,7 +154,7 @@ class TrainerBase : public RankTrainer {
 
   Expected<std::vector<Parameter>> gather(bool gradients) override {
     std::vector<Parameter> all;
-    for (const auto& [name, shape] : llama_parameter_shapes(plan_.job.model)) {
+    for (const auto& [name, shape] : parameter_shapes(plan_.job.model)) {
       const at::Tensor mine = store_.contains(name) ? store_.find(name) : at::Tensor();
       const at::Tensor tensor = mine.defined() && gradients ? mine.grad() : mine;
       std::string_view bytes;
