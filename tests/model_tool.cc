@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "plait/nn/llama.h"
+#include "plait/nn/model.h"
 #include "plait/nn/model_folder.h"
 
 namespace plait {
@@ -21,25 +21,25 @@ namespace {
 constexpr std::int64_t kMaxSequence = 64;
 
 Expected<void> make(const std::string& config, const std::string& seed, const std::string& folder) {
-  PLAIT_TRY(const ModelConfig model, read_model_config(config));
-  PLAIT_TRY(LlamaModel llama, LlamaModel::make(model, std::stoull(seed), kMaxSequence));
-  return write_model_folder(folder, model, kMaxSequence, llama.parameters().parameters());
+  PLAIT_TRY(const ModelConfig settings, read_model_config(config));
+  PLAIT_TRY(LanguageModel model, LanguageModel::make(settings, std::stoull(seed), kMaxSequence));
+  return write_model_folder(folder, settings, kMaxSequence, model.store().tensors());
 }
 
 Expected<void> copy(const std::string& from, const std::string& to) {
-  PLAIT_TRY(LlamaModel llama, LlamaModel::load(from, kMaxSequence));
-  return write_model_folder(to, llama.config(), kMaxSequence, llama.parameters().parameters());
+  PLAIT_TRY(LanguageModel model, LanguageModel::load(from, kMaxSequence));
+  return write_model_folder(to, model.config(), kMaxSequence, model.store().tensors());
 }
 
 Expected<void> logits(const std::string& folder, const std::string& length,
                       const std::string& tokens_path, const std::string& logits_path) {
-  PLAIT_TRY(LlamaModel llama, LlamaModel::load(folder, kMaxSequence));
+  PLAIT_TRY(LanguageModel model, LanguageModel::load(folder, kMaxSequence));
   std::ifstream in(tokens_path, std::ios::binary);
   const std::string bytes{std::istreambuf_iterator<char>(in), {}};
   const auto count = static_cast<std::int64_t>(bytes.size() / sizeof(std::int64_t));
   const at::Tensor tokens = at::empty({count}, at::kLong);
   bytes.copy(static_cast<char*>(tokens.data_ptr()), bytes.size());
-  PLAIT_TRY(const at::Tensor result, llama.logits(tokens.view({-1, std::stoll(length)})));
+  PLAIT_TRY(const at::Tensor result, model.logits(tokens.view({-1, std::stoll(length)})));
   std::ofstream out(logits_path, std::ios::binary);
   out.write(static_cast<const char*>(result.contiguous().data_ptr()),
             static_cast<std::streamsize>(result.nbytes()));

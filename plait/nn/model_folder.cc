@@ -15,7 +15,7 @@
 #include <string_view>
 #include <utility>
 
-#include "plait/nn/llama.h"
+#include "plait/nn/model.h"
 #include "plait/nn/safetensors.h"
 
 namespace plait {
@@ -28,7 +28,6 @@ namespace fs = std::filesystem;
 constexpr const char* kConfig = "config.json";
 constexpr const char* kModel = "model.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
-constexpr const char* kHead = "lm_head.weight";
 
 tl::unexpected<Error> invalid(const std::string& path, const std::string& message) {
   return fail(ErrorCode::kInvalidInput, message, path);
@@ -150,6 +149,13 @@ Expected<void> check_same_model(const std::string& folder, const ModelConfig& ne
   return result;
 }
 
+/// Of everything in the model's file.
+Shapes tensor_shapes(const ModelConfig& model) {
+  Shapes shapes = parameter_shapes(model);
+  shapes.merge(buffer_shapes(model));
+  return shapes;
+}
+
 /// The shards of a folder, and which of them holds each tensor.
 struct Shards {
   std::vector<SafetensorsFile> files;
@@ -199,7 +205,7 @@ Expected<Shards> open_shards(const std::string& folder) {
 
 Expected<void> check_tensors(const std::string& folder, const ModelConfig& model,
                              const Shards& shards) {
-  const auto needed = llama_parameter_shapes(model);
+  const auto needed = tensor_shapes(model);
   for (const auto& [name, shape] : needed) {
     const auto holder = shards.holder.find(name);
     if (holder == shards.holder.end()) {
@@ -214,7 +220,7 @@ Expected<void> check_tensors(const std::string& folder, const ModelConfig& model
     }
   }
   for (const auto& [name, holder] : shards.holder) {
-    if (needed.contains(name) || (model.tie_word_embeddings && name == kHead)) continue;
+    if (needed.contains(name) || (model.tie_word_embeddings && name == kHeadName)) continue;
     return invalid(shards.files[holder].path(),
                    fmt::format("tensor {} is not one of this model's", name));
   }
@@ -284,7 +290,7 @@ Expected<void> load_parameters(const std::string& folder, const ModelConfig& mod
   PLAIT_TRY_VOID(check_same_model(folder, model));
   PLAIT_TRY(const Shards shards, open_shards(folder));
   PLAIT_TRY_VOID(check_tensors(folder, model, shards));
-  for (const Parameter& parameter : store.parameters()) {
+  for (const Parameter& parameter : store.tensors()) {
     const SafetensorsFile& file = shards.files[shards.holder.at(parameter.name)];
     PLAIT_TRY(const at::Tensor loaded, file.read(parameter.name));
     parameter.tensor.detach().copy_(loaded);
@@ -294,14 +300,13 @@ Expected<void> load_parameters(const std::string& folder, const ModelConfig& mod
 
 Expected<void> write_model_folder(const std::string& folder, const ModelConfig& model,
                                   std::int64_t max_sequence,
-                                  const std::vector<Parameter>& parameters) {
-  auto needed = llama_parameter_shapes(model);
-  for (const Parameter& parameter : parameters) {
-    const auto found = needed.find(parameter.name);
-    if (found == needed.end() || at::IntArrayRef(found->second) != parameter.tensor.sizes()) {
-      return invalid(folder,
-                     fmt::format("tensor {} [{}] is not one of this model's", parameter.name,
-                                 fmt::join(parameter.tensor.sizes().vec(), ", ")));
+                                  const std::vector<Parameter>& tensors) {
+  auto needed = tensor_shapes(model);
+  for (const Parameter& tensor : tensors) {
+    const auto found = needed.find(tensor.name);
+    if (found == needed.end() || at::IntArrayRef(found->second) != tensor.tensor.sizes()) {
+      return invalid(folder, fmt::format("tensor {} [{}] is not one of this model's", tensor.name,
+                                         fmt::join(tensor.tensor.sizes().vec(), ", ")));
     }
     needed.erase(found);
   }
@@ -311,7 +316,7 @@ Expected<void> write_model_folder(const std::string& folder, const ModelConfig& 
   std::error_code error;
   fs::create_directories(folder, error);
   if (error) return fail(ErrorCode::kIo, "cannot make the folder: " + error.message(), folder);
-  PLAIT_TRY_VOID(write_safetensors(in_folder(folder, kModel), parameters, {{"format", "pt"}}));
+  PLAIT_TRY_VOID(write_safetensors(in_folder(folder, kModel), tensors, {{"format", "pt"}}));
   const std::string config = config_json(model, max_sequence).dump(2) + "\n";
   return write_file_atomically(in_folder(folder, kConfig), config);
 }

@@ -17,17 +17,16 @@ namespace plait {
 /// kNotBuilt) name file and key: another architecture, biases, scaled rotary positions, ….
 Expected<ModelConfig> read_model_config(const std::string& folder);
 
-/// Loads the parameters that `store` holds; others of the model are left in the file. The folder
-/// must hold exactly the tensors of `model` in their shapes (lm_head.weight may be there or not if
-/// embeddings are tied), else an error (kInvalidInput) names the tensor, what was found and what
-/// was needed. `store` is then half filled.
+/// Loads the parameters and buffers that `store` holds; others of the model are left in the file.
+/// The folder must hold exactly the tensors of `model` in their shapes (lm_head.weight may be there
+/// or not if embeddings are tied), else an error (kInvalidInput) names the tensor, what was found
+/// and what was needed. `store` is then half filled.
 Expected<void> load_parameters(const std::string& folder, const ModelConfig& model,
                                ParameterStore& store);
 
-/// Writes model.safetensors and config.json; makes the folder. `parameters` must be all of the
-/// model's, in any order. `max_sequence` becomes max_position_embeddings.
+/// Writes model.safetensors and config.json; makes the folder. `tensors` must be all of the model's
+/// parameters and buffers, in any order. `max_sequence` becomes max_position_embeddings.
 Expected<void> write_model_folder(const std::string& folder, const ModelConfig& model,
-                                  std::int64_t max_sequence,
-                                  const std::vector<Parameter>& parameters);
+                                  std::int64_t max_sequence, const std::vector<Parameter>& tensors);
 
 }  // namespace plait

@@ -1,9 +1,11 @@
 #include "plait/nn/parameter_store.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -43,7 +45,7 @@ std::int64_t sum_of_quarters(std::uint64_t bits) {
 }  // namespace
 
 at::Tensor ParameterStore::create(const std::string& name, at::IntArrayRef shape) {
-  PLAIT_CHECK(!entries_.contains(name), "a parameter was made twice");
+  PLAIT_CHECK(!contains(name), "a parameter was made twice");
   at::Tensor leaf = at::empty(shape, at::TensorOptions().dtype(at::kFloat));
   leaf.set_requires_grad(true);
   return entries_.emplace(name, Entry{std::move(leaf), {}}).first->second.leaf;
@@ -57,15 +59,40 @@ at::Tensor ParameterStore::alias(const std::string& name) {
   return found->second.aliases.emplace_back(std::move(leaf));
 }
 
+at::Tensor ParameterStore::create_buffer(const std::string& name, at::IntArrayRef shape) {
+  PLAIT_CHECK(!contains(name), "a buffer was made twice");
+  return buffers_.emplace(name, at::zeros(shape, at::TensorOptions().dtype(at::kFloat)))
+      .first->second;
+}
+
+bool ParameterStore::contains(const std::string& name) const {
+  return entries_.contains(name) || buffers_.contains(name);
+}
+
 at::Tensor ParameterStore::find(const std::string& name) const {
-  const auto found = entries_.find(name);
-  return found == entries_.end() ? at::Tensor() : found->second.leaf;
+  if (const auto found = entries_.find(name); found != entries_.end()) return found->second.leaf;
+  const auto found = buffers_.find(name);
+  return found == buffers_.end() ? at::Tensor() : found->second;
 }
 
 std::vector<Parameter> ParameterStore::parameters() const {
   std::vector<Parameter> all;
   all.reserve(entries_.size());
   for (const auto& [name, entry] : entries_) all.push_back({name, entry.leaf});
+  return all;
+}
+
+std::vector<Parameter> ParameterStore::buffers() const {
+  std::vector<Parameter> all;
+  for (const auto& [name, tensor] : buffers_) all.push_back({name, tensor});
+  return all;
+}
+
+std::vector<Parameter> ParameterStore::tensors() const {
+  std::vector<Parameter> all = parameters();
+  for (Parameter& buffer : buffers()) all.push_back(std::move(buffer));
+  std::sort(all.begin(), all.end(),
+            [](const Parameter& a, const Parameter& b) { return a.name < b.name; });
   return all;
 }
 

@@ -1,4 +1,4 @@
-/// The parameters of one rank, by name, whatever stage uses them.
+/// The parameters and buffers of one rank, by name, whatever stage uses them.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -22,12 +22,21 @@ class ParameterStore {
   /// accumulate apart (tied embeddings). The parameter must exist.
   at::Tensor alias(const std::string& name);
 
-  bool contains(const std::string& name) const { return entries_.contains(name); }
-  /// Undefined if there is none.
+  /// A new tensor of zeros that belongs to the model but is not trained: it has no gradient and is
+  /// not among the parameters. The name must be new.
+  at::Tensor create_buffer(const std::string& name, at::IntArrayRef shape);
+
+  /// Of parameters and buffers.
+  bool contains(const std::string& name) const;
+  /// The parameter or buffer; undefined if there is none.
   at::Tensor find(const std::string& name) const;
-  /// In order of names; each once, aliases aside.
+  /// What is trained, in order of names; each once, aliases aside.
   std::vector<Parameter> parameters() const;
-  std::int64_t count() const;  ///< numbers, each once
+  /// In order of names.
+  std::vector<Parameter> buffers() const;
+  /// Parameters and buffers in order of names: what a model's file holds.
+  std::vector<Parameter> tensors() const;
+  std::int64_t count() const;  ///< numbers of the parameters, each once
 
   /// Gives every leaf and alias a zero gradient if it has none, for accumulation in place.
   void allocate_gradients();
@@ -43,6 +52,7 @@ class ParameterStore {
     std::vector<at::Tensor> aliases;
   };
   std::map<std::string, Entry> entries_;
+  std::map<std::string, at::Tensor> buffers_;
 };
 
 /// Fills with normal numbers of that deviation, drawn by counter from (seed, name): the same bits

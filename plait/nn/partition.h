@@ -21,6 +21,13 @@ struct StagePart {
   bool operator==(const StagePart&) const = default;
 };
 
+/// Which routed experts a rank holds: those of one member of an expert group. Of n experts, n /
+/// members from member * n / members on.
+struct ExpertPlace {
+  int member = 0;
+  int members = 1;
+};
+
 /// Spreads the layers over `stages` so that the costliest stage is cheapest, then evenly, then the
 /// earlier stages larger; each holds at least one layer, the first the embedding, the last the
 /// head. A `layers_per_stage` that is not empty is taken as it is. Cost: O(S * L^2).

@@ -353,6 +353,10 @@ class ReferenceTrainer final : public TrainerBase {
                                                                     std::move(values[column])));
             starts.push_back(std::move(start));
           } else {
+            if (shape[part].recompute) {
+              PLAIT_TRY(kept[column],
+                        stage(column, which).recompute(at, std::move(kept[column])));
+            }
             PLAIT_TRY(values[column],
                       stage(column, which)
                           .backward(at, std::move(kept[column]), std::move(values[column])));

@@ -8,7 +8,7 @@
 #include <random>
 
 #include "plait/config/job_config.h"
-#include "plait/nn/llama.h"
+#include "plait/nn/model.h"
 #include "tools/plait/commands.h"
 
 namespace plait::tools {
@@ -62,7 +62,7 @@ Expected<void> sample(const SampleOptions& options) {
     return fail(ErrorCode::kInvalidInput, "holds no model: the run has not ended", options.run);
   }
   const std::int64_t window = job.data.sequence_length;
-  PLAIT_TRY(LlamaModel model, LlamaModel::load(options.run + "/model", window));
+  PLAIT_TRY(LanguageModel model, LanguageModel::load(options.run + "/model", window));
   std::mt19937_64 random(options.seed);
   std::string text = options.prompt;
   std::fwrite(text.data(), 1, text.size(), stdout);

@@ -1,4 +1,4 @@
-#include "plait/nn/llama.h"
+#include "plait/nn/model.h"
 
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
@@ -83,7 +83,7 @@ Cut cut_model(const ModelConfig& model, const std::vector<int>& layers_per_stage
       cut.stores.push_back(std::make_unique<ParameterStore>());
     }
     ParameterStore& store = *cut.stores[rank_of_stage[s]];
-    auto segments = make_llama_segments(model, parts[s], cut.slot, 5, kMaxSequence, store).value();
+    auto segments = make_model_segments(model, parts[s], cut.slot, 5, kMaxSequence, store).value();
     cut.stages.push_back(
         std::make_unique<TorchStage>(std::move(segments), parts[s].head ? cut.losses : nullptr));
   }
@@ -157,7 +157,7 @@ TEST_P(Llama, NamesAndShapesAreThoseOfTheWholeModel) {
   const Cut cut = cut_model(model, {1, 3}, {0, 0});
   std::map<std::string, std::vector<std::int64_t>> shapes;
   for (const Parameter& p : cut.stores[0]->parameters()) shapes[p.name] = p.tensor.sizes().vec();
-  EXPECT_EQ(shapes, llama_parameter_shapes(model));
+  EXPECT_EQ(shapes, parameter_shapes(model));
   EXPECT_EQ(shapes.size(), 4 * 9 + (GetParam() ? 2u : 3u));
   EXPECT_EQ(cut.stores[0]->count(), parameter_count(model, {0, 4, true, true}));
 }
@@ -255,8 +255,8 @@ TEST(LlamaStore, TiedGradientsAccumulateApartAndAddOnce) {
   EXPECT_EQ(first.grad().abs().sum().item<float>(), 0.0f);
 }
 
-TEST(LlamaModelTest, ATokenSeesOnlyWhatIsBeforeIt) {
-  LlamaModel model = LlamaModel::make(small_model(true), 1, kMaxSequence).value();
+TEST(LanguageModelTest, ATokenSeesOnlyWhatIsBeforeIt) {
+  LanguageModel model = LanguageModel::make(small_model(true), 1, kMaxSequence).value();
   at::Tensor tokens = at::arange(kLength, at::kLong).view({1, kLength});
   const at::Tensor before = model.logits(tokens).value();
   EXPECT_EQ(before.sizes(), (std::vector<std::int64_t>{1, kLength, 40}));
@@ -267,8 +267,8 @@ TEST(LlamaModelTest, ATokenSeesOnlyWhatIsBeforeIt) {
   EXPECT_FALSE(at::equal(before.narrow(1, 7, 1), after.narrow(1, 7, 1)));
 }
 
-TEST(LlamaModelTest, PositionsMatter) {
-  LlamaModel model = LlamaModel::make(small_model(true), 1, kMaxSequence).value();
+TEST(LanguageModelTest, PositionsMatter) {
+  LanguageModel model = LanguageModel::make(small_model(true), 1, kMaxSequence).value();
   const at::Tensor a = at::tensor({5, 6, 7, 8}, at::kLong).view({1, 4});
   const at::Tensor b = at::tensor({6, 5, 7, 8}, at::kLong).view({1, 4});
   // Without positions attention from the last token sees the same set in both.
@@ -276,8 +276,8 @@ TEST(LlamaModelTest, PositionsMatter) {
                             model.logits(b).value().select(1, 3), 1e-7, 1e-7));
 }
 
-TEST(LlamaModelTest, BadTokensAndLengthsAreErrors) {
-  LlamaModel model = LlamaModel::make(small_model(true), 1, kMaxSequence).value();
+TEST(LanguageModelTest, BadTokensAndLengthsAreErrors) {
+  LanguageModel model = LanguageModel::make(small_model(true), 1, kMaxSequence).value();
   const auto message = [&](const at::Tensor& tokens) {
     const auto result = model.logits(tokens);
     EXPECT_FALSE(result);
@@ -290,12 +290,12 @@ TEST(LlamaModelTest, BadTokensAndLengthsAreErrors) {
 
 std::string make_error(const ModelConfig& model, const StagePart& part) {
   ParameterStore store;
-  const auto result = make_llama_segments(model, part, nullptr, 1, kMaxSequence, store);
+  const auto result = make_model_segments(model, part, nullptr, 1, kMaxSequence, store);
   EXPECT_FALSE(result);
   return result ? "" : result.error().message;
 }
 
-TEST(LlamaModelTest, ShapesThatDoNotDivideAreErrors) {
+TEST(LanguageModelTest, ShapesThatDoNotDivideAreErrors) {
   const StagePart whole{0, 4, true, true};
   ModelConfig model = small_model(false);
   model.num_attention_heads = 5;
@@ -308,7 +308,7 @@ TEST(LlamaModelTest, ShapesThatDoNotDivideAreErrors) {
   EXPECT_THAT(make_error(model, whole), HasSubstr("even"));
 }
 
-TEST(LlamaModelTest, ATiedHeadNeedsTheEmbeddingOnItsRank) {
+TEST(LanguageModelTest, ATiedHeadNeedsTheEmbeddingOnItsRank) {
   EXPECT_THAT(make_error(small_model(true), {2, 4, false, true}), HasSubstr("tie_word_embeddings"));
 }
 
@@ -316,14 +316,14 @@ class ModelFolder : public testing::Test {
  protected:
   void SetUp() override {
     folder_ = (fs::temp_directory_path() / ("plait_model_" + std::to_string(::getpid()))).string();
-    LlamaModel model = LlamaModel::make(model_, 9, kMaxSequence).value();
-    parameters_ = model.parameters().parameters();
+    LanguageModel model = LanguageModel::make(model_, 9, kMaxSequence).value();
+    parameters_ = model.store().tensors();
     ASSERT_TRUE(write_model_folder(folder_, model_, kMaxSequence, parameters_));
   }
   void TearDown() override { fs::remove_all(folder_); }
 
   std::string load_error() {
-    const auto model = LlamaModel::load(folder_, kMaxSequence);
+    const auto model = LanguageModel::load(folder_, kMaxSequence);
     EXPECT_FALSE(model);
     return model ? "" : model.error().text();
   }
@@ -353,15 +353,15 @@ TEST_F(ModelFolder, GoesThereAndBack) {
   EXPECT_EQ(read.rope_theta, model_.rope_theta);
   EXPECT_EQ(read.rms_norm_eps, model_.rms_norm_eps);
   EXPECT_FALSE(read.tie_word_embeddings);
-  LlamaModel model = LlamaModel::load(folder_, kMaxSequence).value();
+  LanguageModel model = LanguageModel::load(folder_, kMaxSequence).value();
   for (const Parameter& p : parameters_) {
-    EXPECT_TRUE(same_bits(p.tensor, model.parameters().find(p.name))) << p.name;
+    EXPECT_TRUE(same_bits(p.tensor, model.store().find(p.name))) << p.name;
   }
 }
 
 TEST_F(ModelFolder, ARankLoadsItsShare) {
   ParameterStore store;
-  ASSERT_TRUE(make_llama_segments(model_, {1, 2, false, false}, nullptr, 1, kMaxSequence, store));
+  ASSERT_TRUE(make_model_segments(model_, {1, 2, false, false}, nullptr, 1, kMaxSequence, store));
   ASSERT_TRUE(load_parameters(folder_, model_, store));
   EXPECT_EQ(store.parameters().size(), 9u);
   for (const Parameter& p : parameters_) {

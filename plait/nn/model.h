@@ -1,0 +1,72 @@
+/// A language model as segments: embedding; per layer attention and SwiGLU or a mixture of experts;
+/// head (final norm, projection, mean cross-entropy over the micro-batch's tokens).
+///
+/// Names and shapes of parameters are Hugging Face's, whatever the split. docs/model.md has the
+/// formulas.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "plait/base/error.h"
+#include "plait/config/job_config.h"
+#include "plait/nn/batch.h"
+#include "plait/nn/names.h"
+#include "plait/nn/parameter_store.h"
+#include "plait/nn/partition.h"
+#include "plait/nn/router_loads.h"
+#include "plait/runtime/torch/segment.h"
+
+namespace plait {
+
+using Shapes = std::map<std::string, std::vector<std::int64_t>>;
+
+/// Every parameter of the model, those of all experts; without lm_head.weight if embeddings are
+/// tied.
+Shapes parameter_shapes(const ModelConfig& model);
+/// What is in the model's file beside parameters: the routers' biases.
+Shapes buffer_shapes(const ModelConfig& model);
+
+/// The segments of one stage, in order. Parameters and buffers go into `store`, of the routed
+/// experts those of `place`. They are initialised from (seed, name): normal(0, 0.02), output
+/// projections of the residual divided by sqrt(2 * layers), norms 1, biases 0. Call it for a rank's
+/// stages in ascending order: a tied head takes an alias of the embedding in `store`.
+/// `max_sequence`: longest sequence, for the rotary table. `loads`: where routers record their
+/// loads; null: nowhere.
+/// Errors (kInvalidInput): shapes that do not divide; a tied head whose embedding is not in
+/// `store`; experts that cannot be spread over the members of `place`.
+Expected<std::vector<std::shared_ptr<Segment>>> make_model_segments(
+    const ModelConfig& model, const StagePart& part, std::shared_ptr<BatchSlot> batch,
+    std::uint64_t seed, std::int64_t max_sequence, ParameterStore& store, ExpertPlace place = {},
+    std::shared_ptr<RouterLoads> loads = nullptr);
+
+/// All segments in one process, for sampling and comparison. Not for training.
+class LanguageModel {
+ public:
+  /// Weights from the seed.
+  static Expected<LanguageModel> make(const ModelConfig& model, std::uint64_t seed,
+                                      std::int64_t max_sequence);
+  /// Weights from a model folder (nn/model_folder.h), ours or Hugging Face's.
+  static Expected<LanguageModel> load(const std::string& folder, std::int64_t max_sequence);
+
+  /// `tokens` int64 [sequences, length] to logits float32 [sequences, length, vocab]. Errors: a
+  /// token outside the vocabulary, a sequence longer than max_sequence.
+  Expected<at::Tensor> logits(const at::Tensor& tokens);
+
+  const ModelConfig& config() const { return config_; }
+  ParameterStore& store() { return *store_; }
+
+ private:
+  LanguageModel() = default;
+  ModelConfig config_;
+  std::shared_ptr<BatchSlot> batch_;
+  std::unique_ptr<ParameterStore> store_;
+  std::vector<std::shared_ptr<Segment>> segments_;
+};
+
+}  // namespace plait

@@ -1,0 +1,97 @@
+#include "plait/nn/segments.h"
+
+#include <ATen/ops/addmm.h>
+#include <ATen/ops/cross_entropy_loss.h>
+#include <ATen/ops/embedding.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
+#include <fmt/format.h>
+
+#include <utility>
+
+namespace plait {
+
+NamedSegment::NamedSegment(std::string name, std::vector<Parameter> parameters)
+    : name_(std::move(name)), parameters_(std::move(parameters)) {}
+
+at::Tensor gated_product(const at::Tensor& h, const at::Tensor& gate, const at::Tensor& up) {
+  return swiglu(at::mm(h, gate.t()), at::mm(h, up.t()));
+}
+
+Attention::Attention(const ModelConfig& model, std::shared_ptr<const RotaryTable> rotary)
+    : heads_(model.num_attention_heads),
+      key_value_heads_(model.num_key_value_heads),
+      head_size_(model.hidden_size / model.num_attention_heads),
+      eps_(model.rms_norm_eps),
+      rotary_(std::move(rotary)) {}
+
+at::Tensor Attention::add_to(const at::Tensor& x, const Weights& weights) const {
+  if (x.size(1) > rotary_->cosine.size(0)) {
+    throw SegmentError(ErrorCode::kInvalidInput,
+                       fmt::format("sequence has {} tokens, the model was made for at most {}",
+                                   x.size(1), rotary_->cosine.size(0)));
+  }
+  const at::Tensor rows = x.view({-1, x.size(-1)});
+  const at::Tensor h = rms_norm(rows, weights.norm, eps_);
+  const at::IntArrayRef batch = x.sizes().slice(0, 2);
+  const at::Tensor query =
+      rotate(project(h, batch, weights.query, heads_), *rotary_).transpose(1, 2);
+  const at::Tensor key =
+      rotate(project(h, batch, weights.key, key_value_heads_), *rotary_).transpose(1, 2);
+  const at::Tensor value = project(h, batch, weights.value, key_value_heads_).transpose(1, 2);
+  const at::Tensor mixed = at::scaled_dot_product_attention(
+      query, key, value, /*attn_mask=*/{}, /*dropout_p=*/0.0, /*is_causal=*/true,
+      /*scale=*/std::nullopt, /*enable_gqa=*/heads_ != key_value_heads_);
+  const at::Tensor joined = mixed.transpose(1, 2).reshape(rows.sizes());
+  return at::addmm(rows, joined, weights.output.t());
+}
+
+at::Tensor Attention::project(const at::Tensor& h, at::IntArrayRef batch, const at::Tensor& matrix,
+                              std::int64_t heads) const {
+  return at::mm(h, matrix.t()).view({batch[0], batch[1], heads, head_size_});
+}
+
+EmbeddingSegment::EmbeddingSegment(std::vector<Parameter> parameters,
+                                   std::shared_ptr<BatchSlot> batch)
+    : NamedSegment("embedding", std::move(parameters)), batch_(std::move(batch)) {}
+
+TensorList EmbeddingSegment::forward(const TensorList&, int microbatch) {
+  const auto index = static_cast<std::size_t>(microbatch);
+  return {at::embedding(weight(0), batch_->batch.tokens.at(index))};
+}
+
+AttentionSegment::AttentionSegment(std::string name, std::vector<Parameter> parameters,
+                                   Attention attention)
+    : NamedSegment(std::move(name), std::move(parameters)), attention_(std::move(attention)) {}
+
+TensorList AttentionSegment::forward(const TensorList& inputs, int) {
+  return {attention_.add_to(inputs[0], {weight(0), weight(1), weight(2), weight(3), weight(4)})
+              .view(inputs[0].sizes())};
+}
+
+MlpSegment::MlpSegment(std::string name, std::vector<Parameter> parameters, double eps)
+    : NamedSegment(std::move(name), std::move(parameters)), eps_(eps) {}
+
+TensorList MlpSegment::forward(const TensorList& inputs, int) {
+  const at::Tensor& x = inputs[0];
+  const at::Tensor rows = x.view({-1, x.size(-1)});
+  const at::Tensor h = rms_norm(rows, weight(0), eps_);
+  const at::Tensor product = gated_product(h, weight(1), weight(2));
+  return {at::addmm(rows, product, weight(3).t()).view(x.sizes())};
+}
+
+HeadSegment::HeadSegment(std::vector<Parameter> parameters, double eps,
+                         std::shared_ptr<BatchSlot> batch)
+    : NamedSegment("head", std::move(parameters)), eps_(eps), batch_(std::move(batch)) {}
+
+TensorList HeadSegment::forward(const TensorList& inputs, int microbatch) {
+  const at::Tensor scores = logits(inputs[0]);
+  const at::Tensor& targets = batch_->batch.targets.at(static_cast<std::size_t>(microbatch));
+  return {at::cross_entropy_loss(scores, targets.view({-1}))};
+}
+
+at::Tensor HeadSegment::logits(const at::Tensor& x) const {
+  return at::mm(rms_norm(x.view({-1, x.size(-1)}), weight(0), eps_), weight(1).t());
+}
+
+}  // namespace plait

@@ -1,0 +1,105 @@
+/// The segments of a dense model, and what the mixture's segments share with them.
+///
+/// Hidden states are float32 [sequences, length, hidden]; rows are one a token.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "plait/config/job_config.h"
+#include "plait/nn/batch.h"
+#include "plait/nn/kernels.h"
+#include "plait/runtime/torch/segment.h"
+
+namespace plait {
+
+using TensorList = std::vector<at::Tensor>;
+
+class NamedSegment : public Segment {
+ public:
+  const std::string& name() const override { return name_; }
+  TensorList forward(const TensorList& inputs, int microbatch) override = 0;
+  std::vector<Parameter> parameters() const override { return parameters_; }
+
+ protected:
+  NamedSegment(std::string name, std::vector<Parameter> parameters);
+  const at::Tensor& weight(std::size_t i) const { return parameters_[i].tensor; }
+
+ private:
+  std::string name_;
+  std::vector<Parameter> parameters_;
+};
+
+/// swiglu(h gate^T, h up^T): what a SwiGLU's last matrix multiplies.
+at::Tensor gated_product(const at::Tensor& h, const at::Tensor& gate, const at::Tensor& up);
+
+/// No parameters of its own: x + A(norm(x)).
+class Attention {
+ public:
+  Attention(const ModelConfig& model, std::shared_ptr<const RotaryTable> rotary);
+
+  struct Weights {
+    const at::Tensor &norm, &query, &key, &value, &output;
+  };
+  /// Hidden states to rows. Throws SegmentError if a sequence is longer than the rotary table.
+  at::Tensor add_to(const at::Tensor& x, const Weights& weights) const;
+
+ private:
+  at::Tensor project(const at::Tensor& h, at::IntArrayRef batch, const at::Tensor& matrix,
+                     std::int64_t heads) const;
+
+  std::int64_t heads_, key_value_heads_, head_size_;
+  double eps_;
+  std::shared_ptr<const RotaryTable> rotary_;
+};
+
+/// Parameters: the table.
+class EmbeddingSegment final : public NamedSegment {
+ public:
+  EmbeddingSegment(std::vector<Parameter> parameters, std::shared_ptr<BatchSlot> batch);
+  TensorList forward(const TensorList& inputs, int microbatch) override;
+
+ private:
+  std::shared_ptr<BatchSlot> batch_;
+};
+
+/// Parameters: norm, query, key, value, output.
+class AttentionSegment final : public NamedSegment {
+ public:
+  AttentionSegment(std::string name, std::vector<Parameter> parameters, Attention attention);
+  TensorList forward(const TensorList& inputs, int microbatch) override;
+
+ private:
+  Attention attention_;
+};
+
+/// Parameters: norm, gate, up, down.
+class MlpSegment final : public NamedSegment {
+ public:
+  MlpSegment(std::string name, std::vector<Parameter> parameters, double eps);
+  TensorList forward(const TensorList& inputs, int microbatch) override;
+
+ private:
+  double eps_;
+};
+
+/// Parameters: norm, projection.
+class HeadSegment final : public NamedSegment {
+ public:
+  HeadSegment(std::vector<Parameter> parameters, double eps, std::shared_ptr<BatchSlot> batch);
+  TensorList forward(const TensorList& inputs, int microbatch) override;
+
+  /// One row a token.
+  at::Tensor logits(const at::Tensor& x) const;
+
+ private:
+  double eps_;
+  std::shared_ptr<BatchSlot> batch_;
+};
+
+}  // namespace plait
