@@ -49,7 +49,7 @@ Expected<const PassInfo*> find_pass(std::string_view name) {
 Expected<PassCall> parse_call(std::string_view text) {
   const std::size_t equals = text.find('=');
   PLAIT_TRY(const PassInfo* pass, find_pass(text.substr(0, equals)));
-  PassCall call{pass, {pass->default_number}};
+  PassCall call{pass, {pass->default_number, {}}};
   if (equals == std::string_view::npos) return call;
   const std::string_view number = text.substr(equals + 1);
   if (pass->number.empty())
@@ -68,12 +68,14 @@ Expected<PassCall> parse_call(std::string_view text) {
 
 }  // namespace
 
-Expected<Schedule> run_passes(std::string_view spec, Schedule schedule) {
+Expected<Schedule> run_passes(std::string_view spec, Schedule schedule,
+                              const SchedulePrice& price) {
   std::vector<PassCall> calls;
   for (std::size_t begin = 0; begin <= spec.size();) {
     const std::size_t end = std::min(spec.find(',', begin), spec.size());
-    PLAIT_TRY(const PassCall call, parse_call(spec.substr(begin, end - begin)));
-    calls.push_back(call);
+    PLAIT_TRY(PassCall call, parse_call(spec.substr(begin, end - begin)));
+    call.options.price = price;
+    calls.push_back(std::move(call));
     begin = end + 1;
   }
   for (const PassCall& call : calls) {

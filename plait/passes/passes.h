@@ -7,15 +7,21 @@
 #pragma once
 
 #include <array>
+#include <functional>
 #include <string_view>
 
 #include "plait/base/error.h"
+#include "plait/base/units.h"
 #include "plait/ir/schedule.h"
 
 namespace plait {
 
+/// How long a step of a schedule without communication takes; an error if it cannot run.
+using SchedulePrice = std::function<Expected<Nanoseconds>(const Schedule&)>;
+
 struct PassOptions {
-  int number = 0;  ///< the N of "name=N"; what it means is in the table
+  int number = 0;       ///< the N of "name=N"; what it means is in the table
+  SchedulePrice price;  ///< for passes that can choose by it; empty: none is known
 };
 
 /// insert-comm, with the signature of the table; insert_comm.h has the plain function.
@@ -77,10 +83,27 @@ Expected<Schedule> split_backward(Schedule schedule, const PassOptions& options)
 /// A backward is a B; with N = 1 an I as well. All pairs are tried at once in a run with free
 /// messages; where it stands still, the first rank that could run its pair's first member alone
 /// gives that pair up. What can run need not pay: which pairs are worth it is the price's to say.
+///
+/// With a price those pairs are kept that make the step shorter, also with a forward more to warm
+/// up (priced_pair.h): 1f1b and interleaved-1f1b need it for pairs that do not wait for each other.
+///
 /// Errors: communication in the input; the input itself waits in a circle. Cost: O(A + pairs given
-/// up
-/// * P / 64).
+/// up * P / 64); with a price at most 2000 prices more.
 Expected<Schedule> pair(Schedule schedule, const PassOptions& options);
+
+/// Runs N forwards more on each rank before its first backward: each forward takes the place of the
+/// one N before it. Holds N activations more.
+///
+/// Input:  0F0 0B0 0F1 0B1 0F2 0B2
+/// Output: 0F0 0F1 0B0 0F2 0B1 0B2                                               (N = 1)
+///
+/// Errors: communication or pairs in the input. Cost: O(A).
+Expected<Schedule> warm_up(Schedule schedule, const PassOptions& options);
+
+/// The same with N for each hop to the last rank, (P - 1 - r) N on rank r: a pair then need not
+/// wait for a pair of the next rank that waits for it. Source: the one forward more of
+/// Megatron-LM's combined 1F1B.
+Expected<Schedule> warm_up_per_hop(Schedule schedule, const PassOptions& options);
 
 /// Dissolves pairs: the members follow each other in their order. Cost: O(A).
 ///
@@ -142,6 +165,10 @@ inline constexpr std::array kPasses = {
     PassInfo{"pair", "joins neighbouring forwards and backwards into pairs that can run",
              "1: an I may be a pair's backward too", 0, 0, pair},
     PassInfo{"unpair", "dissolves pairs", "", 0, 0, unpair},
+    PassInfo{"warm-up", "runs more forwards on each rank before its first backward",
+             "forwards more", 1, 0, warm_up},
+    PassInfo{"warm-up-per-hop", "the same for each hop to the last rank", "forwards more a hop", 1,
+             0, warm_up_per_hop},
     PassInfo{"drop-idle", "takes out idle slots", "", 0, 0, drop_idle},
     PassInfo{"defer-recv", "holds receives back to their readers, as torch does", "", 0, 0,
              defer_recv},
@@ -157,6 +184,7 @@ inline constexpr std::string_view kLoweringPasses =
 ///
 /// Errors: an unknown pass (names the nearest and all known), a number that is missing, malformed,
 /// too small or not taken; what a pass finds. Cost: the sum of the passes.
-Expected<Schedule> run_passes(std::string_view spec, Schedule schedule);
+Expected<Schedule> run_passes(std::string_view spec, Schedule schedule,
+                              const SchedulePrice& price = {});
 
 }  // namespace plait

@@ -76,7 +76,7 @@ StageShape stage_shape(const ModelConfig& model, const StagePart& part, int memb
   int unit = 0;
   for (int layer = part.first_layer; layer < part.end_layer; ++layer) {
     again = again || attn;
-    if (members > 1 && is_expert_layer(model, layer)) {
+    if (members > 1 && is_mixture_layer(model, layer)) {
       shape.push_back({Lane::kCompute, "attn", unit, true, again});
       shape.push_back({Lane::kCommunication, "counts", unit, false});
       shape.push_back({Lane::kCommunication, "dispatch", unit, true});

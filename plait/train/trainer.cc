@@ -248,12 +248,13 @@ class PipelineTrainer final : public TrainerBase {
     return result;
   }
   Expected<void> run_training(RankReport& report) override {
-    PLAIT_TRY_VOID(watched([&]() -> Expected<void> {
+    Expected<void> ran = watched([&]() -> Expected<void> {
       PLAIT_TRY_VOID(run_step(*training_, threads_));
       ParameterStore& store = shards_.front()->store();
       store.add_alias_gradients();
       return reduce_gradients(store, plan_.grid(), comm_);
-    }));
+    });
+    if (!ran) return ran;
     report.times = training_->times();
     report.pairs_braided = training_->counts().pairs_braided;
     report.pairs_in_sequence = training_->counts().pairs_in_sequence;
@@ -354,8 +355,7 @@ class ReferenceTrainer final : public TrainerBase {
             starts.push_back(std::move(start));
           } else {
             if (shape[part].recompute) {
-              PLAIT_TRY(kept[column],
-                        stage(column, which).recompute(at, std::move(kept[column])));
+              PLAIT_TRY(kept[column], stage(column, which).recompute(at, std::move(kept[column])));
             }
             PLAIT_TRY(values[column],
                       stage(column, which)

@@ -1,21 +1,49 @@
+#include <fmt/format.h>
+
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "plait/passes/passes.h"
 #include "tools/plait/commands.h"
+#include "tools/plait/cost_arguments.h"
 
 namespace plait::tools {
 namespace {
 
 struct OptOptions {
   std::string passes;
+  std::optional<int> max_activations;
   FormatOption format;
 };
 
-Expected<std::string> optimise(const ScheduleArguments& arguments, const OptOptions& options) {
+/// Prices what passes try, if costs were given.
+Expected<SchedulePrice> make_price(const CostArguments& arguments, const OptOptions& options,
+                                   const Schedule& schedule) {
+  if (!arguments.is_given()) return SchedulePrice();
+  PLAIT_TRY(const CostSettings settings, arguments.settings());
+  PLAIT_TRY(CostModel costs, make_cost_model(settings, schedule.placement.stages()));
+  return [costs = std::move(costs),
+          most = options.max_activations](const Schedule& candidate) -> Expected<Nanoseconds> {
+    PLAIT_TRY(const Price priced, price(candidate, costs, {}));
+    for (const RankPrediction& rank : priced.prediction.ranks) {
+      if (most && rank.peak_activations.amount > *most) {
+        return fail(ErrorCode::kCheckFailed,
+                    fmt::format("a rank holds {} activations, at most {} are allowed",
+                                rank.peak_activations.amount, *most),
+                    "--max-activations");
+      }
+    }
+    return priced.prediction.makespan_ns;
+  };
+}
+
+Expected<std::string> optimise(const ScheduleArguments& arguments,
+                               const CostArguments& cost_arguments, const OptOptions& options) {
   PLAIT_TRY(Schedule schedule, arguments.load());
-  PLAIT_TRY(schedule, run_passes(options.passes, std::move(schedule)));
+  PLAIT_TRY(const SchedulePrice price, make_price(cost_arguments, options, schedule));
+  PLAIT_TRY(schedule, run_passes(options.passes, std::move(schedule), price));
   return options.format.print(schedule);
 }
 
@@ -29,9 +57,12 @@ void add_opt(CLI::App& app, int& exit_code) {
       ->add_option("--passes", options->passes,
                    "names (plait list) or name=N, separated by commas, run in this order")
       ->required();
+  auto costs = CostArguments::add_to(*command);
+  command->add_option("--max-activations", options->max_activations,
+                      "with costs: stage activations a rank may hold in what pair chooses");
   options->format.add_to(*command);
-  command->callback([arguments, options, &exit_code] {
-    const Expected<std::string> text = optimise(*arguments, *options);
+  command->callback([arguments, costs, options, &exit_code] {
+    const Expected<std::string> text = optimise(*arguments, *costs, *options);
     if (text) {
       std::fwrite(text->data(), 1, text->size(), stdout);
     } else {

@@ -83,6 +83,13 @@ Expected<CostSettings> CostArguments::settings() const {
   return settings;
 }
 
+bool CostArguments::is_given() const {
+  const bool stages = std::any_of(stage.begin(), stage.end(),
+                                  [](const std::string& text) { return !text.empty(); });
+  return stages || !file.empty() || !pairs.empty() || comm || latency || bandwidth ||
+         message_bytes || pair || share;
+}
+
 Nanoseconds Price::worst_idle() const {
   Nanoseconds worst = 0;
   for (const RankPrediction& rank : prediction.ranks) worst = std::max(worst, rank.idle_ns);

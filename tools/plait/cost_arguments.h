@@ -28,6 +28,8 @@ struct CostArguments {
 
   static std::shared_ptr<CostArguments> add_to(CLI::App& command);
   Expected<CostSettings> settings() const;
+  /// Whether the user gave any.
+  bool is_given() const;
 };
 
 /// A proven schedule under given costs.
