@@ -19,11 +19,6 @@
 namespace plait {
 namespace {
 
-/// Keys that formats name and this version does not know what to do with.
-constexpr std::string_view kNotBuiltKeys[] = {
-    "n_routed_experts",      "n_shared_experts", "num_experts_per_tok",   "moe_intermediate_size",
-    "first_k_dense_replace", "scoring_func",     "routed_scaling_factor", "norm_topk_prob"};
-
 std::vector<std::string_view> section_names() {
   std::vector<std::string_view> names;
   for (const KeyInfo& key : job_keys()) {
@@ -128,11 +123,6 @@ Expected<void> set_key(JobConfig& job, std::string_view section, std::string_vie
                 fmt::format("section [{}] is not known, did you mean [{}]?", section,
                             nearest_name(section, section_names())),
                 where);
-  }
-  if (section == "model" && std::find(std::begin(kNotBuiltKeys), std::end(kNotBuiltKeys), name) !=
-                                std::end(kNotBuiltKeys)) {
-    return fail(ErrorCode::kNotBuilt,
-                fmt::format("{} is given, this version has no mixture of experts", name), where);
   }
   return fail(ErrorCode::kInvalidInput,
               fmt::format("key '{}' is not known in [{}], did you mean {}?", name, section,

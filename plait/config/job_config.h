@@ -13,9 +13,9 @@
 
 namespace plait {
 
-/// Keys of Hugging Face's config.json.
+/// Keys of Hugging Face's config.json, and how routers are balanced.
 struct ModelConfig {
-  std::string architecture = "llama";
+  std::string architecture = "llama";  ///< or "deepseek-v3": with a mixture of experts
   std::int64_t vocab_size = 256;
   std::int64_t hidden_size = 96;
   std::int64_t intermediate_size = 256;
@@ -25,6 +25,16 @@ struct ModelConfig {
   double rms_norm_eps = 1e-5;
   double rope_theta = 10000.0;
   bool tie_word_embeddings = false;
+  int n_routed_experts = 0;  ///< this and what follows: of deepseek-v3 only
+  int n_shared_experts = 0;
+  int num_experts_per_tok = 0;
+  std::int64_t moe_intermediate_size = 0;
+  int first_k_dense_replace = 0;  ///< layers before the first mixture
+  std::string scoring_func = "sigmoid";
+  double routed_scaling_factor = 1.0;
+  bool norm_topk_prob = true;
+  double router_aux_loss_coef = 0.0;
+  double bias_update_speed = 0.0;
   std::string init;  ///< folder with safetensors to start from; empty: from the seed
 
   friend bool operator==(const ModelConfig&, const ModelConfig&) = default;
@@ -47,8 +57,8 @@ struct ParallelConfig {
   int expert = 1;
   std::string schedule = "dualpipe-v";  ///< a name or a file
   int microbatches = 8;
-  std::string pairs = "sequence";  ///< this version runs a pair's members in sequence
-  std::string recompute = "none";
+  std::string pairs = "sequence";     ///< "braid", "sequence", "off"
+  std::string recompute = "none";     ///< "none", "selective", "full"
   std::vector<int> layers_per_stage;  ///< empty: by cost
 
   friend bool operator==(const ParallelConfig&, const ParallelConfig&) = default;

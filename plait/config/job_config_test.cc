@@ -78,14 +78,77 @@ TEST_F(JobConfigTest, ErrorsNameLineOrFlagFoundAndNeeded) {
             "job.toml:4: batch_size is 15, must be a multiple of 8 micro-batches");
   EXPECT_EQ(error_of(kData, {{"run.dtype", "bfloat16", "--set run.dtype=bfloat16"}}),
             "--set run.dtype=bfloat16: dtype is bfloat16, this version trains in float32 only");
-  EXPECT_EQ(error_of("[model]\nn_routed_experts = 8\n"),
-            "job.toml:2: n_routed_experts is given, this version has no mixture of experts");
   EXPECT_EQ(error_of(kData, {{"steps", "7", "--set steps=7"}}),
             "--set steps=7: 'steps' names no section, needed section.key=value");
   EXPECT_EQ(error_of(std::string(kData) + "[optimizer]\nlr = nan\n"),
             "job.toml:4: lr is nan, needs to be a positive number");
   EXPECT_EQ(read_job_config("/nowhere.toml", {}).error().text(),
             "/nowhere.toml: the job file cannot be read");
+}
+
+constexpr const char* kMixture =
+    "[data]\ntrain = \"t\"\n[model]\narchitecture = \"deepseek-v3\"\nn_routed_experts = 6\n"
+    "num_experts_per_tok = 2\nmoe_intermediate_size = 32\n";
+
+TEST_F(JobConfigTest, AMixtureIsRead) {
+  const Expected<JobConfig> job = read(kMixture, {{"parallel.expert", "2", "--set"},
+                                                  {"parallel.data", "2", "--set"},
+                                                  {"run.batch_size", "32", "--set"},
+                                                  {"model.router_aux_loss_coef", "0.01", "--set"}});
+  ASSERT_TRUE(job) << job.error().text();
+  EXPECT_EQ(job->model.n_routed_experts, 6);
+  EXPECT_EQ(job->model.scoring_func, "sigmoid");
+  EXPECT_EQ(job->model.router_aux_loss_coef, 0.01);
+  EXPECT_EQ(*read(print_job_config(*job)), *job);
+}
+
+TEST_F(JobConfigTest, AMixtureThatDoesNotFitIsAnErrorWithTheNumbers) {
+  const auto error_with = [&](const char* key, const char* value) {
+    return error_of(kMixture, {{key, value, "--set"}});
+  };
+  EXPECT_EQ(error_with("model.num_experts_per_tok", "7"),
+            "--set: num_experts_per_tok is 7, needs to be at most n_routed_experts 6");
+  EXPECT_EQ(error_with("model.moe_intermediate_size", "0"),
+            "--set: moe_intermediate_size is 0, needs to be at least 1");
+  EXPECT_EQ(error_with("model.first_k_dense_replace", "9"),
+            "--set: first_k_dense_replace is 9, needs to be at most num_hidden_layers 8");
+  EXPECT_EQ(error_with("model.scoring_func", "relu"),
+            "--set: scoring_func is 'relu', needed sigmoid, softmax");
+  EXPECT_EQ(error_with("model.routed_scaling_factor", "0"),
+            "--set: routed_scaling_factor is 0, needs to be a positive number");
+  EXPECT_EQ(error_with("model.bias_update_speed", "-1.0"),
+            "--set: bias_update_speed is -1, needs to be at least 0");
+  EXPECT_EQ(error_with("parallel.expert", "4"),
+            "--set: n_routed_experts is 6, must be a multiple of 4 expert ranks");
+  EXPECT_EQ(error_with("parallel.expert", "3"),
+            "job.toml: batch_size is 16, must be a multiple of 24 (8 micro-batches · 1 data · 3 "
+            "expert)");
+  EXPECT_EQ(error_with("model.architecture", "llama"),
+            "job.toml:5: n_routed_experts is 6, but a llama has no experts, deepseek-v3 has");
+}
+
+TEST_F(JobConfigTest, RanksBesideThePipelineNeedTheirShareOfTheBatch) {
+  EXPECT_EQ(
+      error_of(kData, {{"parallel.expert", "2", "--set"}}),
+      "--set: expert is 2, needs a model with a mixture of experts (deepseek-v3), architecture "
+      "is llama");
+  EXPECT_EQ(error_of(kData, {{"parallel.data", "3", "--set"}}),
+            "job.toml: batch_size is 16, must be a multiple of 24 (8 micro-batches · 3 data · 1 "
+            "expert)");
+  EXPECT_EQ(error_of(kData, {{"parallel.data", "2147483647", "--set"}}).substr(0, 40),
+            "job.toml: batch_size is 16, must be a mu");
+  EXPECT_EQ(error_of(kData, {{"parallel.data", "0", "--set"}}),
+            "--set: data is 0, needs to be at least 1");
+  EXPECT_EQ(error_of(kData, {{"parallel.pairs", "twist", "--set"}}),
+            "--set: pairs is 'twist', needed braid, sequence, off");
+  for (const char* value : {"selective", "full"}) {
+    EXPECT_EQ(read(kData, {{"parallel.recompute", value, "--set"}})->parallel.recompute, value);
+  }
+}
+
+// The folder says which model it is, the job only what no folder says.
+TEST_F(JobConfigTest, ExpertsOfAFolderAreNotYetKnown) {
+  EXPECT_TRUE(read(kData, {{"model.init", "folder", "--set"}, {"parallel.expert", "2", "--set"}}));
 }
 
 TEST_F(JobConfigTest, OverridesOfTextMayLeaveOutTheQuotes) {

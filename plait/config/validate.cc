@@ -39,9 +39,12 @@ class Validator {
     need(value <= kMost, key,
          fmt::format("{} is {}, needs to be at most {}", name_of(key), value, kMost));
   }
-  void multiple(std::string_view key, std::int64_t value, std::int64_t of, std::string_view what) {
+  /// `name`: whose value it is, if not the key's.
+  void multiple(std::string_view key, std::int64_t value, std::int64_t of, std::string_view what,
+                std::string_view name = {}) {
     need(of > 0 && value % of == 0, key,
-         fmt::format("{} is {}, must be a multiple of {} {}", name_of(key), value, of, what));
+         fmt::format("{} is {}, must be a multiple of {} {}", name.empty() ? name_of(key) : name,
+                     value, of, what));
   }
   void one_of(std::string_view key, const std::string& value,
               std::initializer_list<std::string_view> built,
@@ -65,9 +68,46 @@ class Validator {
   std::optional<Error> error_;
 };
 
+/// Keys of a mixture that would be ignored.
+void validate_no_mixture(const ModelConfig& model, Validator& v) {
+  const ModelConfig none;
+  const auto unused = [&](std::string_view key, const auto& value, const auto& default_value) {
+    v.need(value == default_value, key,
+           fmt::format("{} is {}, but a llama has no experts, deepseek-v3 has",
+                       key.substr(key.find('.') + 1), value));
+  };
+  unused("model.n_routed_experts", model.n_routed_experts, none.n_routed_experts);
+  unused("model.n_shared_experts", model.n_shared_experts, none.n_shared_experts);
+  unused("model.num_experts_per_tok", model.num_experts_per_tok, none.num_experts_per_tok);
+  unused("model.moe_intermediate_size", model.moe_intermediate_size, none.moe_intermediate_size);
+  unused("model.first_k_dense_replace", model.first_k_dense_replace, none.first_k_dense_replace);
+  unused("model.scoring_func", model.scoring_func, none.scoring_func);
+  unused("model.routed_scaling_factor", model.routed_scaling_factor, none.routed_scaling_factor);
+  unused("model.norm_topk_prob", model.norm_topk_prob, none.norm_topk_prob);
+  unused("model.router_aux_loss_coef", model.router_aux_loss_coef, none.router_aux_loss_coef);
+  unused("model.bias_update_speed", model.bias_update_speed, none.bias_update_speed);
+}
+
+void validate_mixture(const ModelConfig& model, Validator& v) {
+  v.at_least("model.n_routed_experts", model.n_routed_experts, 1);
+  v.at_least("model.n_shared_experts", model.n_shared_experts, 0);
+  v.at_least("model.num_experts_per_tok", model.num_experts_per_tok, 1);
+  v.need(model.num_experts_per_tok <= model.n_routed_experts, "model.num_experts_per_tok",
+         fmt::format("num_experts_per_tok is {}, needs to be at most n_routed_experts {}",
+                     model.num_experts_per_tok, model.n_routed_experts));
+  v.at_least<std::int64_t>("model.moe_intermediate_size", model.moe_intermediate_size, 1);
+  v.at_least("model.first_k_dense_replace", model.first_k_dense_replace, 0);
+  v.need(model.first_k_dense_replace <= model.num_hidden_layers, "model.first_k_dense_replace",
+         fmt::format("first_k_dense_replace is {}, needs to be at most num_hidden_layers {}",
+                     model.first_k_dense_replace, model.num_hidden_layers));
+  v.one_of("model.scoring_func", model.scoring_func, {"sigmoid", "softmax"}, {}, "");
+  v.positive("model.routed_scaling_factor", model.routed_scaling_factor);
+  v.at_least("model.router_aux_loss_coef", model.router_aux_loss_coef, 0.0);
+  v.at_least("model.bias_update_speed", model.bias_update_speed, 0.0);
+}
+
 void validate_model(const ModelConfig& model, Validator& v) {
-  v.one_of("model.architecture", model.architecture, {"llama"}, {"deepseek-v3"},
-           "builds llama only");
+  v.one_of("model.architecture", model.architecture, {"llama", "deepseek-v3"}, {}, "");
   v.at_least<std::int64_t>("model.vocab_size", model.vocab_size, 1);
   v.at_least<std::int64_t>("model.hidden_size", model.hidden_size, 1);
   v.at_least<std::int64_t>("model.intermediate_size", model.intermediate_size, 1);
@@ -84,6 +124,21 @@ void validate_model(const ModelConfig& model, Validator& v) {
                   model.hidden_size, model.num_attention_heads));
   v.positive("model.rms_norm_eps", model.rms_norm_eps);
   v.positive("model.rope_theta", model.rope_theta);
+  if (!model.init.empty()) return;  // the folder says which model it is
+  if (model.architecture == "deepseek-v3") validate_mixture(model, v);
+  if (model.architecture == "llama") validate_no_mixture(model, v);
+}
+
+/// What `init` leaves open until its folder is read, make_model_segments() checks.
+void validate_experts(const JobConfig& job, Validator& v) {
+  const int expert = job.parallel.expert;
+  if (expert <= 1 || !job.model.init.empty()) return;
+  v.need(job.model.n_routed_experts > 0, "parallel.expert",
+         fmt::format("expert is {}, needs a model with a mixture of experts (deepseek-v3), "
+                     "architecture is {}",
+                     expert, job.model.architecture));
+  v.multiple("parallel.expert", job.model.n_routed_experts, expert, "expert ranks",
+             "n_routed_experts");
 }
 
 void validate_data(const DataConfig& data, Validator& v) {
@@ -99,16 +154,10 @@ void validate_parallel(const ParallelConfig& parallel, Validator& v) {
   v.at_least("parallel.pipeline", parallel.pipeline, 1);
   v.at_least("parallel.chunks", parallel.chunks, 0);
   v.at_least("parallel.microbatches", parallel.microbatches, 1);
-  v.need(parallel.data == 1, "parallel.data",
-         fmt::format("data is {}, this version trains one replica only", parallel.data),
-         ErrorCode::kNotBuilt);
-  v.need(parallel.expert == 1, "parallel.expert",
-         fmt::format("expert is {}, this version has no expert parallelism", parallel.expert),
-         ErrorCode::kNotBuilt);
-  v.one_of("parallel.pairs", parallel.pairs, {"sequence"}, {"braid", "off"},
-           "runs a pair's members in sequence only");
-  v.one_of("parallel.recompute", parallel.recompute, {"none"}, {"selective", "full"},
-           "does not recompute");
+  v.at_least("parallel.data", parallel.data, 1);
+  v.at_least("parallel.expert", parallel.expert, 1);
+  v.one_of("parallel.pairs", parallel.pairs, {"braid", "sequence", "off"}, {}, "");
+  v.one_of("parallel.recompute", parallel.recompute, {"none", "selective", "full"}, {}, "");
   for (const int layers : parallel.layers_per_stage) {
     v.need(layers >= 1, "parallel.layers_per_stage",
            fmt::format("layers_per_stage holds {}, needs at least 1 a stage", layers));
@@ -128,11 +177,26 @@ void validate_optimizer(const OptimizerConfig& optimizer, Validator& v) {
   v.between("optimizer.min_lr_share", optimizer.min_lr_share, 0, 1);
 }
 
+/// Every rank's micro-batch has as many sequences.
+void validate_batch(const JobConfig& job, Validator& v) {
+  const ParallelConfig& parallel = job.parallel;
+  std::int64_t shares = 1;
+  for (const int factor : {parallel.microbatches, parallel.data, parallel.expert}) {
+    shares = std::min<std::int64_t>(shares * factor, kMost);  // stays within 64 bits
+  }
+  std::string what = "micro-batches";
+  if (parallel.data != 1 || parallel.expert != 1) {
+    what = fmt::format("({} micro-batches · {} data · {} expert)", parallel.microbatches,
+                       parallel.data, parallel.expert);
+  }
+  v.multiple("run.batch_size", job.run.batch_size, shares, what);
+}
+
 void validate_run(const JobConfig& job, Validator& v) {
   const RunConfig& run = job.run;
   v.at_least("run.steps", run.steps, 1);
   v.at_least("run.batch_size", run.batch_size, 1);
-  v.multiple("run.batch_size", run.batch_size, job.parallel.microbatches, "micro-batches");
+  validate_batch(job, v);
   v.at_least("run.validate_every", run.validate_every, 0);
   v.at_least("run.log_every", run.log_every, 1);
   v.at_least("run.threads", run.threads, 1);
@@ -150,6 +214,7 @@ Expected<void> validate_job(const JobConfig& job) {
   validate_model(job.model, validator);
   validate_data(job.data, validator);
   validate_parallel(job.parallel, validator);
+  validate_experts(job, validator);
   validate_optimizer(job.optimizer, validator);
   validate_run(job, validator);
   return validator.result();

@@ -117,4 +117,59 @@ void rotate(const float* x, const float* cosine, const float* sine, std::int64_t
   }
 }
 
+PLAIT_MULTIVERSION
+void sum_rows(const float* rows, const std::int64_t* places, std::int64_t first, std::int64_t end,
+              std::int64_t copies, std::int64_t columns, float* y) {
+  for (std::int64_t t = first; t < end; ++t) {
+    float* out = y + t * columns;
+    std::copy_n(rows + places[t * copies] * columns, columns, out);
+    for (std::int64_t j = 1; j < copies; ++j) {
+      const float* row = rows + places[t * copies + j] * columns;
+      for (std::int64_t i = 0; i < columns; ++i) out[i] += row[i];
+    }
+  }
+}
+
+PLAIT_MULTIVERSION
+void add_weighted_rows(const float* base, const float* rows, const float* weights,
+                       const std::int64_t* places, std::int64_t first, std::int64_t end,
+                       std::int64_t copies, std::int64_t columns, float* y) {
+  for (std::int64_t t = first; t < end; ++t) {
+    float* out = y + t * columns;
+    std::copy_n(base + t * columns, columns, out);
+    for (std::int64_t j = 0; j < copies; ++j) {
+      const float weight = weights[t * copies + j];
+      const float* row = rows + places[t * copies + j] * columns;
+      for (std::int64_t i = 0; i < columns; ++i) out[i] += weight * row[i];
+    }
+  }
+}
+
+PLAIT_MULTIVERSION
+void spread_rows(const float* dy, const float* weights, const std::int64_t* places,
+                 std::int64_t first, std::int64_t end, std::int64_t copies, std::int64_t columns,
+                 float* rows) {
+  for (std::int64_t t = first; t < end; ++t) {
+    const float* above = dy + t * columns;
+    for (std::int64_t j = 0; j < copies; ++j) {
+      const float weight = weights[t * copies + j];
+      float* row = rows + places[t * copies + j] * columns;
+      for (std::int64_t i = 0; i < columns; ++i) row[i] = weight * above[i];
+    }
+  }
+}
+
+PLAIT_MULTIVERSION
+void row_products(const float* dy, const float* rows, const std::int64_t* places,
+                  std::int64_t first, std::int64_t end, std::int64_t copies, std::int64_t columns,
+                  float* dweights) {
+  for (std::int64_t t = first; t < end; ++t) {
+    const float* above = dy + t * columns;
+    for (std::int64_t j = 0; j < copies; ++j) {
+      const float* row = rows + places[t * copies + j] * columns;
+      dweights[t * copies + j] = sum_of(columns, [=](std::int64_t i) { return above[i] * row[i]; });
+    }
+  }
+}
+
 }  // namespace plait::loops

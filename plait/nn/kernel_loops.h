@@ -23,4 +23,25 @@ void rotate(const float* x, const float* cosine, const float* sine, std::int64_t
             std::int64_t end_row, std::int64_t length, std::int64_t heads, std::int64_t half,
             bool back, float* y);
 
+// Copies of rows: copy j of token t is row places[t * copies + j]. Tokens [first, end).
+
+/// y[t] = sum over j of rows[place], j ascending.
+void sum_rows(const float* rows, const std::int64_t* places, std::int64_t first, std::int64_t end,
+              std::int64_t copies, std::int64_t columns, float* y);
+
+/// y[t] = base[t] + sum over j of weights[t, j] * rows[place], j ascending.
+void add_weighted_rows(const float* base, const float* rows, const float* weights,
+                       const std::int64_t* places, std::int64_t first, std::int64_t end,
+                       std::int64_t copies, std::int64_t columns, float* y);
+
+/// rows[place] = weights[t, j] * dy[t].
+void spread_rows(const float* dy, const float* weights, const std::int64_t* places,
+                 std::int64_t first, std::int64_t end, std::int64_t copies, std::int64_t columns,
+                 float* rows);
+
+/// dweights[t, j] = sum over columns of dy[t] * rows[place].
+void row_products(const float* dy, const float* rows, const std::int64_t* places,
+                  std::int64_t first, std::int64_t end, std::int64_t copies, std::int64_t columns,
+                  float* dweights);
+
 }  // namespace plait::loops

@@ -7,51 +7,27 @@
 #include <ATen/ops/silu.h>
 #include <ATen/ops/silu_backward.h>
 #include <c10/core/GradMode.h>
-#include <c10/util/Exception.h>
-#include <torch/csrc/autograd/function.h>
-#include <torch/csrc/autograd/functions/utils.h>
-#include <torch/csrc/autograd/saved_variable.h>
 
-#include <algorithm>
 #include <cmath>
 #include <mutex>
 #include <string>
 #include <utility>
 
 #include "plait/nn/kernel_loops.h"
+#include "plait/nn/kernel_node.h"
 
 namespace plait {
 
 namespace {
 
-using torch::autograd::collect_next_edges;
-using torch::autograd::SavedVariable;
-using torch::autograd::TraceableFunction;
-using torch::autograd::variable_list;
-
-const float* numbers(const at::Tensor& tensor) {
-  return static_cast<const float*>(tensor.const_data_ptr());
-}
-float* mutable_numbers(const at::Tensor& tensor) { return static_cast<float*>(tensor.data_ptr()); }
-
-/// Rows a thread takes at least, when intra-op threads share the work: about 32,768 numbers.
-std::int64_t row_grain(std::int64_t columns) { return std::max<std::int64_t>(1, 32768 / columns); }
-
-void check_float(const at::Tensor& tensor, const char* what) {
-  TORCH_CHECK(tensor.is_cpu() && tensor.scalar_type() == at::kFloat, what,
-              " needs float32 on the CPU, got ", tensor.scalar_type(), " on ", tensor.device());
-}
-
-/// Marks `result` as made by a new node that saves what `save` gives it; nothing if no gradient is
-/// asked for.
-template <typename NodeType, typename Save, typename... Inputs>
-void record(const at::Tensor& result, const Save& save, const Inputs&... inputs) {
-  if (!torch::autograd::compute_requires_grad(inputs...)) return;
-  auto node = c10::make_intrusive<NodeType>();
-  node->set_next_edges(collect_next_edges(inputs...));
-  save(*node);
-  torch::autograd::set_history(result, node);
-}
+using kernels::check_float;
+using kernels::mutable_numbers;
+using kernels::numbers;
+using kernels::record;
+using kernels::row_grain;
+using kernels::SavedVariable;
+using kernels::TraceableFunction;
+using kernels::variable_list;
 
 struct RmsNormBackward final : public TraceableFunction {
   using TraceableFunction::TraceableFunction;

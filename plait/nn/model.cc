@@ -7,7 +7,9 @@
 #include <cmath>
 #include <utility>
 
+#include "plait/base/check.h"
 #include "plait/nn/kernels.h"
+#include "plait/nn/mixture.h"
 #include "plait/nn/model_folder.h"
 #include "plait/nn/segments.h"
 
@@ -19,8 +21,9 @@ Expected<void> check_model(const ModelConfig& model) {
   const auto wrong = [](const std::string& message) {
     return fail(ErrorCode::kInvalidInput, message);
   };
-  if (model.architecture != "llama") {
-    return wrong(fmt::format("architecture is {}, this model is llama", model.architecture));
+  if (model.architecture != "llama" && model.architecture != "deepseek-v3") {
+    return wrong(
+        fmt::format("architecture is {}, needed llama or deepseek-v3", model.architecture));
   }
   if (model.num_attention_heads < 1 || model.hidden_size % model.num_attention_heads != 0) {
     return wrong(fmt::format("hidden_size is {}, must be a multiple of {} attention heads",
@@ -42,11 +45,31 @@ Expected<void> check_model(const ModelConfig& model) {
   return {};
 }
 
-Expected<void> check_place(const ModelConfig&, ExpertPlace place) {
-  if (place.members == 1 && place.member == 0) return {};
+Expected<void> check_place(const ModelConfig& model, ExpertPlace place) {
+  PLAIT_CHECK(place.members >= 1 && place.member >= 0 && place.member < place.members,
+              "a member of its expert group");
+  if (place.members == 1) return {};
+  if (model.n_routed_experts == 0) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("expert is {}, needs a model with a mixture of experts (deepseek-v3), "
+                            "architecture is {}",
+                            place.members, model.architecture));
+  }
+  if (model.n_routed_experts % place.members == 0) return {};
   return fail(ErrorCode::kInvalidInput,
-              fmt::format("member {} of {} expert ranks, but the model has no experts",
-                          place.member, place.members));
+              fmt::format("n_routed_experts is {}, must be a multiple of {} expert ranks",
+                          model.n_routed_experts, place.members));
+}
+
+Expected<void> check_mixture(const ModelConfig& model) {
+  if (model.architecture != "deepseek-v3") return {};
+  if (model.num_experts_per_tok >= 1 && model.num_experts_per_tok <= model.n_routed_experts) {
+    return {};
+  }
+  return fail(ErrorCode::kInvalidInput,
+              fmt::format("num_experts_per_tok is {}, needs to be at least 1 and at most "
+                          "n_routed_experts {}",
+                          model.num_experts_per_tok, model.n_routed_experts));
 }
 
 /// Makes and initialises parameters by name.
@@ -64,6 +87,15 @@ class Maker {
     const at::Tensor tensor = store_.create(name, shapes_.at(name));
     tensor.detach().fill_(1.0);
     return {name, tensor};
+  }
+  /// gate, up and down of a SwiGLU whose names begin with `prefix`.
+  void add_swiglu(const std::string& prefix, std::vector<Parameter>& parameters) {
+    parameters.push_back(matrix(prefix + "gate_proj.weight"));
+    parameters.push_back(matrix(prefix + "up_proj.weight"));
+    parameters.push_back(residual_matrix(prefix + "down_proj.weight"));
+  }
+  at::Tensor router_bias(int layer, std::int64_t experts) {
+    return store_.create_buffer(router_bias_name(layer), {experts});
   }
 
  private:
@@ -90,16 +122,78 @@ std::vector<Parameter> attention_parameters(Maker& make, int layer) {
 }
 
 std::vector<Parameter> mlp_parameters(Maker& make, int layer) {
-  const auto name = [&](const char* rest) { return layer_name(layer, rest); };
-  return {make.norm(name("post_attention_layernorm.weight")),
-          make.matrix(name("mlp.gate_proj.weight")), make.matrix(name("mlp.up_proj.weight")),
-          make.residual_matrix(name("mlp.down_proj.weight"))};
+  std::vector<Parameter> parameters = {
+      make.norm(layer_name(layer, "post_attention_layernorm.weight"))};
+  make.add_swiglu(layer_name(layer, "mlp."), parameters);
+  return parameters;
+}
+
+std::vector<Parameter> expert_parameters(Maker& make, const ModelConfig& model, int layer,
+                                         ExpertPlace place) {
+  std::vector<Parameter> parameters;
+  if (model.n_shared_experts > 0) {
+    make.add_swiglu(layer_name(layer, "mlp.shared_experts."), parameters);
+  }
+  const int local = model.n_routed_experts / place.members;
+  for (int expert = place.member * local; expert < (place.member + 1) * local; ++expert) {
+    make.add_swiglu(expert_name(layer, expert, ""), parameters);
+  }
+  return parameters;
+}
+
+using SegmentList = std::vector<std::shared_ptr<Segment>>;
+
+void add_dense_layer(const ModelConfig& model, int layer, const Attention& attention, Maker& make,
+                     SegmentList& segments) {
+  segments.push_back(std::make_shared<AttentionSegment>(
+      fmt::format("layers.{}.attn", layer), attention_parameters(make, layer), attention));
+  segments.push_back(std::make_shared<MlpSegment>(fmt::format("layers.{}.mlp", layer),
+                                                  mlp_parameters(make, layer), model.rms_norm_eps));
+}
+
+void add_mixture_layer(const ModelConfig& model, int layer, const Attention& attention,
+                       ExpertPlace place, std::shared_ptr<RouterLoads> loads, Maker& make,
+                       SegmentList& segments) {
+  const auto name = [&](const char* part) { return fmt::format("layers.{}.{}", layer, part); };
+  std::vector<Parameter> parameters = attention_parameters(make, layer);
+  parameters.push_back(make.norm(layer_name(layer, "post_attention_layernorm.weight")));
+  parameters.push_back(make.matrix(layer_name(layer, "mlp.gate.weight")));
+  segments.push_back(std::make_shared<RoutedAttentionSegment>(
+      name("attn"), std::move(parameters), attention, model.rms_norm_eps,
+      RouterParts{layer, make.router_bias(layer, model.n_routed_experts), router_options(model),
+                  std::move(loads)}));
+  segments.push_back(make_counts_segment(name("counts"), place.members));
+  segments.push_back(make_dispatch_segment(name("dispatch"), place.members));
+  segments.push_back(std::make_shared<ExpertsSegment>(name("mlp"),
+                                                      expert_parameters(make, model, layer, place),
+                                                      model.n_shared_experts > 0, place.members));
+  segments.push_back(make_combine_segment(name("combine"), place.members));
+  segments.push_back(std::make_shared<JoinSegment>(name("join")));
+}
+
+void add_swiglu_shapes(Shapes& shapes, const std::string& prefix, std::int64_t hidden,
+                       std::int64_t width) {
+  shapes[prefix + "gate_proj.weight"] = {width, hidden};
+  shapes[prefix + "up_proj.weight"] = {width, hidden};
+  shapes[prefix + "down_proj.weight"] = {hidden, width};
+}
+
+void add_mixture_shapes(Shapes& shapes, const ModelConfig& model, int layer) {
+  const std::int64_t d = model.hidden_size, width = model.moe_intermediate_size;
+  shapes[layer_name(layer, "mlp.gate.weight")] = {model.n_routed_experts, d};
+  for (int expert = 0; expert < model.n_routed_experts; ++expert) {
+    add_swiglu_shapes(shapes, expert_name(layer, expert, ""), d, width);
+  }
+  if (model.n_shared_experts > 0) {
+    add_swiglu_shapes(shapes, layer_name(layer, "mlp.shared_experts."), d,
+                      width * model.n_shared_experts);
+  }
 }
 
 }  // namespace
 
 Shapes parameter_shapes(const ModelConfig& model) {
-  const std::int64_t d = model.hidden_size, i = model.intermediate_size;
+  const std::int64_t d = model.hidden_size;
   const std::int64_t kv = d / model.num_attention_heads * model.num_key_value_heads;
   Shapes shapes;
   shapes[kEmbeddingName] = {model.vocab_size, d};
@@ -115,35 +209,45 @@ Shapes parameter_shapes(const ModelConfig& model) {
     add("self_attn.v_proj.weight", {kv, d});
     add("self_attn.o_proj.weight", {d, d});
     add("post_attention_layernorm.weight", {d});
-    add("mlp.gate_proj.weight", {i, d});
-    add("mlp.up_proj.weight", {i, d});
-    add("mlp.down_proj.weight", {d, i});
+    if (is_mixture_layer(model, layer)) {
+      add_mixture_shapes(shapes, model, layer);
+    } else {
+      add_swiglu_shapes(shapes, layer_name(layer, "mlp."), d, model.intermediate_size);
+    }
   }
   return shapes;
 }
 
-Shapes buffer_shapes(const ModelConfig&) { return {}; }
+Shapes buffer_shapes(const ModelConfig& model) {
+  Shapes shapes;
+  for (int layer = 0; layer < model.num_hidden_layers; ++layer) {
+    if (is_mixture_layer(model, layer)) shapes[router_bias_name(layer)] = {model.n_routed_experts};
+  }
+  return shapes;
+}
 
 Expected<std::vector<std::shared_ptr<Segment>>> make_model_segments(
     const ModelConfig& model, const StagePart& part, std::shared_ptr<BatchSlot> batch,
     std::uint64_t seed, std::int64_t max_sequence, ParameterStore& store, ExpertPlace place,
-    std::shared_ptr<RouterLoads>) {
+    std::shared_ptr<RouterLoads> loads) {
   PLAIT_TRY_VOID(check_model(model));
+  PLAIT_TRY_VOID(check_mixture(model));
   PLAIT_TRY_VOID(check_place(model, place));
   Maker make(model, seed, store);
-  std::vector<std::shared_ptr<Segment>> segments;
+  SegmentList segments;
   if (part.embedding) {
     segments.push_back(std::make_shared<EmbeddingSegment>(
         std::vector<Parameter>{make.matrix(kEmbeddingName)}, batch));
   }
   const auto rotary = std::make_shared<const RotaryTable>(make_rotary_table(
       max_sequence, model.hidden_size / model.num_attention_heads, model.rope_theta));
+  const Attention attention(model, rotary);
   for (int layer = part.first_layer; layer < part.end_layer; ++layer) {
-    segments.push_back(std::make_shared<AttentionSegment>(fmt::format("layers.{}.attn", layer),
-                                                          attention_parameters(make, layer),
-                                                          Attention(model, rotary)));
-    segments.push_back(std::make_shared<MlpSegment>(
-        fmt::format("layers.{}.mlp", layer), mlp_parameters(make, layer), model.rms_norm_eps));
+    if (is_mixture_layer(model, layer)) {
+      add_mixture_layer(model, layer, attention, place, loads, make, segments);
+    } else {
+      add_dense_layer(model, layer, attention, make, segments);
+    }
   }
   if (part.head) {
     if (model.tie_word_embeddings && !store.contains(kEmbeddingName)) {

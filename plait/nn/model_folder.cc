@@ -61,6 +61,22 @@ class ConfigReader {
     }
     value = static_cast<Integer>(found->get<std::int64_t>());
   }
+  /// An integer that may be 0.
+  void count(const char* key, int& value, bool required = true) {
+    const Json* found = find(key, required);
+    if (found == nullptr) return;
+    if (!found->is_number_integer() || found->get<std::int64_t>() < 0 ||
+        found->get<std::int64_t>() > std::numeric_limits<int>::max()) {
+      return wrong(key, *found, "a number of at least 0");
+    }
+    value = found->get<int>();
+  }
+  std::string text(const char* key) {
+    const Json* found = find(key, false);
+    if (found == nullptr) return {};
+    if (!found->is_string()) wrong(key, *found, "a string");
+    return found->is_string() ? found->get<std::string>() : "";
+  }
   void number(const char* key, double& value) {
     const Json* found = find(key, false);
     if (found == nullptr) return;
@@ -88,10 +104,20 @@ class ConfigReader {
     }
   }
   /// transformers 5 keeps the base of the rotary positions in an object, earlier ones beside.
-  void rotary(double& theta) {
+  /// `whole`: whether heads turn as a whole where no partial_rotary_factor is given.
+  void rotary(double& theta, bool whole) {
     number("rope_theta", theta);
     only("rope_scaling", nullptr);
+    only("partial_rotary_factor", 1.0);
     const Json* found = find("rope_parameters", false);
+    const bool given = json_.contains("partial_rotary_factor") ||
+                       (found != nullptr && found->contains("partial_rotary_factor"));
+    if (!whole && !given && !error_) {
+      error_ = Error{ErrorCode::kNotBuilt,
+                     "partial_rotary_factor is missing, which means 0.5, this version knows only "
+                     "1.0",
+                     path_};
+    }
     if (found == nullptr) return;
     if (!found->is_object()) return wrong("rope_parameters", *found, "an object");
     ConfigReader inner(path_, *found);
@@ -137,6 +163,7 @@ Expected<void> check_same_model(const std::string& folder, const ModelConfig& ne
           invalid(in_folder(folder, kConfig), fmt::format("{} is {}, the job needs {}", key, a, b));
     }
   };
+  compare("architecture", found.architecture, needed.architecture);
   compare("vocab_size", found.vocab_size, needed.vocab_size);
   compare("hidden_size", found.hidden_size, needed.hidden_size);
   compare("intermediate_size", found.intermediate_size, needed.intermediate_size);
@@ -146,6 +173,14 @@ Expected<void> check_same_model(const std::string& folder, const ModelConfig& ne
   compare("rms_norm_eps", found.rms_norm_eps, needed.rms_norm_eps);
   compare("rope_theta", found.rope_theta, needed.rope_theta);
   compare("tie_word_embeddings", found.tie_word_embeddings, needed.tie_word_embeddings);
+  compare("n_routed_experts", found.n_routed_experts, needed.n_routed_experts);
+  compare("n_shared_experts", found.n_shared_experts, needed.n_shared_experts);
+  compare("num_experts_per_tok", found.num_experts_per_tok, needed.num_experts_per_tok);
+  compare("moe_intermediate_size", found.moe_intermediate_size, needed.moe_intermediate_size);
+  compare("first_k_dense_replace", found.first_k_dense_replace, needed.first_k_dense_replace);
+  compare("scoring_func", found.scoring_func, needed.scoring_func);
+  compare("routed_scaling_factor", found.routed_scaling_factor, needed.routed_scaling_factor);
+  compare("norm_topk_prob", found.norm_topk_prob, needed.norm_topk_prob);
   return result;
 }
 
@@ -227,10 +262,41 @@ Expected<void> check_tensors(const std::string& folder, const ModelConfig& model
   return {};
 }
 
+/// How transformers call a model. They have no GQA model of this shape whose router scores by
+/// softmax: such a folder gets a name that they refuse, as they would score by sigmoid.
+struct Family {
+  const char* model_type;
+  const char* architecture;
+};
+constexpr Family kLlama = {"llama", "LlamaForCausalLM"};
+constexpr Family kSigmoidMixture = {"glm4_moe", "Glm4MoeForCausalLM"};
+constexpr Family kSoftmaxMixture = {"plait_softmax_moe", "PlaitSoftmaxMoeForCausalLM"};
+
+Family family_of(const ModelConfig& model) {
+  if (model.architecture == "llama") return kLlama;
+  return model.scoring_func == "softmax" ? kSoftmaxMixture : kSigmoidMixture;
+}
+
+void add_mixture(Json& json, const ModelConfig& model) {
+  json["n_routed_experts"] = model.n_routed_experts;
+  json["n_shared_experts"] = model.n_shared_experts;
+  json["num_experts_per_tok"] = model.num_experts_per_tok;
+  json["moe_intermediate_size"] = model.moe_intermediate_size;
+  json["first_k_dense_replace"] = model.first_k_dense_replace;
+  json["scoring_func"] = model.scoring_func;
+  json["routed_scaling_factor"] = model.routed_scaling_factor;
+  json["norm_topk_prob"] = model.norm_topk_prob;
+  json["n_group"] = 1;
+  json["topk_group"] = 1;
+  json["use_qk_norm"] = false;
+  json["num_nextn_predict_layers"] = 0;
+}
+
 Json config_json(const ModelConfig& model, std::int64_t max_sequence) {
+  const Family family = family_of(model);
   Json json;
-  json["architectures"] = {"LlamaForCausalLM"};
-  json["model_type"] = "llama";
+  json["architectures"] = {family.architecture};
+  json["model_type"] = family.model_type;
   json["vocab_size"] = model.vocab_size;
   json["hidden_size"] = model.hidden_size;
   json["intermediate_size"] = model.intermediate_size;
@@ -245,7 +311,12 @@ Json config_json(const ModelConfig& model, std::int64_t max_sequence) {
   json["max_position_embeddings"] = max_sequence;
   json["tie_word_embeddings"] = model.tie_word_embeddings;
   json["attention_bias"] = false;
-  json["mlp_bias"] = false;
+  if (model.architecture == "llama") {
+    json["mlp_bias"] = false;
+  } else {
+    json["rope_parameters"]["partial_rotary_factor"] = 1.0;
+    add_mixture(json, model);
+  }
   json["attention_dropout"] = 0.0;
   json["initializer_range"] = 0.02;
   json["bos_token_id"] = nullptr;
@@ -255,17 +326,55 @@ Json config_json(const ModelConfig& model, std::int64_t max_sequence) {
   return json;
 }
 
+void read_mixture(ConfigReader& reader, ModelConfig& model) {
+  reader.integer("n_routed_experts", model.n_routed_experts);
+  reader.count("n_shared_experts", model.n_shared_experts);
+  reader.integer("num_experts_per_tok", model.num_experts_per_tok);
+  reader.integer("moe_intermediate_size", model.moe_intermediate_size);
+  reader.count("first_k_dense_replace", model.first_k_dense_replace);
+  reader.only("scoring_func", model.scoring_func);
+  reader.number("routed_scaling_factor", model.routed_scaling_factor);
+  reader.flag("norm_topk_prob", model.norm_topk_prob);
+  reader.only("n_group", 1);
+  reader.only("topk_group", 1);
+  reader.only("use_qk_norm", false);
+}
+
+/// Which model a config.json is of; sets what follows from that alone.
+Expected<Family> read_family(ConfigReader& reader, const std::string& path, ModelConfig& model) {
+  const std::string type = reader.text("model_type");
+  PLAIT_TRY_VOID(reader.result());
+  if (type.empty() || type == kLlama.model_type) {
+    model.architecture = "llama";
+    model.rms_norm_eps = 1e-6;  // LlamaConfig's default
+    return kLlama;
+  }
+  model.architecture = "deepseek-v3";
+  model.rms_norm_eps = 1e-5;  // Glm4MoeConfig's
+  for (const Family& family : {kSigmoidMixture, kSoftmaxMixture}) {
+    if (type != family.model_type) continue;
+    model.scoring_func = type == kSoftmaxMixture.model_type ? "softmax" : "sigmoid";
+    return family;
+  }
+  return fail(
+      ErrorCode::kNotBuilt,
+      fmt::format("model_type is {}, this version knows only {}, {} and {}", type,
+                  kLlama.model_type, kSigmoidMixture.model_type, kSoftmaxMixture.model_type),
+      path);
+}
+
 }  // namespace
 
-Expected<ModelConfig> read_model_config(const std::string& folder) {
+Expected<ModelConfig> read_model_config(const std::string& folder, const ModelConfig& job) {
   const std::string path = in_folder(folder, kConfig);
   PLAIT_TRY(const Json json, read_json(path));
   ConfigReader reader(path, json);
   ModelConfig model;
   model.init = folder;
-  model.rms_norm_eps = 1e-6;  // LlamaConfig's default
-  reader.only("model_type", "llama");
-  reader.only("architectures", Json::array({"LlamaForCausalLM"}));
+  model.router_aux_loss_coef = job.router_aux_loss_coef;
+  model.bias_update_speed = job.bias_update_speed;
+  PLAIT_TRY(const Family family, read_family(reader, path, model));
+  reader.only("architectures", Json::array({family.architecture}));
   reader.only("hidden_act", "silu");
   reader.only("attention_bias", false);
   reader.only("mlp_bias", false);
@@ -277,7 +386,9 @@ Expected<ModelConfig> read_model_config(const std::string& folder) {
   model.num_key_value_heads = model.num_attention_heads;
   reader.integer("num_key_value_heads", model.num_key_value_heads, /*required=*/false);
   reader.number("rms_norm_eps", model.rms_norm_eps);
-  reader.rotary(model.rope_theta);
+  const bool llama = model.architecture == "llama";
+  reader.rotary(model.rope_theta, /*whole=*/llama);
+  if (!llama) read_mixture(reader, model);
   reader.flag("tie_word_embeddings", model.tie_word_embeddings);
   PLAIT_TRY_VOID(reader.result());
   reader.only("head_dim", model.hidden_size / model.num_attention_heads);

@@ -13,9 +13,11 @@
 
 namespace plait {
 
-/// config.json of a LlamaForCausalLM. `init` of the result is `folder`. Errors (kInvalidInput,
-/// kNotBuilt) name file and key: another architecture, biases, scaled rotary positions, ….
-Expected<ModelConfig> read_model_config(const std::string& folder);
+/// config.json of a LlamaForCausalLM or a Glm4MoeForCausalLM, or our own of a mixture that scores
+/// by softmax. `init` of the result is `folder`; how routers are balanced is `job`'s, no file holds
+/// it. Errors (kInvalidInput, kNotBuilt) name file and key: another architecture, biases, scaled
+/// rotary positions, groups of experts, ….
+Expected<ModelConfig> read_model_config(const std::string& folder, const ModelConfig& job = {});
 
 /// Loads the parameters and buffers that `store` holds; others of the model are left in the file.
 /// The folder must hold exactly the tensors of `model` in their shapes (lm_head.weight may be there

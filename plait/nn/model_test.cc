@@ -23,9 +23,8 @@
 
 #include "plait/nn/model_folder.h"
 #include "plait/nn/safetensors.h"
+#include "plait/nn/test_models.h"
 #include "plait/runtime/torch/memory.h"
-#include "plait/runtime/torch/test_segments.h"
-#include "plait/runtime/torch/torch_stage.h"
 
 namespace plait {
 namespace {
@@ -35,103 +34,6 @@ namespace {
 
 using testing::HasSubstr;
 namespace fs = std::filesystem;
-
-constexpr std::int64_t kLength = 12, kMaxSequence = 16;
-constexpr int kMicrobatches = 3;
-
-ModelConfig small_model(bool tied) {
-  ModelConfig model;
-  model.vocab_size = 40;
-  model.hidden_size = 32;
-  model.intermediate_size = 48;
-  model.num_hidden_layers = 4;
-  model.num_attention_heads = 4;
-  model.num_key_value_heads = 2;
-  model.tie_word_embeddings = tied;
-  return model;
-}
-
-Batch make_batch(const ModelConfig& model) {
-  Batch batch;
-  for (std::int64_t mb = 0; mb < kMicrobatches; ++mb) {
-    const at::Tensor tokens = (at::arange(2 * kLength, at::kLong) * 7 + mb * 3) % model.vocab_size;
-    batch.tokens.push_back(tokens.view({2, kLength}));
-    batch.targets.push_back(((tokens * 5 + 1) % model.vocab_size).view({2, kLength}));
-  }
-  return batch;
-}
-
-/// A model cut into stages, its ranks being one store each.
-struct Cut {
-  std::shared_ptr<BatchSlot> slot = std::make_shared<BatchSlot>();
-  std::shared_ptr<LossSink> losses = std::make_shared<LossSink>();
-  std::vector<std::unique_ptr<ParameterStore>> stores;
-  std::vector<std::unique_ptr<TorchStage>> stages;
-};
-
-/// rank_of_stage: which store each stage uses.
-Cut cut_model(const ModelConfig& model, const std::vector<int>& layers_per_stage,
-              const std::vector<std::size_t>& rank_of_stage) {
-  Cut cut;
-  cut.slot->batch = make_batch(model);
-  cut.losses->reset(kMicrobatches);
-  const auto parts =
-      partition_layers(model, static_cast<int>(layers_per_stage.size()), kLength, layers_per_stage)
-          .value();
-  for (std::size_t s = 0; s < parts.size(); ++s) {
-    while (cut.stores.size() <= rank_of_stage[s]) {
-      cut.stores.push_back(std::make_unique<ParameterStore>());
-    }
-    ParameterStore& store = *cut.stores[rank_of_stage[s]];
-    auto segments = make_model_segments(model, parts[s], cut.slot, 5, kMaxSequence, store).value();
-    cut.stages.push_back(
-        std::make_unique<TorchStage>(std::move(segments), parts[s].head ? cut.losses : nullptr));
-  }
-  for (const auto& store : cut.stores) store->allocate_gradients();
-  return cut;
-}
-
-void train_step(Cut& cut, bool split) {
-  for (int mb = 0; mb < kMicrobatches; ++mb) {
-    Value value;
-    std::vector<Value> saved;
-    for (const auto& stage : cut.stages) {
-      ForwardResult result = stage->forward(mb, std::move(value), true).value();
-      value = std::move(result.output);
-      saved.push_back(std::move(result.saved));
-    }
-    for (std::size_t s = cut.stages.size(); s-- > 0;) {
-      TorchStage& stage = *cut.stages[s];
-      if (!split) {
-        value = stage.backward(mb, std::move(saved[s]), std::move(value)).value();
-        continue;
-      }
-      auto input = stage.backward_input(mb, std::move(saved[s]), std::move(value)).value();
-      EXPECT_FALSE(input.whole);
-      value = std::move(input.input_gradient);
-      ASSERT_TRUE(stage.backward_weight(mb, std::move(input.saved_for_weight)));
-    }
-  }
-  for (const auto& store : cut.stores) store->add_alias_gradients();
-}
-
-std::map<std::string, at::Tensor> gradients_of(const Cut& cut) {
-  std::map<std::string, at::Tensor> gradients;
-  for (const auto& store : cut.stores) {
-    for (const Parameter& p : store->parameters()) gradients[p.name] = p.tensor.grad();
-  }
-  return gradients;
-}
-
-void expect_same_training(const Cut& a, const Cut& b) {
-  EXPECT_EQ(a.losses->losses(), b.losses->losses());
-  const auto left = gradients_of(a), right = gradients_of(b);
-  ASSERT_EQ(left.size(), right.size());
-  for (const auto& [name, gradient] : left) {
-    EXPECT_TRUE(same_bits(gradient, right.at(name))) << name;
-    EXPECT_GT(gradient.abs().sum().item<float>(), 0.0f) << name;
-  }
-}
 
 class Llama : public testing::TestWithParam<bool> {};  // tied or not
 

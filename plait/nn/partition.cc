@@ -20,36 +20,66 @@ std::int64_t key_value_size(const ModelConfig& model) {
   return head_size(model) * model.num_key_value_heads;
 }
 
-/// Numbers in the matrices of one layer.
-std::int64_t layer_matrices(const ModelConfig& model) {
+std::int64_t attention_matrices(const ModelConfig& model) {
   const std::int64_t d = model.hidden_size;
-  return 2 * d * d + 2 * d * key_value_size(model) + 3 * d * model.intermediate_size;
+  return 2 * d * d + 2 * d * key_value_size(model);
 }
 
-/// Costs of parts in arbitrary equal units: a table of prefix sums is not needed, layers are equal.
-struct Costs {
-  double layer, embedding, head;
-  int layers, stages;
+/// Numbers in the matrices of one layer with `experts` routed experts; without any, a dense one.
+std::int64_t layer_matrices(const ModelConfig& model, std::int64_t experts) {
+  const std::int64_t d = model.hidden_size;
+  if (experts == 0) return attention_matrices(model) + 3 * d * model.intermediate_size;
+  return attention_matrices(model) + d * model.n_routed_experts +
+         3 * d * model.moe_intermediate_size * (experts + model.n_shared_experts);
+}
 
-  double stage(int stage_index, int count) const {
-    return layer * count + (stage_index == 0 ? embedding : 0.0) +
+int mixture_layers(const ModelConfig& model, const StagePart& part) {
+  int count = 0;
+  for (int layer = part.first_layer; layer < part.end_layer; ++layer) {
+    count += is_mixture_layer(model, layer) ? 1 : 0;
+  }
+  return count;
+}
+
+/// What parts cost, in arbitrary equal units.
+struct Costs {
+  std::vector<double> before;  ///< [l]: of layers 0 … l - 1
+  double embedding, head;
+  std::size_t stages;
+
+  std::size_t layers() const { return before.size() - 1; }
+  double stage(std::size_t stage_index, std::size_t first, std::size_t end) const {
+    return before[end] - before[first] + (stage_index == 0 ? embedding : 0.0) +
            (stage_index == stages - 1 ? head : 0.0);
   }
 };
+
+Costs costs_of(const ModelConfig& model, int stages, std::int64_t sequence_length) {
+  const auto flops = [&](const StagePart& part) {
+    return forward_flops_per_token(model, part, sequence_length);
+  };
+  Costs costs{{0.0},
+              flops({0, 0, true, false}),
+              flops({0, 0, false, true}),
+              static_cast<std::size_t>(stages)};
+  for (int layer = 0; layer < model.num_hidden_layers; ++layer) {
+    costs.before.push_back(costs.before.back() + flops({layer, layer + 1, false, false}));
+  }
+  return costs;
+}
 
 constexpr double kNever = std::numeric_limits<double>::infinity();
 
 /// The smallest value that the costliest stage can have.
 double best_maximum(const Costs& costs) {
-  const auto layers = static_cast<std::size_t>(costs.layers);
+  const std::size_t layers = costs.layers();
   std::vector<double> best(layers + 1, kNever);  // [l]: stages so far hold l layers
   best[0] = 0.0;
-  for (int s = 0; s < costs.stages; ++s) {
+  for (std::size_t s = 0; s < costs.stages; ++s) {
     std::vector<double> next(layers + 1, kNever);
     for (std::size_t before = 0; before < layers; ++before) {
       for (std::size_t after = before + 1; after <= layers; ++after) {
-        const double cost = costs.stage(s, static_cast<int>(after - before));
-        next[after] = std::min(next[after], std::max(best[before], cost));
+        next[after] = std::min(next[after], std::max(best[before], costs.stage(s, before, after)));
       }
     }
     best = std::move(next);
@@ -61,30 +91,31 @@ double best_maximum(const Costs& costs) {
 /// squares; ties go to the larger earlier stage. Runs from the last stage, so that the choice is
 /// read off from the first.
 std::vector<int> most_even(const Costs& costs, double limit) {
-  const auto layers = static_cast<std::size_t>(costs.layers);
-  const auto stages = static_cast<std::size_t>(costs.stages);
+  const std::size_t layers = costs.layers();
   // rest[s][l]: least sum of squares of stages s.. that hold the last l layers.
-  std::vector<std::vector<double>> rest(stages + 1, std::vector<double>(layers + 1, kNever));
-  std::vector<std::vector<int>> choice(stages, std::vector<int>(layers + 1, 0));
-  rest[stages][0] = 0.0;
-  for (std::size_t s = stages; s-- > 0;) {
+  std::vector<std::vector<double>> rest(costs.stages + 1, std::vector<double>(layers + 1, kNever));
+  std::vector<std::vector<std::size_t>> choice(costs.stages,
+                                               std::vector<std::size_t>(layers + 1, 0));
+  rest[costs.stages][0] = 0.0;
+  for (std::size_t s = costs.stages; s-- > 0;) {
     for (std::size_t left = 1; left <= layers; ++left) {
+      const std::size_t first = layers - left;
       for (std::size_t count = left; count >= 1; --count) {
-        const double cost = costs.stage(static_cast<int>(s), static_cast<int>(count));
+        const double cost = costs.stage(s, first, first + count);
         if (cost > limit) continue;
         const double sum = cost * cost + rest[s + 1][left - count];
         if (sum < rest[s][left]) {
           rest[s][left] = sum;
-          choice[s][left] = static_cast<int>(count);
+          choice[s][left] = count;
         }
       }
     }
   }
   std::vector<int> counts;
   std::size_t left = layers;
-  for (std::size_t s = 0; s < stages; ++s) {
-    counts.push_back(choice[s][left]);
-    left -= static_cast<std::size_t>(counts.back());
+  for (std::size_t s = 0; s < costs.stages; ++s) {
+    counts.push_back(static_cast<int>(choice[s][left]));
+    left -= choice[s][left];
   }
   return counts;
 }
@@ -110,6 +141,10 @@ Expected<void> check_list(const std::vector<int>& list, int stages, int layers) 
 
 }  // namespace
 
+bool is_mixture_layer(const ModelConfig& model, int layer) {
+  return model.n_routed_experts > 0 && layer >= model.first_k_dense_replace;
+}
+
 Expected<std::vector<StagePart>> partition_layers(const ModelConfig& model, int stages,
                                                   std::int64_t sequence_length,
                                                   const std::vector<int>& layers_per_stage) {
@@ -121,11 +156,7 @@ Expected<std::vector<StagePart>> partition_layers(const ModelConfig& model, int 
   }
   std::vector<int> counts = layers_per_stage;
   if (counts.empty()) {
-    const auto flops = [&](const StagePart& part) {
-      return forward_flops_per_token(model, part, sequence_length);
-    };
-    const Costs costs{flops({0, 1, false, false}), flops({0, 0, true, false}),
-                      flops({0, 0, false, true}), layers, stages};
+    const Costs costs = costs_of(model, stages, sequence_length);
     counts = most_even(costs, best_maximum(costs));
   } else {
     PLAIT_TRY_VOID(check_list(counts, stages, layers));
@@ -149,9 +180,14 @@ Expected<void> check_tied_embeddings(const ModelConfig& model, int first_stage_r
                           first_stage_rank, last_stage_rank));
 }
 
-std::int64_t parameter_count(const ModelConfig& model, const StagePart& part) {
+std::int64_t parameter_count(const ModelConfig& model, const StagePart& part, int expert_members) {
   const std::int64_t table = model.vocab_size * model.hidden_size;
-  std::int64_t count = part.layers() * (layer_matrices(model) + 2 * model.hidden_size);
+  const std::int64_t mixtures = mixture_layers(model, part);
+  std::int64_t count = part.layers() * 2 * model.hidden_size;
+  count += (part.layers() - mixtures) * layer_matrices(model, 0);
+  if (mixtures > 0) {
+    count += mixtures * layer_matrices(model, model.n_routed_experts / expert_members);
+  }
   if (part.embedding) count += table;
   if (part.head) {
     count += model.hidden_size;
@@ -165,30 +201,57 @@ double forward_flops_per_token(const ModelConfig& model, const StagePart& part,
   const auto d = static_cast<double>(model.hidden_size);
   // Scores and their product with the values, each over half of the sequence.
   const double attention = 2.0 * 2.0 * d * static_cast<double>(sequence_length) / 2.0;
-  const double layer = 2.0 * static_cast<double>(layer_matrices(model)) + attention;
+  const int mixtures = mixture_layers(model, part);
+  double layers = attention * part.layers();
+  layers += 2.0 * static_cast<double>(layer_matrices(model, 0)) * (part.layers() - mixtures);
+  if (mixtures > 0) {
+    layers +=
+        2.0 * static_cast<double>(layer_matrices(model, model.num_experts_per_tok)) * mixtures;
+  }
   // A look-up copies d numbers forth and adds them back.
   const double embedding = part.embedding ? 2.0 * d : 0.0;
   // Per logit of the cross-entropy about 8 operations: exponential, sums, and the gradient.
   const double head = part.head ? (2.0 * d + 8.0) * static_cast<double>(model.vocab_size) : 0.0;
-  return layer * part.layers() + embedding + head;
+  return layers + embedding + head;
 }
 
+namespace {
+
+/// What a layer's operations save from F to B, in numbers of float32 a token.
+std::int64_t saved_by_layer(const ModelConfig& model, bool mixture, int expert_members) {
+  const std::int64_t d = model.hidden_size;
+  // Input, its norm's factor, the normalised input; q, k, v; the output and a log-sum per head.
+  const std::int64_t attention = 4 * d + 2 * key_value_size(model) + model.num_attention_heads + 1;
+  // Input, factor, normalised input; gate, up and their product.
+  if (!mixture) return attention + 2 * d + 1 + 3 * model.intermediate_size;
+  const std::int64_t k = model.num_experts_per_tok;
+  // Residual, factor, normalised residual; scores; chosen experts and places in int64, weights; the
+  // residual with the shared experts.
+  const std::int64_t router = 3 * d + 1 + model.n_routed_experts + 5 * k;
+  // A token's rows as sent and as they came back; spread over members also as they came, and sorted
+  // by expert.
+  const std::int64_t rows = (expert_members > 1 ? 4 : 2) * k * d;
+  const std::int64_t products = 3 * model.moe_intermediate_size * (k + model.n_shared_experts);
+  return attention + router + rows + products;
+}
+
+}  // namespace
+
 StageMemory estimate_stage_memory(const ModelConfig& model, const StagePart& part,
-                                  std::int64_t sequences, std::int64_t sequence_length) {
+                                  std::int64_t sequences, std::int64_t sequence_length,
+                                  int expert_members) {
   constexpr Bytes kFloat = 4;
   const std::int64_t tokens = sequences * sequence_length;
   const std::int64_t d = model.hidden_size;
   StageMemory memory;
-  memory.parameters = kFloat * parameter_count(model, part);
+  memory.parameters = kFloat * parameter_count(model, part, expert_members);
   memory.gradients = memory.parameters;
   memory.optimizer = 2 * memory.parameters;
   memory.message = kFloat * tokens * d;
-  // What a layer's operations save, in numbers a token. attn: its input, its norm's factor, the
-  // normalised input; q, k, v; the attention's output and a log-sum per head. mlp: input, factor,
-  // normalised input; gate, up and their product.
-  const std::int64_t attention = 4 * d + 2 * key_value_size(model) + model.num_attention_heads + 1;
-  const std::int64_t mlp = 2 * d + 1 + 3 * model.intermediate_size;
-  std::int64_t activations = (attention + mlp) * part.layers() * tokens;
+  std::int64_t activations = 0;
+  for (int layer = part.first_layer; layer < part.end_layer; ++layer) {
+    activations += tokens * saved_by_layer(model, is_mixture_layer(model, layer), expert_members);
+  }
   // head: input, factor, normalised input, logarithms of the probabilities.
   if (part.head) activations += tokens * (2 * d + 1 + model.vocab_size);
   memory.activations = kFloat * activations;

@@ -28,6 +28,9 @@ struct ExpertPlace {
   int members = 1;
 };
 
+/// Whether the layer has a mixture of experts in place of one SwiGLU.
+bool is_mixture_layer(const ModelConfig& model, int layer);
+
 /// Spreads the layers over `stages` so that the costliest stage is cheapest, then evenly, then the
 /// earlier stages larger; each holds at least one layer, the first the embedding, the last the
 /// head. A `layers_per_stage` that is not empty is taken as it is. Cost: O(S * L^2).
@@ -42,16 +45,18 @@ Expected<std::vector<StagePart>> partition_layers(const ModelConfig& model, int 
 Expected<void> check_tied_embeddings(const ModelConfig& model, int first_stage_rank,
                                      int last_stage_rank);
 
-/// Parameters of a part. Tied embeddings count at the embedding only, unless the part has the head
-/// alone.
-std::int64_t parameter_count(const ModelConfig& model, const StagePart& part);
+/// Parameters of a part on one of `expert_members` ranks that the routed experts are spread over.
+/// Tied embeddings count at the embedding only, unless the part has the head alone.
+std::int64_t parameter_count(const ModelConfig& model, const StagePart& part,
+                             int expert_members = 1);
 
 /// Floating point operations of one forward of one token: two per multiply-add, attention at half
-/// of the sequence because it is causal.
+/// of the sequence because it is causal, the experts that one token goes to.
 double forward_flops_per_token(const ModelConfig& model, const StagePart& part,
                                std::int64_t sequence_length);
 
-/// An estimate from shapes, in float32; the counting allocator measures.
+/// An estimate from shapes, in float32, with as many rows for each expert; the counting allocator
+/// measures.
 struct StageMemory {
   Bytes parameters = 0;
   Bytes gradients = 0;
@@ -60,6 +65,7 @@ struct StageMemory {
   Bytes message = 0;      ///< hidden states of one micro-batch, as sent to the next stage
 };
 StageMemory estimate_stage_memory(const ModelConfig& model, const StagePart& part,
-                                  std::int64_t sequences, std::int64_t sequence_length);
+                                  std::int64_t sequences, std::int64_t sequence_length,
+                                  int expert_members = 1);
 
 }  // namespace plait

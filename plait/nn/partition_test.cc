@@ -98,6 +98,52 @@ TEST(Partition, TheHeadWeighsAsMuchAsItsWords) {
               testing::ElementsAre(3, 4, 1));
 }
 
+ModelConfig mixture_of(int layers, int dense) {
+  ModelConfig model = model_of(layers);
+  model.architecture = "deepseek-v3";
+  model.n_routed_experts = 8;
+  model.n_shared_experts = 1;
+  model.num_experts_per_tok = 2;
+  model.moe_intermediate_size = 512;
+  model.first_k_dense_replace = dense;
+  return model;
+}
+
+// d 96, k 2, expert 512: attention 2 * 4 * 96² + 2 * 96 * 64 = 86,016 per token, router
+// 2 * 96 * 8 = 1,536, three experts of 2 * 3 * 96 * 512 = 294,912.
+TEST(Partition, AMixtureCostsTheExpertsOfOneToken) {
+  const ModelConfig model = mixture_of(6, 2);
+  EXPECT_DOUBLE_EQ(forward_flops_per_token(model, {0, 1, false, false}, kSequence), 233'472);
+  EXPECT_DOUBLE_EQ(forward_flops_per_token(model, {2, 3, false, false}, kSequence),
+                   86'016 + 1'536 + 3 * 294'912);
+  // The mixtures cost four dense layers each: the two dense ones go with one of them.
+  EXPECT_THAT(counts_of(partition_layers(model, 4, kSequence, {}).value()),
+              testing::ElementsAre(3, 1, 1, 1));
+}
+
+TEST(Partition, UnequalLayersAreSpreadAsWellAsCanBe) {
+  for (const int dense : {0, 1, 4}) {
+    for (int stages = 2; stages <= 5; ++stages) {
+      const ModelConfig model = mixture_of(8, dense);
+      EXPECT_DOUBLE_EQ(worst(model, partition_layers(model, stages, kSequence, {}).value()),
+                       best_of_all(model, stages))
+          << dense << " dense layers, " << stages << " stages";
+    }
+  }
+}
+
+TEST(Partition, AMemberHoldsItsShareOfTheExperts) {
+  const ModelConfig model = mixture_of(3, 1);
+  const std::int64_t attention = 4 * 96 * 96 + 2 * 96, dense = 3 * 96 * 256,
+                     expert = std::int64_t{3} * 96 * 512, router = 8 * 96;
+  EXPECT_EQ(parameter_count(model, {0, 3, false, false}),
+            3 * attention + dense + 2 * (router + 9 * expert));
+  EXPECT_EQ(parameter_count(model, {0, 3, false, false}, 4),
+            3 * attention + dense + 2 * (router + 3 * expert));
+  EXPECT_EQ(estimate_stage_memory(model, {0, 3, false, false}, 2, 64, 4).parameters,
+            4 * parameter_count(model, {0, 3, false, false}, 4));
+}
+
 TEST(Partition, TakesAList) {
   EXPECT_THAT(counts_of(partition_layers(model_of(6), 3, kSequence, {1, 4, 1}).value()),
               testing::ElementsAre(1, 4, 1));

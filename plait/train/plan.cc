@@ -100,7 +100,7 @@ std::string megabytes(Bytes bytes) {
 
 Expected<JobPlan> make_plan(JobConfig job) {
   if (!job.model.init.empty()) {
-    Expected<ModelConfig> of_folder = read_model_config(job.model.init);
+    Expected<ModelConfig> of_folder = read_model_config(job.model.init, job.model);
     if (!of_folder) {
       Error error = std::move(of_folder).error();
       if (error.code == ErrorCode::kIo) error.code = ErrorCode::kInvalidInput;  // the job named it

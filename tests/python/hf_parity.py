@@ -1,4 +1,5 @@
-"""Our Llama against transformers' LlamaForCausalLM: same weights and tokens, same logits to 1e-5.
+"""Our models against transformers' LlamaForCausalLM and Glm4MoeForCausalLM: same weights and tokens, same
+logits to 1e-5.
 
 usage: hf_parity.py MODEL_TOOL
 """
@@ -12,10 +13,11 @@ import tempfile
 os.environ["HF_HUB_OFFLINE"] = "1"
 import numpy  # noqa: E402
 import torch  # noqa: E402
-from transformers import LlamaConfig, LlamaForCausalLM  # noqa: E402
+from transformers import Glm4MoeConfig, Glm4MoeForCausalLM, LlamaConfig, LlamaForCausalLM  # noqa: E402
 
 TOOL = sys.argv[1]
 TOLERANCE = 1e-5
+MODEL = {LlamaConfig: LlamaForCausalLM, Glm4MoeConfig: Glm4MoeForCausalLM}
 
 
 def config(heads, key_value_heads, tied, theta=10000.0, layers=2, vocab=61):
@@ -26,11 +28,26 @@ def config(heads, key_value_heads, tied, theta=10000.0, layers=2, vocab=61):
         bos_token_id=None, eos_token_id=None)
 
 
+def mixture(experts=6, chosen=2, shared=1, normalise=True, tied=False, theta=10000.0, dense=1):
+    return Glm4MoeConfig(
+        vocab_size=61, hidden_size=48, intermediate_size=80, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=12, max_position_embeddings=64, rms_norm_eps=1e-5, rope_theta=theta,
+        partial_rotary_factor=1.0, use_qk_norm=False, attention_bias=False, moe_intermediate_size=24,
+        n_routed_experts=experts, num_experts_per_tok=chosen, n_shared_experts=shared,
+        first_k_dense_replace=dense, routed_scaling_factor=1.5, norm_topk_prob=normalise, n_group=1,
+        topk_group=1, num_mtp_layers=0, tie_word_embeddings=tied, initializer_range=0.1,
+        bos_token_id=None, eos_token_id=None)
+
+
 CASES = {
     "as many heads of keys": config(4, 4, tied=False),
     "grouped queries": config(6, 2, tied=False, theta=500.0),
     "one head of keys, tied": config(4, 1, tied=True),
     "tied, one layer": config(4, 2, tied=True, layers=1, vocab=256),
+    "mixture": mixture(),
+    "mixture, more of everything": mixture(experts=16, chosen=5, shared=2, theta=500.0),
+    "mixture, weights not normalised, tied": mixture(normalise=False, tied=True),
+    "mixture, no dense layer": mixture(chosen=1, dense=0),
 }
 
 
@@ -45,8 +62,8 @@ def our_logits(folder, tokens, scratch):
     return torch.from_numpy(raw).view(*tokens.shape, -1)
 
 
-def load(folder):
-    model, info = LlamaForCausalLM.from_pretrained(folder, output_loading_info=True, dtype=torch.float32)
+def load(kind, folder):
+    model, info = kind.from_pretrained(folder, output_loading_info=True, dtype=torch.float32)
     problems = {key: value for key, value in info.items() if value}
     assert not problems, problems
     return model.eval()
@@ -66,13 +83,21 @@ def compare(what, ours, theirs):
     assert difference <= TOLERANCE, difference
 
 
-def check(name, settings, scratch):
-    tokens = torch.randint(0, settings.vocab_size, (3, 29))
-    theirs = LlamaForCausalLM(settings).eval()
-    # Norms are born as ones, which would hide a norm that is not applied.
-    for parameter in theirs.parameters():
+def randomize(model):
+    """Norms are born as ones and routers' biases as zeros, which would hide one that is not applied."""
+    for parameter in model.parameters():
         if parameter.dim() == 1:
             torch.nn.init.uniform_(parameter, 0.5, 1.5)
+    for name, buffer in model.named_buffers():
+        if name.endswith("e_score_correction_bias"):
+            torch.nn.init.uniform_(buffer, -0.3, 0.3)
+    return model.eval()
+
+
+def check(name, settings, scratch):
+    kind = MODEL[type(settings)]
+    tokens = torch.randint(0, settings.vocab_size, (3, 29))
+    theirs = randomize(kind(settings))
     expected = their_logits(theirs, tokens)
 
     theirs.save_pretrained(scratch / "theirs")
@@ -81,18 +106,18 @@ def check(name, settings, scratch):
     theirs.save_pretrained(scratch / "shards", max_shard_size="30KB")
     assert (scratch / "shards" / "model.safetensors.index.json").exists()
     tool("copy", scratch / "shards", scratch / "copy")
-    compare(f"{name}: their shards through ours", their_logits(load(scratch / "copy"), tokens), expected)
+    compare(f"{name}: their shards through ours", their_logits(load(kind, scratch / "copy"), tokens), expected)
 
-    half = LlamaForCausalLM.from_pretrained(scratch / "theirs", dtype=torch.bfloat16)
+    half = kind.from_pretrained(scratch / "theirs", dtype=torch.bfloat16)
     half.save_pretrained(scratch / "half")
     compare(f"{name}: their bfloat16 in ours", our_logits(scratch / "half", tokens, scratch),
             their_logits(half.float().eval(), tokens))
 
     tool("make", scratch / "theirs", 7, scratch / "ours")
     written = json.loads((scratch / "ours" / "config.json").read_text())
-    assert written["architectures"] == ["LlamaForCausalLM"], written
+    assert written["architectures"] == [kind.__name__], written
     compare(f"{name}: ours in theirs", our_logits(scratch / "ours", tokens, scratch),
-            their_logits(load(scratch / "ours"), tokens))
+            their_logits(load(kind, scratch / "ours"), tokens))
 
 
 def main():

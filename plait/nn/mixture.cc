@@ -1,0 +1,182 @@
+#include "plait/nn/mixture.h"
+
+#include <ATen/ops/add.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/split_with_sizes.h>
+#include <fmt/format.h>
+
+#include <numeric>
+#include <utility>
+
+namespace plait {
+
+namespace {
+
+/// Places in the list before mlp, and in the one after it.
+enum Before : std::size_t { kResidual, kNormed, kRows, kWeights, kInverse, kSent, kReceived };
+enum After : std::size_t { kSum, kRowsBack, kWeightsAfter, kInverseAfter, kSentAfter, kCameAfter };
+
+/// The numbers of `counts`, added up in `parts` equal parts.
+std::vector<std::int64_t> sums_of_parts(const at::Tensor& counts, int parts) {
+  const std::int64_t size = counts.numel() / parts;
+  const auto* numbers = static_cast<const std::int64_t*>(counts.const_data_ptr());
+  std::vector<std::int64_t> sums;
+  for (int part = 0; part < parts; ++part, numbers += size) {
+    sums.push_back(std::accumulate(numbers, numbers + size, std::int64_t{0}));
+  }
+  return sums;
+}
+
+/// Rows that came lie by source, then by expert: where each goes to lie by expert, then by source.
+struct Grouping {
+  std::vector<std::int64_t> loads;  ///< by local expert
+  at::Tensor places;
+};
+
+Grouping group_by_expert(const at::Tensor& received, int members, std::size_t local,
+                         std::int64_t rows) {
+  const auto* came = static_cast<const std::int64_t*>(received.const_data_ptr());
+  Grouping grouping;
+  grouping.loads.assign(local, 0);
+  for (std::size_t i = 0; i < static_cast<std::size_t>(received.numel()); ++i) {
+    grouping.loads[i % local] += came[i];
+  }
+  const auto sum =
+      std::accumulate(grouping.loads.begin(), grouping.loads.end(), std::int64_t{0});
+  if (sum != rows) {
+    throw SegmentError(ErrorCode::kRuntime,
+                       fmt::format("{} rows came for the experts, the counts say {}", rows, sum));
+  }
+  if (members == 1) return grouping;
+  std::vector<std::int64_t> next(local);
+  std::exclusive_scan(grouping.loads.begin(), grouping.loads.end(), next.begin(), std::int64_t{0});
+  grouping.places = at::empty({rows}, at::kLong);
+  auto* place = static_cast<std::int64_t*>(grouping.places.data_ptr());
+  for (std::size_t i = 0; i < static_cast<std::size_t>(received.numel()); ++i) {
+    for (std::int64_t row = 0; row < came[i]; ++row) *place++ = next[i % local]++;
+  }
+  return grouping;
+}
+
+at::Tensor inverse_of(const at::Tensor& places) {
+  at::Tensor inverse = at::empty_like(places);
+  const auto* from = static_cast<const std::int64_t*>(places.const_data_ptr());
+  auto* to = static_cast<std::int64_t*>(inverse.data_ptr());
+  for (std::int64_t i = 0; i < places.numel(); ++i) to[from[i]] = i;
+  return inverse;
+}
+
+}  // namespace
+
+RouterOptions router_options(const ModelConfig& model) {
+  RouterOptions options;
+  options.softmax = model.scoring_func == "softmax";
+  options.chosen = model.num_experts_per_tok;
+  options.normalise = model.norm_topk_prob;
+  options.scale = model.routed_scaling_factor;
+  options.aux_loss_coefficient = model.router_aux_loss_coef;
+  return options;
+}
+
+RoutedAttentionSegment::RoutedAttentionSegment(std::string name, std::vector<Parameter> parameters,
+                                               Attention attention, double eps, RouterParts router)
+    : NamedSegment(std::move(name), std::move(parameters)),
+      attention_(std::move(attention)),
+      eps_(eps),
+      router_(std::move(router)) {}
+
+TensorList RoutedAttentionSegment::forward(const TensorList& inputs, int microbatch) {
+  const at::Tensor x = attention_.add_to(
+      inputs[0], {weight(0), weight(1), weight(2), weight(3), weight(4)});
+  const at::Tensor normed = rms_norm(x, weight(5), eps_);
+  const Routing routing = route(at::mm(normed, weight(6).t()), router_.bias, router_.options);
+  const at::Tensor rows = copy_rows(normed, routing.inverse);
+  if (router_.loads != nullptr) {
+    const auto* loads = static_cast<const std::int64_t*>(routing.loads.const_data_ptr());
+    router_.loads->record(router_.layer, microbatch, {loads, loads + routing.loads.numel()});
+  }
+  return {x.view(inputs[0].sizes()), normed,       rows, routing.weights, routing.inverse,
+          routing.loads,             routing.loads.clone()};
+}
+
+ExpertsSegment::ExpertsSegment(std::string name, std::vector<Parameter> parameters, bool shared,
+                               int members)
+    : NamedSegment(std::move(name), std::move(parameters)),
+      shared_(shared),
+      members_(members),
+      local_(this->parameters().size() / 3 - (shared ? 1 : 0)) {}
+
+TensorList ExpertsSegment::forward(const TensorList& inputs, int) {
+  const at::Tensor& residual = inputs[kResidual];
+  const at::Tensor& came = inputs[kRows];
+  const Grouping grouping =
+      group_by_expert(inputs[kReceived], members_, local_, came.size(0));
+  at::Tensor rows = members_ == 1 ? came : permute_rows(came, grouping.places);
+  rows = run_experts(rows, grouping.loads);
+  if (members_ > 1) rows = permute_rows(rows, inverse_of(grouping.places));
+  at::Tensor sum = residual;
+  if (shared_) {
+    const at::Tensor product = gated_product(inputs[kNormed], weight(0), weight(1));
+    sum = at::add(residual, at::mm(product, weight(2).t()).view(residual.sizes()));
+  }
+  return {sum, rows, inputs[kWeights], inputs[kInverse], inputs[kSent], inputs[kReceived]};
+}
+
+/// An expert without rows does not run: its gradient stays as it was.
+at::Tensor ExpertsSegment::run_experts(const at::Tensor& rows,
+                                       const std::vector<std::int64_t>& loads) const {
+  std::vector<std::int64_t> sizes;
+  std::vector<std::size_t> first_weights;
+  for (std::size_t expert = 0; expert < loads.size(); ++expert) {
+    if (loads[expert] == 0) continue;
+    sizes.push_back(loads[expert]);
+    first_weights.push_back(3 * (expert + (shared_ ? 1 : 0)));
+  }
+  if (sizes.empty()) return rows;
+  TensorList parts = at::split_with_sizes(rows, sizes);
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    const std::size_t first = first_weights[i];
+    parts[i] = at::mm(gated_product(parts[i], weight(first), weight(first + 1)),
+                      weight(first + 2).t());
+  }
+  return at::cat(parts);
+}
+
+JoinSegment::JoinSegment(std::string name) : NamedSegment(std::move(name), {}) {}
+
+TensorList JoinSegment::forward(const TensorList& inputs, int) {
+  const at::Tensor& sum = inputs[kSum];
+  return {add_weighted_rows(sum.view({-1, sum.size(-1)}), inputs[kRowsBack],
+                            inputs[kWeightsAfter], inputs[kInverseAfter])
+              .view(sum.sizes())};
+}
+
+std::shared_ptr<Segment> make_counts_segment(std::string name, int members) {
+  return std::make_shared<ExchangeSegment>(
+      std::move(name), kReceived, /*has_gradient=*/false, [members](const TensorList& inputs) {
+        const std::vector<std::int64_t> local(static_cast<std::size_t>(members),
+                                              inputs[kReceived].numel() / members);
+        return RowSplits{local, local};
+      });
+}
+
+std::shared_ptr<Segment> make_dispatch_segment(std::string name, int members) {
+  return std::make_shared<ExchangeSegment>(
+      std::move(name), kRows, /*has_gradient=*/true, [members](const TensorList& inputs) {
+        return RowSplits{sums_of_parts(inputs[kSent], members),
+                         sums_of_parts(inputs[kReceived], members)};
+      });
+}
+
+std::shared_ptr<Segment> make_combine_segment(std::string name, int members) {
+  return std::make_shared<ExchangeSegment>(
+      std::move(name), kRowsBack, /*has_gradient=*/true, [members](const TensorList& inputs) {
+        return RowSplits{sums_of_parts(inputs[kCameAfter], members),
+                         sums_of_parts(inputs[kSentAfter], members)};
+      });
+}
+
+}  // namespace plait
