@@ -3,12 +3,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <random>
+
 #include "plait/base/test_files.h"
 
 namespace plait {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 constexpr const char* kText = R"(# a layer's pair
 braid 1
@@ -54,6 +57,39 @@ TEST(BraidText, PrintsWhatItReads) {
   EXPECT_EQ(standard.order(), default_layer_order());
   const auto prepared = PreparedBraid::make(*lay_out(standard));
   EXPECT_TRUE(prepared) << prepared.error().text();
+}
+
+TEST(BraidText, TheDocumentShowsTheDefault) {
+  EXPECT_THAT(testing::read_text("docs/braid.md"),
+              HasSubstr("\n" + print_braid_text(default_layer_braid())));
+}
+
+// What the fuzzer does, with fewer bytes.
+TEST(BraidText, AnyBytesAreABraidOrAnError) {
+  const std::string table =
+      "segment,lane,depends_on,layer0,layer1\na.F,compute,,1.5,2\nb.B,comm,a.F,0,1\n";
+  const std::string replacements = " \n,.:#0-9FBWabnsprevious";
+  std::mt19937 random(11);
+  int read = 0;
+  for (int i = 0; i < 20000; ++i) {
+    std::string text = i % 2 == 0 ? kText : table;
+    for (auto changes = random() % 3; changes > 0; --changes) {
+      const std::size_t place = random() % text.size();
+      const char c = replacements[random() % replacements.size()];
+      if (random() % 2 == 0) text[place] = c;
+      if (random() % 3 == 0) text.erase(place, 1 + random() % 4);
+      if (random() % 3 == 0) text.insert(place, 1, c);
+    }
+    const auto braid = i % 2 == 0 ? read_braid_text(text, "f") : read_braid_csv(text, "f");
+    if (!braid) {
+      ASSERT_EQ(braid.error().text().substr(0, 2), "f:") << text;
+      continue;
+    }
+    ++read;
+    ASSERT_EQ(*read_braid_text(print_braid_text(*braid), "f"), *braid) << text;
+  }
+  EXPECT_GT(read, 2000);
+  EXPECT_LT(read, 18000);
 }
 
 TEST(BraidText, SaysWhereWhatIsWrong) {
