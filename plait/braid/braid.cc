@@ -47,7 +47,7 @@ Error circle(const Braid& braid, const std::vector<std::vector<int>>& needs,
   for (const int one : path) {
     text += fmt::format("{}{}", text.empty() ? "" : " waits for ", braid.segments[index(one)].name);
   }
-  return {ErrorCode::kInvalidInput, "the braid's segments wait in a circle: " + text, "braid"};
+  return {ErrorCode::kCheckFailed, "the braid's segments wait in a circle: " + text, "braid"};
 }
 
 Expected<void> check_segments(const Braid& braid) {

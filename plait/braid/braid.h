@@ -56,7 +56,8 @@ struct BraidTimes {
 class PreparedBraid {
  public:
   /// Errors: no segment of F or of I; a need that is not there; segments that wait for each other
-  /// in a circle, through needs and lane orders (the circle is named). Cost: O(segments + needs).
+  /// in a circle, through needs and lane orders (the circle is named; kCheckFailed). Cost:
+  /// O(segments + needs).
   static Expected<PreparedBraid> make(Braid braid);
 
   /// `whole`: the backward is a B; otherwise an I, and W's segments take no part. Cost: O(segments

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace plait {
@@ -20,6 +22,9 @@ struct LayerWord {
   std::string text() const;
   friend bool operator==(const LayerWord&, const LayerWord&) = default;
 };
+
+/// Nothing if `text` is no word: a kind of letters, digits, '_', '-' and '.', then .F, .B or .W.
+std::optional<LayerWord> parse_word(std::string_view text);
 
 /// Each lane runs its words in this order, layer by layer.
 struct LayerOrder {

@@ -13,11 +13,21 @@
 #include <sstream>
 
 #include "plait/base/nearest_name.h"
+#include "plait/braid/braid_text.h"
 
 namespace plait {
 namespace {
 
 using Names = std::vector<std::string_view>;
+
+Expected<std::string> read_file(const std::string& path, std::string_view what) {
+  std::ifstream file(path, std::ios::binary);
+  std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  std::error_code ignored;
+  if (!file || std::filesystem::is_directory(path, ignored))
+    return fail(ErrorCode::kInvalidInput, fmt::format("the {} file cannot be read", what), path);
+  return text;
+}
 
 std::string shown(const toml::node& node) {
   std::string text;
@@ -182,12 +192,9 @@ Expected<void> read_link(const toml::table& table, const std::string& path,
   return reader.finish();
 }
 
-/// A segment as written: for each layer once.
+/// A segment whose needs are still names.
 struct WrittenSegment {
-  std::string name;
-  Lane lane = Lane::kCompute;
-  SegmentOf of = SegmentOf::kForward;
-  std::vector<Nanoseconds> costs;  ///< one, or one for each layer
+  LayerSegment segment;
   std::vector<std::string> needs;
   std::vector<std::string> needs_of_layer_before;
   std::string where;
@@ -207,84 +214,114 @@ Expected<Value> one_of(TableReader& reader, std::string_view key,
 }
 
 Expected<WrittenSegment> read_segment(TableReader reader, int layers) {
-  WrittenSegment segment;
-  segment.where = reader.where();
-  PLAIT_TRY(segment.name, reader.text("name"));
+  WrittenSegment written;
+  written.where = reader.where();
+  PLAIT_TRY(const std::string name, reader.text("name"));
+  const auto word = parse_word(name);
+  if (!word) {
+    return tl::unexpected<Error>(
+        reader.wrong("name", *reader.find("name"), "a word such as attn.F, mlp.B or mlp.W")
+            .error());
+  }
+  LayerSegment& segment = written.segment;
+  segment.word = *word;
   constexpr std::array<std::pair<std::string_view, Lane>, 2> kLanes{
       {{"compute", Lane::kCompute}, {"communication", Lane::kCommunication}}};
   PLAIT_TRY(segment.lane, one_of(reader, "lane", kLanes));
-  constexpr std::array<std::pair<std::string_view, SegmentOf>, 3> kMembers{
-      {{"F", SegmentOf::kForward},
-       {"I", SegmentOf::kBackwardInput},
-       {"W", SegmentOf::kBackwardWeight}}};
-  PLAIT_TRY(segment.of, one_of(reader, "of", kMembers));
   std::optional<StageCost> cost;
   PLAIT_TRY_VOID(reader.read_stage_cost("ns", cost));
   if (!cost) return reader.missing("ns");
   segment.costs = cost->values;
   if (cost->is_list && segment.costs.size() != static_cast<std::size_t>(layers)) {
     return fail(ErrorCode::kInvalidInput,
-                fmt::format("ns of {} has {} entries, needed one for each of {} layers",
-                            segment.name, segment.costs.size(), layers),
+                fmt::format("ns of {} has {} entries, needed one for each of {} layers", name,
+                            segment.costs.size(), layers),
                 cost->where);
   }
-  PLAIT_TRY(segment.needs, reader.texts("needs"));
-  PLAIT_TRY(segment.needs_of_layer_before, reader.texts("needs_of_layer_before"));
+  PLAIT_TRY(written.needs, reader.texts("needs"));
+  PLAIT_TRY(written.needs_of_layer_before, reader.texts("needs_of_layer_before"));
   PLAIT_TRY_VOID(reader.finish());
-  return segment;
+  return written;
 }
 
-Expected<int> find_segment(const std::map<std::string, int>& index, const std::string& name,
-                           const WrittenSegment& segment) {
-  const auto found = index.find(name);
-  if (found != index.end()) return found->second;
-  Names names;
-  for (const auto& [known, number] : index) names.push_back(known);
-  return fail(ErrorCode::kInvalidInput,
-              fmt::format("{} needs '{}', which is no segment, did you mean '{}'?", segment.name,
-                          name, nearest_name(name, names)),
-              segment.where);
+/// The segments that `names` name.
+Expected<std::vector<int>> find_segments(const std::map<std::string, int>& index,
+                                         const std::vector<std::string>& names,
+                                         const WrittenSegment& reader) {
+  std::vector<int> found;
+  for (const std::string& name : names) {
+    const auto segment = index.find(name);
+    if (segment != index.end()) {
+      found.push_back(segment->second);
+      continue;
+    }
+    Names known;
+    for (const auto& [word, number] : index) known.push_back(word);
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("{} needs '{}', which is no segment, did you mean '{}'?",
+                            reader.segment.word.text(), name, nearest_name(name, known)),
+                reader.where);
+  }
+  return found;
 }
 
-/// Lays the written segments out for each layer.
-Expected<Braid> lay_out(const std::vector<WrittenSegment>& written, int layers) {
+/// The segments with their needs; each lane runs its own as they are listed.
+Expected<LayerBraid> make_layer_braid(std::vector<WrittenSegment> written, int layers) {
   std::map<std::string, int> index;
   for (std::size_t i = 0; i < written.size(); ++i) {
-    if (!index.try_emplace(written[i].name, static_cast<int>(i)).second) {
-      return fail(ErrorCode::kInvalidInput,
-                  fmt::format("two segments are called '{}'", written[i].name), written[i].where);
+    const std::string name = written[i].segment.word.text();
+    if (!index.try_emplace(name, static_cast<int>(i)).second) {
+      return fail(ErrorCode::kInvalidInput, fmt::format("two segments are called '{}'", name),
+                  written[i].where);
     }
   }
-  const auto width = static_cast<int>(written.size());
-  Braid braid;
-  for (int layer = 0; layer < layers; ++layer) {
-    for (const WrittenSegment& one : written) {
-      BraidSegment segment{one.name, one.lane, one.of, 0, {}};
-      if (layers > 1) segment.name += fmt::format(" of layer {}", layer);
-      segment.cost = one.costs[one.costs.size() == 1 ? 0 : static_cast<std::size_t>(layer)];
-      for (const std::string& name : one.needs) {
-        PLAIT_TRY(const int need, find_segment(index, name, one));
-        segment.needs.push_back(layer * width + need);
-      }
-      for (const std::string& name : one.needs_of_layer_before) {
-        PLAIT_TRY(const int need, find_segment(index, name, one));
-        if (layer > 0) segment.needs.push_back((layer - 1) * width + need);
-      }
-      braid.segments.push_back(std::move(segment));
-    }
+  LayerBraid braid;
+  braid.layers = layers;
+  for (WrittenSegment& one : written) {
+    PLAIT_TRY(one.segment.needs, find_segments(index, one.needs, one));
+    PLAIT_TRY(one.segment.needs_of_layer_before,
+              find_segments(index, one.needs_of_layer_before, one));
+    braid.segments.push_back(std::move(one.segment));
   }
+  braid.lanes = lanes_as_listed(braid.segments);
   return braid;
+}
+
+/// `braid = "FILE"`: a braid's text, beside the cost file.
+Expected<void> read_braid_file(TableReader& reader, const std::string& path,
+                               CostSettings& settings) {
+  const toml::node* node = reader.find("braid");
+  if (node == nullptr) return {};
+  for (const std::string_view other : {"layers", "segment"}) {
+    if (reader.find(other) != nullptr) {
+      return fail(ErrorCode::kInvalidInput,
+                  fmt::format("braid and {} are both given, needed one", other),
+                  reader.where(*node));
+    }
+  }
+  PLAIT_TRY(const std::string name, reader.text("braid"));
+  const std::string file = (std::filesystem::path(path).parent_path() / name).string();
+  PLAIT_TRY(const std::string text, read_file(file, "braid"));
+  PLAIT_TRY(settings.braid, read_braid_text(text, file));
+  for (const LayerSegment& segment : settings.braid->segments) {
+    if (segment.costs.empty()) {
+      return fail(ErrorCode::kInvalidInput,
+                  fmt::format("{} has no cost, needed one of each segment", segment.word.text()),
+                  file);
+    }
+  }
+  return {};
 }
 
 Expected<void> read_pair(const toml::table& table, const std::string& path,
                          CostSettings& settings) {
-  constexpr int kMostLayers = 1 << 12;
   TableReader reader(table, "pair", path);
   PLAIT_TRY_VOID(reader.read("ns", settings.pair));
   PLAIT_TRY_VOID(reader.read_share("share", settings.share));
   std::optional<int> layers;
   PLAIT_TRY_VOID(reader.read("layers", layers, kMostLayers));
   PLAIT_TRY(const auto tables, reader.tables("segment"));
+  PLAIT_TRY_VOID(read_braid_file(reader, path, settings));
   PLAIT_TRY_VOID(reader.finish());
   if (layers && tables.empty())
     return reader.wrong("layers", *reader.find("layers"), "a [[pair.segment]] for them");
@@ -296,7 +333,7 @@ Expected<void> read_pair(const toml::table& table, const std::string& path,
     written.push_back(std::move(segment));
   }
   if (written.empty()) return {};
-  PLAIT_TRY(settings.braid, lay_out(written, layers.value_or(1)));
+  PLAIT_TRY(settings.braid, make_layer_braid(std::move(written), layers.value_or(1)));
   return {};
 }
 
@@ -384,10 +421,13 @@ Expected<void> set_pairs(const CostSettings& settings, PairCosts& pairs) {
   pairs.share = settings.share;
   if (pairs.pricing == PairPricing::kBraid && !settings.braid) {
     return fail(ErrorCode::kInvalidInput,
-                "braided pairs need their segments: a --costs file with [[pair.segment]]", "costs");
+                "braided pairs need their segments: a --costs file with [pair] braid or "
+                "[[pair.segment]]",
+                "costs");
   }
   if (settings.braid) {
-    PLAIT_TRY(pairs.braid, PreparedBraid::make(*settings.braid));
+    PLAIT_TRY(Braid braid, lay_out(*settings.braid));
+    PLAIT_TRY(pairs.braid, PreparedBraid::make(std::move(braid)));
   }
   return {};
 }
@@ -431,11 +471,7 @@ Expected<CostSettings> parse_cost_file(const std::string& text, const std::strin
 }
 
 Expected<CostSettings> read_cost_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  std::error_code ignored;
-  if (!file || std::filesystem::is_directory(path, ignored))
-    return fail(ErrorCode::kInvalidInput, "the cost file cannot be read", path);
+  PLAIT_TRY(const std::string text, read_file(path, "cost"));
   return parse_cost_file(text, path);
 }
 

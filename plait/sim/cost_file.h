@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "plait/braid/layer_braid.h"
 #include "plait/sim/cost_model.h"
 
 namespace plait {
@@ -72,7 +73,7 @@ struct CostSettings {
   std::optional<PairPricing> pricing{};  ///< absent: what the rest says, else in sequence
   std::optional<Nanoseconds> pair{};
   std::optional<double> share{};
-  std::optional<Braid> braid{};
+  std::optional<LayerBraid> braid{};  ///< each segment with its cost
 
   std::optional<StageCost>& of(StageKey key) { return stage[static_cast<std::size_t>(key)]; }
   const std::optional<StageCost>& of(StageKey key) const {
@@ -82,11 +83,11 @@ struct CostSettings {
   bool has_network() const { return latency || bandwidth || message_bytes || !between.empty(); }
 };
 
-/// Reads a cost file (docs/simulate.md). `path` is for messages.
+/// Reads a cost file (docs/simulate.md). `path` is for messages; a braid's file stands beside it.
 ///
 /// Errors, with file and line, what was found and what was needed: syntax; an unknown key (with
 /// the nearest known one); another type, a fraction where an integer is needed, a negative number;
-/// braid segments that name what is not there.
+/// braid segments that name what is not there; what is wrong with a braid's file.
 Expected<CostSettings> parse_cost_file(const std::string& text, const std::string& path);
 Expected<CostSettings> read_cost_file(const std::string& path);
 

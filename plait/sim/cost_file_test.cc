@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "plait/base/test_files.h"
+#include "plait/braid/braid_text.h"
 
 namespace plait {
 namespace {
@@ -48,9 +49,9 @@ TEST(CostFile, WithoutTimesEveryActionTakesOne) {
 
 TEST(CostFile, SegmentsRepeatByLayer) {
   const CostModel costs = model(
-      "[pair]\nlayers = 2\n[[pair.segment]]\nname = \"f\"\nlane = \"compute\"\nof = \"F\"\n"
-      "ns = [1, 2]\nneeds_of_layer_before = [\"i\"]\n[[pair.segment]]\nname = \"i\"\n"
-      "lane = \"compute\"\nof = \"I\"\nns = 3\nneeds = [\"f\"]\n",
+      "[pair]\nlayers = 2\n[[pair.segment]]\nname = \"a.F\"\nlane = \"compute\"\n"
+      "ns = [1, 2]\nneeds_of_layer_before = [\"a.B\"]\n[[pair.segment]]\nname = \"a.B\"\n"
+      "lane = \"compute\"\nns = 3\nneeds = [\"a.F\"]\n",
       1);
   ASSERT_EQ(costs.pairs.pricing, PairPricing::kBraid);
   EXPECT_EQ(costs.pairs.braid->run({}, true).end, 1 + 3 + 2 + 3);
@@ -82,10 +83,16 @@ TEST(CostFile, SaysWhereWhatIsWrong) {
   EXPECT_EQ(error_of("[pair]\nns = 1\nshare = 0.5\n"),
             "costs: a pair's ns and share are both given, needed one");
   EXPECT_THAT(error_of("[stage\n"), ::testing::StartsWith("costs.toml:1:"));
-  EXPECT_EQ(error_of("[[pair.segment]]\nname = \"f\"\nlane = \"compute\"\nof = \"F\"\nns = 1\n"
-                     "needs = [\"g\"]\n"),
-            "costs.toml:1: f needs 'g', which is no segment, did you mean 'f'?");
-  EXPECT_EQ(error_of("[[pair.segment]]\nname = \"f\"\nlane = \"comm\"\n"),
+  EXPECT_EQ(error_of("[[pair.segment]]\nname = \"a.F\"\nlane = \"compute\"\nns = 1\n"
+                     "needs = [\"b.F\"]\n"),
+            "costs.toml:1: a.F needs 'b.F', which is no segment, did you mean 'a.F'?");
+  EXPECT_EQ(error_of("[[pair.segment]]\nname = \"a\"\n"),
+            "costs.toml:2: name is 'a', needed a word such as attn.F, mlp.B or mlp.W");
+  EXPECT_EQ(error_of("[pair]\nlayers = 2\nbraid = \"a.braid\"\n"),
+            "costs.toml:3: braid and layers are both given, needed one");
+  EXPECT_EQ(error_of("[pair]\nbraid = \"absent.braid\"\n"),
+            "absent.braid: the braid file cannot be read");
+  EXPECT_EQ(error_of("[[pair.segment]]\nname = \"a.F\"\nlane = \"comm\"\n"),
             "costs.toml:3: lane is 'comm', needed one of \"compute\", \"communication\"");
 }
 
@@ -99,6 +106,12 @@ TEST(CostFile, FlagsAreNumbersOrLists) {
 TEST(CostFile, ExamplesAreRead) {
   for (const char* path : {"examples/costs.toml", "examples/deepseek-v3-pair.toml"})
     EXPECT_TRUE(make_cost_model(*read_cost_file(path), 8)) << path;
+}
+
+TEST(CostFile, ABraidsFileStandsBesideIt) {
+  const std::string table = "tests/golden/deepseek-v3-pair.csv";
+  EXPECT_EQ(read_cost_file("examples/deepseek-v3-pair.toml")->braid,
+            *read_braid_csv(testing::read_text(table), table));
 }
 
 }  // namespace

@@ -98,8 +98,8 @@ Expected<CostSettings> split_over(CostSettings settings, int chunks) {
   }
   if (settings.pair) settings.pair = share_of(*settings.pair, chunks);
   if (settings.braid) {
-    for (BraidSegment& segment : settings.braid->segments)
-      segment.cost = share_of(segment.cost, chunks);
+    for (LayerSegment& segment : settings.braid->segments)
+      for (Nanoseconds& cost : segment.costs) cost = share_of(cost, chunks);
   }
   return settings;
 }
