@@ -10,24 +10,14 @@
 #include <iterator>
 #include <limits>
 #include <map>
-#include <sstream>
 
 #include "plait/base/nearest_name.h"
+#include "plait/base/shown_value.h"
 
 namespace plait {
 namespace {
 
 using Names = std::vector<std::string_view>;
-
-std::string shown(const toml::node& node) {
-  std::string text;
-  node.visit([&](const auto& value) {
-    std::ostringstream stream;
-    stream << value;
-    text = stream.str();
-  });
-  return text.size() > 60 ? text.substr(0, 57) + "…" : text;
-}
 
 /// Reads one table: each key by what it may be, the rest are errors.
 class TableReader {
@@ -121,7 +111,7 @@ class TableReader {
 
   Expected<void> wrong(std::string_view key, const toml::node& node, std::string_view needed) {
     return fail(ErrorCode::kInvalidInput,
-                fmt::format("{} is {}, needed {}", key, shown(node), needed), where(node));
+                fmt::format("{} is {}, needed {}", key, shown_value(node), needed), where(node));
   }
   tl::unexpected<Error> missing(std::string_view key) {
     return fail(ErrorCode::kInvalidInput, fmt::format("{} is missing in [{}]", key, section_),
