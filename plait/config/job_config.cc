@@ -11,9 +11,9 @@
 #include <limits>
 #include <map>
 #include <optional>
-#include <sstream>
 
 #include "plait/base/nearest_name.h"
+#include "plait/base/shown_value.h"
 #include "plait/config/validate.h"
 
 namespace plait {
@@ -25,16 +25,6 @@ std::vector<std::string_view> section_names() {
     if (names.empty() || names.back() != key.section) names.push_back(key.section);
   }
   return names;
-}
-
-std::string shown(const toml::node& node) {
-  std::string text;
-  node.visit([&](const auto& value) {
-    std::ostringstream stream;
-    stream << value;
-    text = stream.str();
-  });
-  return text.size() > 60 ? text.substr(0, 57) + "…" : text;
 }
 
 /// Stores a TOML value into a field; the name of the needed type if it is of another.
@@ -116,7 +106,7 @@ Expected<void> set_key(JobConfig& job, std::string_view section, std::string_vie
     const std::string needed = std::visit(Store{value}, key.field(job));
     if (needed.empty()) return {};
     return fail(ErrorCode::kInvalidInput,
-                fmt::format("{} is {}, needed {}", name, shown(value), needed), where);
+                fmt::format("{} is {}, needed {}", name, shown_value(value), needed), where);
   }
   if (names.empty()) {
     return fail(ErrorCode::kInvalidInput,

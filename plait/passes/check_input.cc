@@ -25,6 +25,15 @@ Expected<void> check_numbers(const Schedule& schedule) {
       schedule.name);
 }
 
+enum class Problem : std::uint8_t {
+  kNone,
+  kShortPair,
+  kCommunication,
+  kNumbers,
+  kNoOtherEnd,
+  kWrongRank,
+};
+
 class ActionCheck {
  public:
   ActionCheck(const Schedule& schedule, Communication communication)
@@ -33,33 +42,45 @@ class ActionCheck {
         stages_(schedule.placement.stages()),
         communication_(communication) {}
 
-  /// What is wrong with the action at `position` of a rank's list; empty if nothing is.
-  std::string problem(std::size_t rank, std::size_t position) const {
+  Problem find(std::size_t rank, std::size_t position) const {
     const std::vector<Action>& list = schedule_.ranks[rank];
     const Action& action = list[position];
-    if (action.type == ActionType::kIdle) return {};
-    if (action.type == ActionType::kOverlapFB) {
-      if (position + action.members < list.size()) return {};
-      return fmt::format("found a pair of {} members, {} actions are behind it", action.members,
-                         list.size() - position - 1);
-    }
+    if (action.type == ActionType::kIdle) return Problem::kNone;
+    if (action.type == ActionType::kOverlapFB)
+      return position + action.members < list.size() ? Problem::kNone : Problem::kShortPair;
     const bool message = is_communication(action.type);
-    if (message && communication_ == Communication::kRefused) {
-      return fmt::format("found {}, needed a schedule without communication", print_action(action));
-    }
+    if (message && communication_ == Communication::kRefused) return Problem::kCommunication;
     const bool has_microbatch = message || is_compute(action.type);
     if (action.stage < 0 || action.stage >= stages_ ||
-        action.microbatch >= schedule_.microbatches || (has_microbatch && action.microbatch < 0)) {
-      return fmt::format("found {}, needed a stage below {} and a micro-batch below {}",
-                         print_action(action), stages_, schedule_.microbatches);
+        action.microbatch >= schedule_.microbatches || (has_microbatch && action.microbatch < 0))
+      return Problem::kNumbers;
+    if (message && values_.other_end(action) < 0) return Problem::kNoOtherEnd;
+    const bool there = !has_microbatch || values_.rank_of(action.stage, action.microbatch) == rank;
+    return there ? Problem::kNone : Problem::kWrongRank;
+  }
+
+  std::string describe(Problem problem, std::size_t rank, std::size_t position) const {
+    const std::vector<Action>& list = schedule_.ranks[rank];
+    const Action& action = list[position];
+    switch (problem) {
+      case Problem::kNone:
+        break;
+      case Problem::kShortPair:
+        return fmt::format("found a pair of {} members, {} actions are behind it", action.members,
+                           list.size() - position - 1);
+      case Problem::kCommunication:
+        return fmt::format("found {}, needed a schedule without communication",
+                           print_action(action));
+      case Problem::kNumbers:
+        return fmt::format("found {}, needed a stage below {} and a micro-batch below {}",
+                           print_action(action), stages_, schedule_.microbatches);
+      case Problem::kNoOtherEnd:
+        return fmt::format("found {}, which has no stage at its other end", print_action(action));
+      case Problem::kWrongRank:
+        return fmt::format("found {}, needed on rank {} by the placement", print_action(action),
+                           values_.rank_of(action.stage, action.microbatch));
     }
-    if (message && values_.other_end(action) < 0)
-      return fmt::format("found {}, which has no stage at its other end", print_action(action));
-    if (!has_microbatch) return {};
-    const std::size_t holder = values_.rank_of(action.stage, action.microbatch);
-    if (holder == rank) return {};
-    return fmt::format("found {}, needed on rank {} by the placement", print_action(action),
-                       holder);
+    return {};
   }
 
  private:
@@ -76,9 +97,9 @@ Expected<void> check_input(const Schedule& schedule, Communication communication
   const ActionCheck check(schedule, communication);
   for (std::size_t rank = 0; rank < schedule.ranks.size(); ++rank) {
     for (std::size_t i = 0; i < schedule.ranks[rank].size(); ++i) {
-      std::string problem = check.problem(rank, i);
-      if (problem.empty()) continue;
-      return fail(ErrorCode::kInvalidInput, std::move(problem),
+      const Problem problem = check.find(rank, i);
+      if (problem == Problem::kNone) continue;
+      return fail(ErrorCode::kInvalidInput, check.describe(problem, rank, i),
                   fmt::format("{}: rank {} position {}", schedule.name, rank, i));
     }
   }

@@ -4,10 +4,11 @@
 
 #include <algorithm>
 #include <charconv>
-#include <numeric>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "plait/base/nearest_name.h"
 
 namespace plait {
 namespace {
@@ -16,21 +17,6 @@ struct PassCall {
   const PassInfo* pass;
   PassOptions options;
 };
-
-/// Letters to insert, delete or change to get from one word to the other.
-std::size_t edit_distance(std::string_view from, std::string_view to) {
-  std::vector<std::size_t> row(to.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 0; i < from.size(); ++i) {
-    std::size_t diagonal = std::exchange(row[0], i + 1);
-    for (std::size_t j = 0; j < to.size(); ++j) {
-      const std::size_t changed = diagonal + (from[i] == to[j] ? 0 : 1);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({changed, row[j] + 1, row[j + 1] + 1});
-    }
-  }
-  return row.back();
-}
 
 Expected<const PassInfo*> find_pass(std::string_view name) {
   std::string known;

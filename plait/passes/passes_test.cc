@@ -109,6 +109,7 @@ TEST(EveryPass, TwiceIsOnce) {
     const Schedule lowered = run("insert-comm", schedule);
     for (const PassInfo& pass : kPasses) {
       if (pass.name == "insert-comm" || pass.name == "pair") continue;
+      if (pass.name.starts_with("warm-up")) continue;  // each time one more
       const bool of_messages = pass.name == "defer-recv" || pass.name == "place-recv";
       const Schedule once = run(pass.name, of_messages ? lowered : schedule);
       EXPECT_EQ(run(pass.name, once), once) << schedule.name << " " << pass.name;
@@ -255,8 +256,12 @@ TEST(RunPasses, ErrorsNameWhatIsWrong) {
 TEST(RunPasses, AnActionOnAWrongRankIsAnError) {
   Schedule schedule = *generate("1f1b", {2, 4});
   std::swap(schedule.ranks[0], schedule.ranks[1]);
-  EXPECT_EQ(run_passes("insert-comm", schedule).error().text(),
-            "1f1b: rank 0 position 0: found 1F0, needed on rank 1 by the placement");
+  for (const PassInfo& pass : kPasses) {
+    const Expected<Schedule> output = run_passes(pass.name, schedule);
+    ASSERT_FALSE(output) << pass.name;
+    EXPECT_EQ(output.error().text(),
+              "1f1b: rank 0 position 0: found 1F0, needed on rank 1 by the placement");
+  }
 }
 
 }  // namespace

@@ -98,7 +98,7 @@ class Sweep {
     const std::size_t end = begin + 1 + list[begin].members;
     next_[rank] = end;
     if (list[begin].type == ActionType::kIdle) return;
-    for (std::size_t i = begin; i < end; ++i) lists_[rank].push_back(list[i]);
+    lists_[rank].insert(lists_[rank].end(), list.data() + begin, list.data() + end);
     for (std::size_t i = begin; i < end; ++i) hand_over(rank, list[i]);
   }
 

@@ -10,9 +10,9 @@
 #include <iterator>
 #include <limits>
 #include <map>
-#include <sstream>
 
 #include "plait/base/nearest_name.h"
+#include "plait/base/shown_value.h"
 #include "plait/braid/braid_text.h"
 
 namespace plait {
@@ -27,16 +27,6 @@ Expected<std::string> read_file(const std::string& path, std::string_view what) 
   if (!file || std::filesystem::is_directory(path, ignored))
     return fail(ErrorCode::kInvalidInput, fmt::format("the {} file cannot be read", what), path);
   return text;
-}
-
-std::string shown(const toml::node& node) {
-  std::string text;
-  node.visit([&](const auto& value) {
-    std::ostringstream stream;
-    stream << value;
-    text = stream.str();
-  });
-  return text.size() > 60 ? text.substr(0, 57) + "…" : text;
 }
 
 /// Reads one table: each key by what it may be, the rest are errors.
@@ -131,7 +121,7 @@ class TableReader {
 
   Expected<void> wrong(std::string_view key, const toml::node& node, std::string_view needed) {
     return fail(ErrorCode::kInvalidInput,
-                fmt::format("{} is {}, needed {}", key, shown(node), needed), where(node));
+                fmt::format("{} is {}, needed {}", key, shown_value(node), needed), where(node));
   }
   tl::unexpected<Error> missing(std::string_view key) {
     return fail(ErrorCode::kInvalidInput, fmt::format("{} is missing in [{}]", key, section_),

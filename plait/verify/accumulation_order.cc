@@ -10,12 +10,13 @@ bool accumulates(const Action& action) {
 }
 
 void check_after_reduction(const RankView& view, Diagnostics& findings) {
+  const bool all_in_place = view.input().strays.empty();
   std::vector<std::int32_t> reduced(view.stages().size(), -1);
   const std::vector<Action>& list = view.list();
   for (std::size_t i = 0; i < list.size(); ++i) {
     const Action& action = list[i];
     if (!accumulates(action) && action.type != ActionType::kReduceGrad) continue;
-    if (!view.input().holders.in_place(view.rank(), action)) continue;
+    if (!all_in_place && !view.input().holders.in_place(view.rank(), action)) continue;
     std::int32_t& first = reduced[static_cast<std::size_t>(view.local(action.stage))];
     if (action.type == ActionType::kReduceGrad) {
       if (first < 0) first = static_cast<std::int32_t>(i);

@@ -220,8 +220,10 @@ class RendezvousRun {
 
 bool step_ends(const RuleInput& input) {
   const std::vector<Matching>& required = input.options.matchings;
-  return !required.empty() &&
-         RendezvousRun(input, *std::max_element(required.begin(), required.end())).run();
+  if (required.empty()) return false;
+  const Matching coarsest = *std::max_element(required.begin(), required.end());
+  if (coarsest == Matching::kRank) return step_ends_per_rank(input);
+  return RendezvousRun(input, coarsest).run();
 }
 
 void check_deadlock(const RuleInput& input, Diagnostics& findings) {

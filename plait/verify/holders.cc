@@ -24,31 +24,12 @@ bool Holders::holds(int rank, int stage) const {
   return false;
 }
 
-bool Holders::in_range(const Action& action) const {
-  if (action.stage < 0 || action.stage >= stages_) return false;
-  return !has_microbatch(action.type) ||
-         (action.microbatch >= 0 && action.microbatch < microbatches_);
-}
-
-bool Holders::in_place(int rank, const Action& action) const {
-  if (!in_range(action)) return false;
-  return has_microbatch(action.type) ? rank_of(action.stage, action.microbatch) == rank
-                                     : holds(rank, action.stage);
-}
-
-RuleInput::RuleInput(const Schedule& of, const VerifyOptions& asked, const Holders& held)
-    : schedule(of), options(asked), holders(held) {
-  for (std::size_t rank = 0; rank < of.ranks.size(); ++rank) {
-    const std::vector<Action>& list = of.ranks[rank];
-    for (std::size_t i = 0; i < list.size(); ++i) {
-      const ActionType type = list[i].type;
-      if (type == ActionType::kIdle || type == ActionType::kOverlapFB ||
-          held.in_place(static_cast<int>(rank), list[i]))
-        continue;
-      strays.push_back({static_cast<std::int32_t>(rank), static_cast<std::int32_t>(i)});
-      stray_keys.emplace_back(type, list[i].stage, list[i].microbatch);
-    }
-  }
+void RuleInput::find_strays() {
+  for_each_action(schedule, [&](Place place, const Action& action) {
+    if (action.type == ActionType::kOverlapFB || holders.in_place(place.rank, action)) return;
+    strays.push_back(place);
+    stray_keys.emplace_back(action.type, action.stage, action.microbatch);
+  });
   std::sort(stray_keys.begin(), stray_keys.end());
 }
 

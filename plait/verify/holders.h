@@ -18,6 +18,10 @@ struct Place {
   std::int32_t position = -1;
 };
 
+constexpr bool has_microbatch(ActionType type) {
+  return is_compute(type) || is_communication(type);
+}
+
 /// The placement without a division for each look-up.
 class Holders {
  public:
@@ -43,9 +47,17 @@ class Holders {
   /// True if the rank holds any copy of the stage.
   bool holds(int rank, int stage) const;
   /// True for actions with a stage and, where they need one, a micro-batch within the numbers.
-  bool in_range(const Action& action) const;
+  bool in_range(const Action& action) const {
+    if (action.stage < 0 || action.stage >= stages_) return false;
+    return !has_microbatch(action.type) ||
+           (action.microbatch >= 0 && action.microbatch < microbatches_);
+  }
   /// True if the action is in range and its rank is the one that holds it.
-  bool in_place(int rank, const Action& action) const;
+  bool in_place(int rank, const Action& action) const {
+    if (!in_range(action)) return false;
+    return has_microbatch(action.type) ? rank_of(action.stage, action.microbatch) == rank
+                                       : holds(rank, action.stage);
+  }
 
  private:
   int stages_;
@@ -78,9 +90,6 @@ class BitTable {
 constexpr bool is_backward_of_inputs(ActionType type) {
   return type == ActionType::kBackward || type == ActionType::kBackwardInput;
 }
-constexpr bool has_microbatch(ActionType type) {
-  return is_compute(type) || is_communication(type);
-}
 constexpr bool is_forward_message(ActionType type) {
   return type == ActionType::kSendF || type == ActionType::kRecvF;
 }
@@ -107,8 +116,6 @@ using ActionKey = std::tuple<ActionType, std::int32_t, std::int32_t>;
 
 /// What every rule is given.
 struct RuleInput {
-  RuleInput(const Schedule& schedule, const VerifyOptions& options, const Holders& holders);
-
   const Schedule& schedule;
   const VerifyOptions& options;
   const Holders& holders;
@@ -116,6 +123,9 @@ struct RuleInput {
   /// others they are neither there nor missing.
   std::vector<Place> strays{};
   std::vector<ActionKey> stray_keys{};  ///< of the same, ascending
+
+  /// Looks for them. A sound schedule has none, which reading it rank by rank shows (RankView).
+  void find_strays();
 
   const Action& at(Place place) const {
     return schedule

@@ -116,6 +116,28 @@ class MessageMatch {
 
 }  // namespace
 
+bool holds_its_messages(const RankView& view) {
+  const Holders& holders = view.input().holders;
+  if (!view.input().strays.empty()) return false;
+  for (const int stage : view.stages()) {
+    for (int mb = 0; mb < holders.microbatches(); ++mb) {
+      if (holders.copies() > 1 && holders.rank_of(stage, mb) != view.rank()) continue;
+      const auto holds = [&](ActionType type, int other, bool wanted) {
+        wanted =
+            wanted && other >= 0 && other < holders.stages() && holders.crosses(stage, other, mb);
+        return view.has(type, stage, mb) == wanted;
+      };
+      const bool backward = !view.input().schedule.forward_only;
+      if (!holds(ActionType::kRecvF, stage - 1, true) ||
+          !holds(ActionType::kSendF, stage + 1, true) ||
+          !holds(ActionType::kRecvB, stage + 1, backward) ||
+          !holds(ActionType::kSendB, stage - 1, backward))
+        return false;
+    }
+  }
+  return true;
+}
+
 void check_message_match(const RuleInput& input, Diagnostics& findings) {
   MessageMatch(input, findings).run();
 }

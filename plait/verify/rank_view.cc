@@ -19,7 +19,7 @@ RankView::RankView(const RuleInput& input, bool lowered)
   }
 }
 
-void RankView::read(int rank) {
+bool RankView::read(int rank) {
   for (const int stage : stages_) local_[static_cast<std::size_t>(stage)] = -1;
   rank_ = rank;
   stages_ = stages_of_rank_[static_cast<std::size_t>(rank)];
@@ -28,18 +28,23 @@ void RankView::read(int rank) {
   positions_.assign(stages_.size() * microbatches_ * columns_, -1);
   repeats_ = holds_pairs_ = unshards_ = reduces_ = false;
   const Holders& holders = input_->holders;
-  const bool all_in_place = input_->strays.empty();
+  const bool knows_strays = !input_->strays.empty();
   const std::vector<Action>& actions = list();
   for (std::size_t i = 0; i < actions.size(); ++i) {
     const Action& action = actions[i];
-    if (!has_microbatch(action.type)) {
-      holds_pairs_ = holds_pairs_ || action.type == ActionType::kOverlapFB;
-      reduces_ = reduces_ || action.type == ActionType::kReduceGrad;
-      unshards_ =
-          unshards_ || action.type == ActionType::kUnshard || action.type == ActionType::kReshard;
+    if (action.type == ActionType::kIdle) continue;
+    if (action.type == ActionType::kOverlapFB) {
+      holds_pairs_ = true;
       continue;
     }
-    if (!all_in_place && !holders.in_place(rank, action)) continue;
+    if (!holders.in_place(rank, action)) {
+      if (!knows_strays) return false;
+      continue;
+    }
+    if (!has_microbatch(action.type)) {
+      (action.type == ActionType::kReduceGrad ? reduces_ : unshards_) = true;
+      continue;
+    }
     std::int32_t& first =
         positions_[cell(local(action.stage), action.microbatch) + kColumn[index_of(action.type)]];
     if (first >= 0) {
@@ -48,6 +53,7 @@ void RankView::read(int rank) {
       first = static_cast<std::int32_t>(i);
     }
   }
+  return true;
 }
 
 }  // namespace plait::verify_detail

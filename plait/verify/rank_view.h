@@ -14,7 +14,8 @@ class RankView {
  public:
   /// `lowered`: the table has room for messages.
   RankView(const RuleInput& input, bool lowered);
-  void read(int rank);
+  /// False if an action does not stand where it belongs and the input knows of no strays.
+  bool read(int rank);
 
   const RuleInput& input() const { return *input_; }
   int rank() const { return rank_; }

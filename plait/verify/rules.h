@@ -36,10 +36,15 @@ void check_message_order(const RuleInput& input, Diagnostics& findings);
 void check_dependence_cycle(const RuleInput& input, Diagnostics& findings);
 void check_deadlock(const RuleInput& input, Diagnostics& findings);
 
+/// True if the rank has every message it should, and no other: message-match has nothing to find if
+/// that holds of all ranks.
+bool holds_its_messages(const RankView& view);
 /// True if the step ends under the coarsest required matching. Then both ends of every edge list
 /// its messages in the same order and it ends under the finer ones too (deadlock.cc): message-order
 /// and deadlock have nothing to find. False if no matching is required.
 bool step_ends(const RuleInput& input);
+/// The same of one queue per rank.
+bool step_ends_per_rank(const RuleInput& input);
 
 /// Which schedules a rule speaks of.
 enum class RuleScope : std::uint8_t { kAny, kComputeOnly, kLowered };
@@ -76,12 +81,12 @@ inline constexpr std::array kRules = {
     RuleInfo{"pair",
              "a pair holds compute actions of different micro-batches, a forward and a backward",
              RuleScope::kAny, RuleRole::kBasis, RuleEffect::kStatic, check_pair, nullptr},
+    RuleInfo{"completeness", "every stage does every micro-batch's forward and its backward",
+             RuleScope::kAny, RuleRole::kBasis, RuleEffect::kWrong, check_completeness, nullptr},
     RuleInfo{"placement", "every action stands on the rank that holds its stage", RuleScope::kAny,
              RuleRole::kBasis, RuleEffect::kStatic, nullptr, check_placement},
     RuleInfo{"duplicate", "nothing is done twice", RuleScope::kAny, RuleRole::kBasis,
              RuleEffect::kWrong, check_duplicate, nullptr},
-    RuleInfo{"completeness", "every stage does every micro-batch's forward and its backward",
-             RuleScope::kAny, RuleRole::kBasis, RuleEffect::kWrong, check_completeness, nullptr},
     RuleInfo{"local-order", "on each rank everything stands after what it needs from that rank",
              RuleScope::kAny, RuleRole::kBasis, RuleEffect::kWrong, check_local_order, nullptr},
     RuleInfo{"unshard",

@@ -61,9 +61,10 @@ void check_unshard(const RankView& view, Diagnostics& findings) {
   if (!view.unshards()) return;
   Shards shards(view, findings);
   const std::vector<Action>& list = view.list();
+  const bool all_in_place = view.input().strays.empty();
   for (std::size_t i = 0; i < list.size(); ++i) {
-    if (is_communication(list[i].type) || !view.input().holders.in_place(view.rank(), list[i]))
-      continue;
+    if (list[i].stage < 0 || is_communication(list[i].type)) continue;
+    if (!all_in_place && !view.input().holders.in_place(view.rank(), list[i])) continue;
     shards.follow(static_cast<std::int32_t>(i), list[i]);
   }
   shards.finish();

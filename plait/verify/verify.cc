@@ -36,37 +36,62 @@ bool applies(const RuleInfo& rule, RuleScope scope) {
   return rule.scope == RuleScope::kAny || rule.scope == scope;
 }
 
-Diagnostics run_rules(const Schedule& schedule, const VerifyOptions& options, RuleScope scope) {
-  const verify_detail::Holders holders(schedule);
-  const verify_detail::RuleInput input(schedule, options, holders);
-  Diagnostics findings;
-  std::array<Diagnostics, kRules.size()> by_rule;
-  verify_detail::RankView view(input, scope == RuleScope::kLowered);
-  for (int rank = 0; rank < schedule.placement.ranks; ++rank) {
-    view.read(rank);
+/// The rules over a schedule of one scope; findings by rule.
+class RuleRun {
+ public:
+  RuleRun(const Schedule& schedule, const VerifyOptions& options, RuleScope scope)
+      : holders_(schedule), input_{schedule, options, holders_}, scope_(scope) {}
+
+  Diagnostics run() {
+    if (!run_on_ranks()) {  // an action strayed, which what was found before did not know
+      input_.find_strays();
+      by_rule_ = {};
+      run_on_ranks();
+    }
+    bool basis_holds = true;
+    Diagnostics findings;
     for (std::size_t i = 0; i < kRules.size(); ++i) {
-      if (kRules[i].check_rank != nullptr && applies(kRules[i], scope))
-        kRules[i].check_rank(view, by_rule[i]);
+      if (kRules[i].check_schedule != nullptr && may_find(kRules[i], basis_holds))
+        kRules[i].check_schedule(input_, by_rule_[i]);
+      if (kRules[i].role != RuleRole::kApart) basis_holds = basis_holds && by_rule_[i].empty();
+      std::move(by_rule_[i].begin(), by_rule_[i].end(), std::back_inserter(findings));
     }
+    return findings;
   }
-  bool basis_holds = true;
-  std::optional<bool> ends;  // of a lowered schedule: nothing is left to find for what follows it
-  for (std::size_t i = 0; i < kRules.size(); ++i) {
-    const RuleInfo& rule = kRules[i];
-    bool runs = rule.check_schedule != nullptr && applies(rule, scope);
-    if (runs && rule.role == RuleRole::kFollow) {
-      runs = basis_holds;
-      if (runs && scope == RuleScope::kLowered) {
-        if (!ends) ends = verify_detail::step_ends(input);
-        runs = !*ends;
+
+ private:
+  /// False if it met a stray that the input does not know.
+  bool run_on_ranks() {
+    verify_detail::RankView view(input_, scope_ == RuleScope::kLowered);
+    messages_held_ = scope_ == RuleScope::kLowered;
+    for (int rank = 0; rank < input_.schedule.placement.ranks; ++rank) {
+      if (!view.read(rank)) return false;
+      for (std::size_t i = 0; i < kRules.size(); ++i) {
+        if (kRules[i].check_rank != nullptr && applies(kRules[i], scope_))
+          kRules[i].check_rank(view, by_rule_[i]);
       }
+      messages_held_ = messages_held_ && verify_detail::holds_its_messages(view);
     }
-    if (runs) rule.check_schedule(input, by_rule[i]);
-    if (rule.role != RuleRole::kApart) basis_holds = basis_holds && by_rule[i].empty();
-    std::move(by_rule[i].begin(), by_rule[i].end(), std::back_inserter(findings));
+    return true;
   }
-  return findings;
-}
+
+  /// False if a rule over the whole schedule does not apply, or it is known that it finds nothing.
+  bool may_find(const RuleInfo& rule, bool basis_holds) {
+    if (!applies(rule, scope_)) return false;
+    if (rule.check_schedule == verify_detail::check_message_match) return !messages_held_;
+    if (rule.role != RuleRole::kFollow || scope_ != RuleScope::kLowered)
+      return rule.role != RuleRole::kFollow || basis_holds;
+    if (basis_holds && !ends_) ends_ = verify_detail::step_ends(input_);
+    return basis_holds && !*ends_;
+  }
+
+  verify_detail::Holders holders_;
+  verify_detail::RuleInput input_;
+  RuleScope scope_;
+  std::array<Diagnostics, kRules.size()> by_rule_;
+  bool messages_held_ = false;
+  std::optional<bool> ends_;  // of a lowered schedule whose basis holds
+};
 
 }  // namespace
 
@@ -77,7 +102,8 @@ tl::expected<VerifiedSchedule, Diagnostics> verify(Schedule schedule,
   verify_detail::check_shape(schedule, options, findings);
   if (!findings.empty()) return tl::unexpected<Diagnostics>(std::move(findings));
   const bool lowered = is_lowered(schedule);
-  findings = run_rules(schedule, options, lowered ? RuleScope::kLowered : RuleScope::kComputeOnly);
+  findings =
+      RuleRun(schedule, options, lowered ? RuleScope::kLowered : RuleScope::kComputeOnly).run();
   if (!findings.empty()) return tl::unexpected<Diagnostics>(std::move(findings));
   return VerifiedSchedule(std::move(schedule), options, lowered);
 }

@@ -73,7 +73,7 @@ class VerifiedSchedule;
 /// first in, first out, and it must be free of deadlock under every required matching, without
 /// buffering. Compute-only, its ranks must not wait in a circle even if messages were free.
 /// Cost: O(actions + S*M); beside the schedule O(V*M) words for the rank at hand, and a word for
-/// each message. Thread-safe.
+/// each message if one queue per rank is not required or the step does not end. Thread-safe.
 tl::expected<VerifiedSchedule, Diagnostics> verify(Schedule schedule,
                                                    const VerifyOptions& options = {});
 
@@ -82,6 +82,8 @@ class VerifiedSchedule {
  public:
   const Schedule& schedule() const { return schedule_; }
   const Placement& placement() const { return schedule_.placement; }
+  /// Gives the schedule back for another pass: what comes out is not proven.
+  Schedule take_schedule() && { return std::move(schedule_); }
   /// Its messages are proven too: what the runtime needs. The simulator takes both kinds.
   bool lowered() const { return lowered_; }
   /// What was asked of the proof.

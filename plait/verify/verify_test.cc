@@ -208,6 +208,17 @@ TEST(Verify, OnlyRequiredMatchingsAreProven) {
   EXPECT_EQ(verify(hangs, options).error().front().matching, Matching::kPair);
 }
 
+TEST(Verify, WhatIsMissingComesBeforeWhatThatMisplaces) {
+  // With 10 micro-batches instead of 8 the first copy has 5 of them: number 4 is on the wrong rank.
+  Schedule schedule = *generate("chimera", {2, 8});
+  schedule.microbatches = 10;
+  const auto verified = verify(schedule);
+  ASSERT_FALSE(verified);
+  EXPECT_EQ(rules_of(verified.error()), (Rules{"completeness", "placement"}));
+  EXPECT_EQ(verified.error().front().rule, "completeness");
+  EXPECT_EQ(verified.error().back().rule, "placement");
+}
+
 TEST(Verify, AFarTooSmallListIsOneFinding) {
   Schedule schedule = read("0F0,0B0\n");
   schedule.microbatches = 1 << 30;

@@ -85,9 +85,9 @@ int check(const CheckArguments& arguments) {
   const bool lowered = is_lowered(*schedule);
   Json json = json_of(*schedule, lowered);
   if (!arguments.json) print_shape(*schedule, lowered);
-  auto verified = verify(*schedule, options);
+  auto verified = verify(*std::move(schedule), options);
   if (verified && !lowered) {
-    schedule = insert_comm(*schedule);
+    schedule = insert_comm((*std::move(verified)).take_schedule());
     if (!schedule) return report("check", schedule.error());
     verified = verify(*std::move(schedule), options);
   }
@@ -107,13 +107,15 @@ int check(const CheckArguments& arguments) {
 
 void add_check(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("check", "prove a schedule, or list every violation");
+  std::vector<std::string> matchings;
+  for (const MatchingInfo& info : kMatchings) matchings.emplace_back(info.name);
   auto arguments = std::make_shared<CheckArguments>();
   arguments->schedule = ScheduleArguments::add_to(*command);
   command
       ->add_option("--matching", arguments->matching,
                    "require the step to end with queues per edge, pair or rank only; all three if "
                    "not given")
-      ->check(CLI::IsMember({"edge", "pair", "rank"}));
+      ->check(CLI::IsMember(matchings));
   command
       ->add_option("--max-activations", arguments->max_activations,
                    "cap on live stage activations: one for all ranks, or one for each, with commas")

@@ -30,6 +30,7 @@ void add_compare(CLI::App& app, int& exit_code);
 void add_braid(CLI::App& app, int& exit_code);
 void add_train(CLI::App& app, int& exit_code);
 void add_sample(CLI::App& app, int& exit_code);
+void add_completion(CLI::App& app, int& exit_code);
 
 /// Prints "plait COMMAND: error: …" to stderr and returns the error's exit code.
 int report(const char* command, const Error& error);
