@@ -49,7 +49,8 @@ TEST(Mixture, NamesAndShapesAreThoseOfTheWholeModel) {
   const ModelConfig model = small_mixture();
   const Cut cut = cut_model(model, {1, 3}, {0, 0});
   Shapes parameters, buffers;
-  for (const Parameter& p : cut.stores[0]->parameters()) parameters[p.name] = p.tensor.sizes().vec();
+  for (const Parameter& p : cut.stores[0]->parameters())
+    parameters[p.name] = p.tensor.sizes().vec();
   for (const Parameter& p : cut.stores[0]->buffers()) buffers[p.name] = p.tensor.sizes().vec();
   EXPECT_EQ(parameters, parameter_shapes(model));
   EXPECT_EQ(buffers, buffer_shapes(model));
@@ -190,14 +191,14 @@ struct PlainLayer {
     const auto get = [&](const char* rest) { return weights.at(layer_name(1, rest)); };
     const Attention attention(
         model, std::make_shared<const RotaryTable>(make_rotary_table(kMaxSequence, 8, 1e4)));
-    const at::Tensor residual = attention.add_to(
-        x, {get("input_layernorm.weight"), get("self_attn.q_proj.weight"),
-            get("self_attn.k_proj.weight"), get("self_attn.v_proj.weight"),
-            get("self_attn.o_proj.weight")});
+    const at::Tensor residual =
+        attention.add_to(x, {get("input_layernorm.weight"), get("self_attn.q_proj.weight"),
+                             get("self_attn.k_proj.weight"), get("self_attn.v_proj.weight"),
+                             get("self_attn.o_proj.weight")});
     const at::Tensor h = rms_norm(residual, get("post_attention_layernorm.weight"), 1e-5);
     const at::Tensor scores = at::sigmoid(at::mm(h, get("mlp.gate.weight").t()));
-    const at::Tensor chosen = std::get<1>(
-        at::topk(scores.detach() + get("mlp.gate.e_score_correction_bias"), 2));
+    const at::Tensor chosen =
+        std::get<1>(at::topk(scores.detach() + get("mlp.gate.e_score_correction_bias"), 2));
     at::Tensor share = scores.gather(1, chosen);
     share = share / share.sum(1, true) * model.routed_scaling_factor;
     const at::Tensor shares = at::zeros_like(scores).scatter(1, chosen, share);
@@ -207,8 +208,8 @@ struct PlainLayer {
     }
     const at::Tensor frequency = at::bincount(chosen.reshape({-1}), {}, 6).to(at::kFloat) *
                                  (6.0 / static_cast<double>(2 * kTokens));
-    auxiliary = (frequency * (scores / scores.sum(1, true)).mean(0)).sum() *
-                model.router_aux_loss_coef;
+    auxiliary =
+        (frequency * (scores / scores.sum(1, true)).mean(0)).sum() * model.router_aux_loss_coef;
     return y.view(x.sizes());
   }
 };
@@ -370,8 +371,7 @@ TEST(MixtureMemory, TheEstimateIsWhatTheAllocatorCounts) {
     result = cut.stages[1]->forward(0, std::move(input), true).value();
   }
   // Made beside its input, which it saves, is its output, which the next stage saves.
-  const StageMemory estimate =
-      estimate_stage_memory(model, {1, 3, false, false}, 2, kLength);
+  const StageMemory estimate = estimate_stage_memory(model, {1, 3, false, false}, 2, kLength);
   EXPECT_NEAR(static_cast<double>(account.live()), static_cast<double>(estimate.activations),
               0.02 * static_cast<double>(estimate.activations));
 }
@@ -395,7 +395,8 @@ TEST(Mixture, ExpertsThatDoNotSpreadAreAnError) {
 class MixtureFolder : public testing::Test {
  protected:
   void SetUp() override {
-    folder_ = (fs::temp_directory_path() / ("plait_mixture_" + std::to_string(::getpid()))).string();
+    folder_ =
+        (fs::temp_directory_path() / ("plait_mixture_" + std::to_string(::getpid()))).string();
   }
   void TearDown() override { fs::remove_all(folder_); }
 
@@ -443,8 +444,8 @@ TEST_F(MixtureFolder, AMemberLoadsItsExperts) {
   const ModelConfig model = small_mixture();
   const std::vector<Parameter> written = write(model);
   ParameterStore store;
-  ASSERT_TRUE(make_model_segments(model, {1, 2, false, false}, nullptr, 1, kMaxSequence, store,
-                                  {1, 3}));
+  ASSERT_TRUE(
+      make_model_segments(model, {1, 2, false, false}, nullptr, 1, kMaxSequence, store, {1, 3}));
   ASSERT_TRUE(load_parameters(folder_, model, store));
   int experts = 0;
   for (const Parameter& p : written) {

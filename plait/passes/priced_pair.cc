@@ -30,15 +30,14 @@ std::vector<PairName> pairs_of(const Schedule& schedule) {
 /// Without the pairs that `given_up` says.
 template <typename GivenUp>
 Schedule without(const Schedule& schedule, GivenUp given_up) {
-  return rewrite_lists(
-      Schedule(schedule),
-      [&](std::size_t rank, const std::vector<Action>& list, std::vector<Action>& output) {
-        int number = 0;
-        for (const Action& action : list) {
-          if (action.type == ActionType::kOverlapFB && given_up(PairName{rank, number++})) continue;
-          output.push_back(action);
-        }
-      });
+  return rewrite_lists(Schedule(schedule), [&](std::size_t rank, const std::vector<Action>& list,
+                                               std::vector<Action>& output) {
+    int number = 0;
+    for (const Action& action : list) {
+      if (action.type == ActionType::kOverlapFB && given_up(PairName{rank, number++})) continue;
+      output.push_back(action);
+    }
+  });
 }
 
 class Search {
@@ -74,9 +73,10 @@ class Search {
       for (int number = 0; number < most; ++number)
         found = offer(without(*best_, [&](PairName one) { return one.number == number; })) || found;
       for (const PairName& name : names) {
-        found = offer(without(*best_, [&](PairName one) {
-                  return one.rank == name.rank && one.number == name.number;
-                })) ||
+        found = offer(without(*best_,
+                              [&](PairName one) {
+                                return one.rank == name.rank && one.number == name.number;
+                              })) ||
                 found;
       }
     }

@@ -9,8 +9,8 @@
 namespace plait {
 namespace {
 
-/// Shifts the list's forwards ahead by `more`: each takes the place of the one `more` before it, and
-/// the first ones stand before the first backward.
+/// Shifts the list's forwards ahead by `more`: each takes the place of the one `more` before it,
+/// and the first ones stand before the first backward.
 void shift_forwards(const std::vector<Action>& list, std::size_t more,
                     std::vector<Action>& output) {
   const auto is_forward = [](const Action& action) { return action.type == ActionType::kForward; };
@@ -33,9 +33,8 @@ void shift_forwards(const std::vector<Action>& list, std::size_t more,
 Expected<Schedule> warm_up_by(Schedule schedule, int everywhere, int per_hop) {
   PLAIT_TRY_VOID(passes_detail::check_input(schedule, passes_detail::Communication::kRefused));
   for (const std::vector<Action>& list : schedule.ranks) {
-    if (std::any_of(list.begin(), list.end(), [](const Action& action) {
-          return action.type == ActionType::kOverlapFB;
-        }))
+    if (std::any_of(list.begin(), list.end(),
+                    [](const Action& action) { return action.type == ActionType::kOverlapFB; }))
       return fail(ErrorCode::kInvalidInput,
                   "the schedule holds pairs, needed one without (unpair dissolves them)",
                   schedule.name);
@@ -46,10 +45,9 @@ Expected<Schedule> warm_up_by(Schedule schedule, int everywhere, int per_hop) {
       std::move(schedule),
       [&](std::size_t rank, const std::vector<Action>& list, std::vector<Action>& output) {
         const std::size_t hops = ranks - 1 - rank;
-        shift_forwards(list,
-                       static_cast<std::size_t>(everywhere) +
-                           static_cast<std::size_t>(per_hop) * hops,
-                       output);
+        shift_forwards(
+            list, static_cast<std::size_t>(everywhere) + static_cast<std::size_t>(per_hop) * hops,
+            output);
       });
 }
 

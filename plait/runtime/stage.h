@@ -28,6 +28,8 @@ class ExchangeValue : public Payload {
  public:
   /// What `member` gets. Asked once for each.
   virtual Value share_for(int member) = 0;
+  /// Of what goes to others.
+  virtual Bytes bytes_leaving() const = 0;
   /// What came, in order of members, as one value. Cheap: whoever reads it makes what it needs.
   virtual Value join(std::vector<Value> shares) = 0;
 };

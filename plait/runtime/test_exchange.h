@@ -16,6 +16,7 @@ class NumbersExchange final : public ExchangeValue {
   NumbersExchange(std::vector<double> list, int members)
       : list_(std::move(list)), members_(members) {}
   Bytes bytes() const override { return static_cast<Bytes>(list_.size() * sizeof(double)); }
+  Bytes bytes_leaving() const override { return bytes() / members_ * (members_ - 1); }
   Value share_for(int member) override {
     const auto share = static_cast<std::ptrdiff_t>(list_.size()) / members_;
     const auto first = list_.begin() + share * member;

@@ -55,11 +55,17 @@ Expected<RunOutcome> run_in_process(const JobPlan& plan, const DataSplit& data, 
               make_reference_trainer(plan, data, world.exchange(0)));
     return run_rank(*trainer, plan, world.exchange(0), hooks, [] {});
   }
+  std::vector<std::unique_ptr<DelayedComm>> delayed;
   std::vector<std::unique_ptr<RankTrainer>> trainers;
   std::vector<Executor*> executors;
   for (int rank = 0; rank < plan.ranks(); ++rank) {
+    Comm* comm = &world.comm(rank);
+    if (hooks.link.is_given()) {
+      delayed.push_back(std::make_unique<DelayedComm>(*comm, hooks.link));
+      comm = delayed.back().get();
+    }
     PLAIT_TRY(std::unique_ptr<RankTrainer> trainer,
-              make_pipeline_trainer(plan, data, rank, world.comm(rank), world.exchange(rank)));
+              make_pipeline_trainer(plan, data, rank, *comm, world.exchange(rank)));
     for (Executor* executor : trainer->executors()) executors.push_back(executor);
     trainers.push_back(std::move(trainer));
   }

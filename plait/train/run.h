@@ -4,6 +4,7 @@
 #include <functional>
 #include <string>
 
+#include "plait/runtime/delayed_comm.h"
 #include "plait/runtime/torch/c10d_world.h"
 #include "plait/train/trainer.h"
 
@@ -21,6 +22,7 @@ struct RunHooks {
   std::function<Expected<void>(const std::vector<Parameter>&, const std::vector<Parameter>&)>
       on_end;
   bool gradients = false;
+  EmulatedLink link;  ///< between ranks that are threads
 };
 
 struct RunOutcome {

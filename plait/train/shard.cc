@@ -89,7 +89,8 @@ Expected<void> Shard::build(const std::vector<int>& stages, MemoryAccount& lasti
     has_embedding_ = has_embedding_ || part.embedding;
     has_head_ = has_head_ || part.head;
     owned_.push_back(std::make_unique<ReceivingStage>(
-        TorchStage(std::move(segments), part.head ? losses_ : nullptr, members, plan_.recomputed()),
+        TorchStage(std::move(segments), part.head ? losses_ : nullptr,
+                   GroupPlace{column_ % members, members}, plan_.recomputed()),
         lasting));
     PLAIT_CHECK(owned_.back()->shape() == plan_.shapes[static_cast<std::size_t>(stage)],
                 "a stage has the parts that its program was lowered for");

@@ -39,6 +39,8 @@ struct TrainOptions {
   bool reference = false;
   bool save_gradients = false;
   int record_step = 0;
+  double link_latency_us = 0;
+  double link_mb_per_s = 0;
   int port = 0;
   std::string launcher;
   std::vector<std::string> arguments;  ///< as given, for the ranks
@@ -293,6 +295,12 @@ Expected<int> train(const TrainOptions& options) {
     return kExitOk;
   }
   const bool processes = plan.job.run.comm == "gloo" && !options.reference;
+  if ((processes || options.reference) &&
+      (options.link_latency_us > 0 || options.link_mb_per_s > 0)) {
+    return fail(ErrorCode::kInvalidInput,
+                "a link is emulated between ranks that are threads, needed --comm inproc",
+                "--link-latency-us, --link-mb-per-s");
+  }
   RankPlace place;
   if (processes) {
     PLAIT_TRY(place, find_place(current_environment(), options.launcher, plan.ranks()));
@@ -304,6 +312,12 @@ Expected<int> train(const TrainOptions& options) {
   PLAIT_TRY_VOID(print_plan(plan, options.reference));
   Reporter reporter(plan, data, options);
   RunHooks hooks = reporter.hooks();
+  hooks.link.latency = static_cast<Nanoseconds>(options.link_latency_us * 1e3);
+  hooks.link.bytes_per_s = static_cast<Bytes>(options.link_mb_per_s * 1e6);
+  if (hooks.link.is_given()) {
+    fmt::print("emulated link: {} us latency, {} MB/s out of each rank (0: no limit)\n",
+               options.link_latency_us, options.link_mb_per_s);
+  }
   const StopSignals signals(nullptr);
   hooks.stop_signal = StopSignals::requested;
   const Expected<RunOutcome> outcome = run_in_process(plan, data, options.reference, hooks);
@@ -340,6 +354,14 @@ void add_train(CLI::App& app, int& exit_code) {
                     "also write the last step's gradients");
   command->add_option("--record", options->record_step, "write timeline.json of this step, from 1")
       ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--link-latency-us", options->link_latency_us,
+                   "emulate a link between ranks that are threads: its latency")
+      ->check(CLI::NonNegativeNumber);
+  command
+      ->add_option("--link-mb-per-s", options->link_mb_per_s,
+                   "and the bandwidth out of each rank; 0: no limit")
+      ->check(CLI::NonNegativeNumber);
   command
       ->add_option("--port", options->port,
                    "of the ranks' store under --comm gloo; otherwise a free one")

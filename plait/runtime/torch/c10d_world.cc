@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <map>
@@ -161,7 +162,8 @@ struct C10dWorld::State : public std::enable_shared_from_this<C10dWorld::State> 
       sink.completed(token, tl::unexpected<Error>(error_of(exception, peer)));
       return;
     }
-    enqueue(waiters[{peer, job->is_send}], peer, std::move(job));
+    Waiter& waiter = waiters[{peer, job->is_send}];
+    enqueue(waiter, peer, std::move(job));
   }
 
   /// Under the mutex, so that collectives of one group are issued in one order.
@@ -385,7 +387,11 @@ Expected<std::unique_ptr<C10dWorld>> C10dWorld::connect(const C10dOptions& optio
   PLAIT_TRY(state.store, connect_store(options));
   PLAIT_TRY_VOID(wait_for_all(*state.store, options));
   try {
-    const auto device = options.address == "127.0.0.1"
+    // The variable with which users of torch choose the network interface.
+    const char* interface = std::getenv("GLOO_SOCKET_IFNAME");
+    const auto device = interface != nullptr
+                            ? c10d::ProcessGroupGloo::createDeviceForInterface(interface)
+                        : options.address == "127.0.0.1"
                             ? c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1")
                             : c10d::ProcessGroupGloo::createDefaultDevice();
     const auto make_group = [&](const std::string& name, int rank, int ranks) {

@@ -48,8 +48,9 @@ std::vector<std::shared_ptr<Segment>> make_segments(RowSplits splits) {
 }
 
 struct Member {
-  explicit Member(RowSplits splits)
-      : losses(std::make_shared<LossSink>()), stage(make_segments(std::move(splits)), losses, 2) {
+  explicit Member(RowSplits splits, int place = 0)
+      : losses(std::make_shared<LossSink>()),
+        stage(make_segments(std::move(splits)), losses, {place, 2}) {
     losses->reset(1);
   }
   std::shared_ptr<LossSink> losses;
@@ -72,13 +73,13 @@ const RowSplits kFirst{{1, 2}, {1, 4}};
 const RowSplits kSecond{{4, 0}, {2, 0}};
 
 TEST(TorchStage, ExchangesSplitAStageIntoParts) {
-  const TorchStage stage(make_segments(kFirst), nullptr, 2);
+  const TorchStage stage(make_segments(kFirst), nullptr, {0, 2});
   const StageShape shape = stage.shape();
   ASSERT_EQ(shape.size(), 3U);
   EXPECT_EQ(shape[0], (PartShape{Lane::kCompute, "attn", 0, true}));
   EXPECT_EQ(shape[1], (PartShape{Lane::kCommunication, "dispatch", 0, true}));
   EXPECT_EQ(shape[2], (PartShape{Lane::kCompute, "tail", -1, true}));
-  EXPECT_EQ(TorchStage(make_segments(kFirst), nullptr, 1).shape().size(), 1U);
+  EXPECT_EQ(TorchStage(make_segments(kFirst), nullptr, {0, 1}).shape().size(), 1U);
 }
 
 TEST(TorchStage, RowsAndTheirGradientsGoWhereTheSplitsSay) {
@@ -152,8 +153,8 @@ TEST(TorchStage, RowsAndTheirGradientsGoWhereTheSplitsSay) {
 }
 
 TEST(TorchStage, AnExchangeThatDoesNotAddUpNamesTheSegment) {
-  const TorchStage unused(make_segments(kFirst), nullptr, 2);
-  TorchStage stage(make_segments({{1, 1}, {1, 1}}), nullptr, 2);
+  const TorchStage unused(make_segments(kFirst), nullptr, {0, 2});
+  TorchStage stage(make_segments({{1, 1}, {1, 1}}), nullptr, {0, 2});
   ForwardResult first = stage.forward({0, 0}, make_value({ramp(3, 4, 0, 1)}), true).value();
   const auto start = stage.start_exchange({1, 0}, std::move(first.output), true);
   ASSERT_FALSE(start);

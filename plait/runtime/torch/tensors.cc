@@ -29,15 +29,22 @@ Value make_value(std::vector<at::Tensor> list) {
   return std::make_unique<Tensors>(std::move(list));
 }
 
-RowExchange::RowExchange(at::Tensor of, RowSplits by) : rows(std::move(of)), splits(std::move(by)) {
+RowExchange::RowExchange(at::Tensor of, RowSplits by, int place)
+    : rows(std::move(of)), splits(std::move(by)), member(place) {
   if (sum_of(splits.send) == rows.size(0)) return;
   throw SegmentError(ErrorCode::kRuntime,
                      fmt::format("{} rows are to be exchanged, the tensor has {}",
                                  sum_of(splits.send), rows.size(0)));
 }
 
-Value RowExchange::share_for(int member) {
-  const auto end = splits.send.begin() + member;
+Bytes RowExchange::bytes_leaving() const {
+  if (rows.size(0) == 0) return 0;
+  const std::int64_t own = member < 0 ? 0 : splits.send[static_cast<std::size_t>(member)];
+  return bytes() / rows.size(0) * (rows.size(0) - own);
+}
+
+Value RowExchange::share_for(int receiver) {
+  const auto end = splits.send.begin() + receiver;
   const std::int64_t first = std::accumulate(splits.send.begin(), end, std::int64_t{0});
   return make_value({rows.narrow(0, first, *end)});
 }

@@ -26,16 +26,19 @@ Value make_value(std::vector<at::Tensor> list);
 /// The rows of one tensor on their way to the members of a group.
 class RowExchange final : public ExchangeValue {
  public:
-  /// Throws SegmentError if the splits do not add up to the rows.
-  RowExchange(at::Tensor rows, RowSplits splits);
+  /// `member`: this rank's own place, -1 if it does not matter. Throws SegmentError if the splits
+  /// do not add up to the rows.
+  RowExchange(at::Tensor rows, RowSplits splits, int member = -1);
   Bytes bytes() const override { return static_cast<Bytes>(rows.nbytes()); }
+  Bytes bytes_leaving() const override;
   /// A view, no copy.
-  Value share_for(int member) override;
+  Value share_for(int receiver) override;
   /// Tensors with one piece from each member.
   Value join(std::vector<Value> shares) override;
 
   at::Tensor rows;
   RowSplits splits;
+  int member;
 };
 
 /// What passed an exchange by, and the pieces that came. Whoever takes them joins the pieces.

@@ -83,7 +83,7 @@ std::unique_ptr<Kind> take(Value value) {
 
 /// `tensors` but the exchanged one stay here; its rows go out.
 ExchangeStart begin(std::vector<at::Tensor> tensors, std::size_t exchanged, RowSplits splits,
-                    Value saved) {
+                    int member, Value saved) {
   if (exchanged >= tensors.size() || !tensors[exchanged].defined()) {
     throw SegmentError(ErrorCode::kRuntime,
                        fmt::format("tensor {} of {} is to be exchanged, and is not there",
@@ -91,7 +91,7 @@ ExchangeStart begin(std::vector<at::Tensor> tensors, std::size_t exchanged, RowS
   }
   ExchangeStart start;
   start.saved = std::move(saved);
-  start.exchange = std::make_unique<RowExchange>(tensors[exchanged].contiguous(), splits);
+  start.exchange = std::make_unique<RowExchange>(tensors[exchanged].contiguous(), splits, member);
   tensors[exchanged] = at::Tensor();
   start.carried =
       std::make_unique<ArrivedRows>(std::move(tensors), exchanged, std::move(splits.receive));
@@ -140,14 +140,14 @@ double LossSink::mean() const {
 }
 
 TorchStage::TorchStage(std::vector<std::shared_ptr<Segment>> segments,
-                       std::shared_ptr<LossSink> losses, int members,
+                       std::shared_ptr<LossSink> losses, GroupPlace group,
                        std::set<std::string> recompute)
     : segments_(std::move(segments)), losses_(std::move(losses)), recompute_(std::move(recompute)) {
   PLAIT_CHECK(!segments_.empty(), "a stage without segments");
   bool joins = false;  // the next segment that computes belongs to the last part
   for (const std::shared_ptr<Segment>& segment : segments_) {
     const bool exchanges = dynamic_cast<const ExchangeSegment*>(segment.get()) != nullptr;
-    if (exchanges && members == 1) continue;
+    if (exchanges && group.members == 1) continue;
     if (!joins || exchanges) parts_.emplace_back();
     parts_.back().push_back(segment);
     joins = !exchanges;
@@ -285,8 +285,8 @@ Expected<ExchangeStart> TorchStage::start_exchange(PartOf at, Value input, bool 
     std::vector<at::Tensor> tensors = take_tensors(std::move(input));
     RowSplits splits = segment.splits(tensors);
     if (for_backward && segment.has_gradient()) start.saved = std::make_unique<SavedSplits>(splits);
-    start =
-        begin(std::move(tensors), segment.exchanged(), std::move(splits), std::move(start.saved));
+    start = begin(std::move(tensors), segment.exchanged(), std::move(splits), member_,
+                  std::move(start.saved));
   }));
   return start;
 }
@@ -297,8 +297,8 @@ Expected<ExchangeStart> TorchStage::start_exchange_back(PartOf at, Value saved, 
   PLAIT_TRY_VOID(guarded(segment, at.microbatch, [&] {
     RowSplits splits = std::move(take<SavedSplits>(std::move(saved))->splits);
     std::swap(splits.send, splits.receive);
-    start =
-        begin(take_tensors(std::move(gradient)), segment.exchanged(), std::move(splits), nullptr);
+    start = begin(take_tensors(std::move(gradient)), segment.exchanged(), std::move(splits),
+                  member_, nullptr);
   }));
   return start;
 }

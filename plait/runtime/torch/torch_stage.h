@@ -27,6 +27,12 @@ class LossSink {
   std::vector<double> losses_;
 };
 
+/// One of the members of a group.
+struct GroupPlace {
+  int member = 0;
+  int members = 1;
+};
+
 /// Segments run in order. Neighbours that compute are one part of the stage, an exchange is one of
 /// its own, unless the expert group has one member: then exchanges are left out. What a segment
 /// returns is detached, contiguous and a new leaf for the next, so no graph crosses a boundary.
@@ -37,11 +43,11 @@ class LossSink {
 class TorchStage final : public Stage {
  public:
   /// `losses` for the last stage, whose last segment returns the scalar loss; null for others.
-  /// `members`: of the expert group. `recompute`: the last words of the names of segments that keep
-  /// only their inputs and run again before their backward; what was exchanged is kept, so no
-  /// exchange is repeated.
+  /// `group`: this rank's place in the expert group. `recompute`: the last words of the names of
+  /// segments that keep only their inputs and run again before their backward; what was exchanged
+  /// is kept, so no exchange is repeated.
   explicit TorchStage(std::vector<std::shared_ptr<Segment>> segments,
-                      std::shared_ptr<LossSink> losses = nullptr, int members = 1,
+                      std::shared_ptr<LossSink> losses = nullptr, GroupPlace group = {},
                       std::set<std::string> recompute = {});
 
   Expected<ForwardResult> forward(PartOf at, Value input, bool for_backward) override;
@@ -75,6 +81,7 @@ class TorchStage final : public Stage {
   std::vector<std::shared_ptr<Segment>> segments_;
   std::vector<Part> parts_;
   std::shared_ptr<LossSink> losses_;
+  int member_;
   std::set<std::string> recompute_;
 };
 
