@@ -1,10 +1,12 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "plait/braid/braid_bound.h"
 #include "plait/braid/braid_picture.h"
@@ -55,7 +57,8 @@ Expected<LayerBraid> read_braid(const std::string& path) {
 
 /// Errors: also lanes that wait in a circle.
 Expected<void> check_braid(const LayerBraid& braid, const std::string& file) {
-  auto prepared = lay_out(braid).and_then([](Braid all) { return PreparedBraid::make(all); });
+  auto prepared =
+      lay_out(braid).and_then([](Braid all) { return PreparedBraid::make(std::move(all)); });
   if (prepared) return {};
   return fail(prepared.error().code, prepared.error().message, file);
 }
@@ -183,8 +186,11 @@ std::string summary(const SearchResult& result) {
               ? fmt::format("{} do not wait in a circle\n", found.running)
               : fmt::format(
                     "too many to try them all\na local search met {} that do not wait in a "
-                    "circle; there may be a better one\n",
-                    found.running);
+                    "circle; {}\n",
+                    found.running,
+                    found.best.front().makespan == result.figures.back().bound
+                        ? "the best meets the bound: none is better"
+                        : "there may be a better one");
   const TimeUnit unit = TimeUnit::for_times_of(found.best.front().makespan);
   text += fmt::format("{:<22} {:>10} {:>10} {:>10}  best above bound\n", "costs",
                       fmt::format("best {}", unit.name), "next", "bound");
