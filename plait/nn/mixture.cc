@@ -44,8 +44,7 @@ Grouping group_by_expert(const at::Tensor& received, int members, std::size_t lo
   for (std::size_t i = 0; i < static_cast<std::size_t>(received.numel()); ++i) {
     grouping.loads[i % local] += came[i];
   }
-  const auto sum =
-      std::accumulate(grouping.loads.begin(), grouping.loads.end(), std::int64_t{0});
+  const auto sum = std::accumulate(grouping.loads.begin(), grouping.loads.end(), std::int64_t{0});
   if (sum != rows) {
     throw SegmentError(ErrorCode::kRuntime,
                        fmt::format("{} rows came for the experts, the counts say {}", rows, sum));
@@ -89,8 +88,8 @@ RoutedAttentionSegment::RoutedAttentionSegment(std::string name, std::vector<Par
       router_(std::move(router)) {}
 
 TensorList RoutedAttentionSegment::forward(const TensorList& inputs, int microbatch) {
-  const at::Tensor x = attention_.add_to(
-      inputs[0], {weight(0), weight(1), weight(2), weight(3), weight(4)});
+  const at::Tensor x =
+      attention_.add_to(inputs[0], {weight(0), weight(1), weight(2), weight(3), weight(4)});
   const at::Tensor normed = rms_norm(x, weight(5), eps_);
   const Routing routing = route(at::mm(normed, weight(6).t()), router_.bias, router_.options);
   const at::Tensor rows = copy_rows(normed, routing.inverse);
@@ -98,8 +97,8 @@ TensorList RoutedAttentionSegment::forward(const TensorList& inputs, int microba
     const auto* loads = static_cast<const std::int64_t*>(routing.loads.const_data_ptr());
     router_.loads->record(router_.layer, microbatch, {loads, loads + routing.loads.numel()});
   }
-  return {x.view(inputs[0].sizes()), normed,       rows, routing.weights, routing.inverse,
-          routing.loads,             routing.loads.clone()};
+  return {x.view(inputs[0].sizes()), normed, rows, routing.weights, routing.inverse, routing.loads,
+          routing.loads.clone()};
 }
 
 ExpertsSegment::ExpertsSegment(std::string name, std::vector<Parameter> parameters, bool shared,
@@ -112,8 +111,7 @@ ExpertsSegment::ExpertsSegment(std::string name, std::vector<Parameter> paramete
 TensorList ExpertsSegment::forward(const TensorList& inputs, int) {
   const at::Tensor& residual = inputs[kResidual];
   const at::Tensor& came = inputs[kRows];
-  const Grouping grouping =
-      group_by_expert(inputs[kReceived], members_, local_, came.size(0));
+  const Grouping grouping = group_by_expert(inputs[kReceived], members_, local_, came.size(0));
   at::Tensor rows = members_ == 1 ? came : permute_rows(came, grouping.places);
   rows = run_experts(rows, grouping.loads);
   if (members_ > 1) rows = permute_rows(rows, inverse_of(grouping.places));
@@ -139,8 +137,8 @@ at::Tensor ExpertsSegment::run_experts(const at::Tensor& rows,
   TensorList parts = at::split_with_sizes(rows, sizes);
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const std::size_t first = first_weights[i];
-    parts[i] = at::mm(gated_product(parts[i], weight(first), weight(first + 1)),
-                      weight(first + 2).t());
+    parts[i] =
+        at::mm(gated_product(parts[i], weight(first), weight(first + 1)), weight(first + 2).t());
   }
   return at::cat(parts);
 }
@@ -149,8 +147,8 @@ JoinSegment::JoinSegment(std::string name) : NamedSegment(std::move(name), {}) {
 
 TensorList JoinSegment::forward(const TensorList& inputs, int) {
   const at::Tensor& sum = inputs[kSum];
-  return {add_weighted_rows(sum.view({-1, sum.size(-1)}), inputs[kRowsBack],
-                            inputs[kWeightsAfter], inputs[kInverseAfter])
+  return {add_weighted_rows(sum.view({-1, sum.size(-1)}), inputs[kRowsBack], inputs[kWeightsAfter],
+                            inputs[kInverseAfter])
               .view(sum.sizes())};
 }
 

@@ -6,9 +6,10 @@
 ///   attn → counts → dispatch → mlp: residual, normed, rows, weights, inverse, sent, received
 ///   mlp → combine → join:           sum, rows, weights, inverse, sent, received
 /// residual and sum are hidden states, normed has a row a token, rows one a copy. weights are
-/// [tokens, k]; inverse says where each copy lies in the rows sorted by expert (nn/mixture_kernels.h).
-/// sent are this rank's rows for each expert of the model; received, after `counts`, is what came
-/// for each local expert from each member: [members * local]. Integers have no gradient.
+/// [tokens, k]; inverse says where each copy lies in the rows sorted by expert
+/// (nn/mixture_kernels.h). sent are this rank's rows for each expert of the model; received, after
+/// `counts`, is what came for each local expert from each member: [members * local]. Integers have
+/// no gradient.
 #pragma once
 
 #include <memory>

@@ -51,9 +51,9 @@ void check_rows(const at::Tensor& tensor, std::int64_t rows, std::int64_t column
 }
 
 void check_places(const at::Tensor& tensor, std::int64_t count, const char* what) {
-  TORCH_CHECK(tensor.scalar_type() == at::kLong && tensor.is_contiguous() && tensor.numel() == count,
-              what, " needs ", count, " places in int64, got ", tensor.numel(), " in ",
-              tensor.scalar_type());
+  TORCH_CHECK(
+      tensor.scalar_type() == at::kLong && tensor.is_contiguous() && tensor.numel() == count, what,
+      " needs ", count, " places in int64, got ", tensor.numel(), " in ", tensor.scalar_type());
 }
 
 // --- The router. ---

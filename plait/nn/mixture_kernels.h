@@ -11,9 +11,9 @@
 namespace plait {
 
 struct RouterOptions {
-  bool softmax = false;    ///< scores are softmax(logits), else sigmoid(logits)
-  std::int64_t chosen = 1; ///< experts a token, k
-  bool normalise = false;  ///< the weights of a token add up to `scale`
+  bool softmax = false;     ///< scores are softmax(logits), else sigmoid(logits)
+  std::int64_t chosen = 1;  ///< experts a token, k
+  bool normalise = false;   ///< the weights of a token add up to `scale`
   double scale = 1.0;
   double aux_loss_coefficient = 0.0;
 };

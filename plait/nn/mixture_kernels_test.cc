@@ -25,7 +25,9 @@ at::Tensor numbers(at::IntArrayRef shape, unsigned seed) {
   return tensor;
 }
 
-at::Tensor leaf(const at::Tensor& tensor) { return tensor.detach().clone().set_requires_grad(true); }
+at::Tensor leaf(const at::Tensor& tensor) {
+  return tensor.detach().clone().set_requires_grad(true);
+}
 
 void expect_close(const at::Tensor& found, const at::Tensor& needed, const char* what) {
   ASSERT_EQ(found.sizes(), needed.sizes()) << what;
@@ -44,16 +46,17 @@ at::Tensor choose_plainly(const at::Tensor& scores, const at::Tensor& bias, std:
 struct Plain {
   at::Tensor weights, auxiliary;
 };
-Plain route_plainly(const at::Tensor& logits, const at::Tensor& bias, const RouterOptions& options) {
+Plain route_plainly(const at::Tensor& logits, const at::Tensor& bias,
+                    const RouterOptions& options) {
   const at::Tensor scores = options.softmax ? at::softmax(logits, -1) : at::sigmoid(logits);
   const at::Tensor chosen = choose_plainly(scores.detach(), bias, options.chosen);
   Plain plain{scores.gather(1, chosen), {}};
   if (options.normalise) plain.weights = plain.weights / (plain.weights.sum(1, true) + 1e-20);
   plain.weights = plain.weights * options.scale;
   const std::int64_t experts = logits.size(1), tokens = logits.size(0);
-  const at::Tensor share = at::bincount(chosen.reshape({-1}), {}, experts).to(at::kDouble) *
-                           (static_cast<double>(experts) /
-                            static_cast<double>(options.chosen * tokens));
+  const at::Tensor share =
+      at::bincount(chosen.reshape({-1}), {}, experts).to(at::kDouble) *
+      (static_cast<double>(experts) / static_cast<double>(options.chosen * tokens));
   const at::Tensor mean = (scores / scores.sum(1, true)).mean(0);
   plain.auxiliary = (share * mean).sum() * options.aux_loss_coefficient;
   return plain;
@@ -152,13 +155,12 @@ TEST(Rows, CopiesPermutationsAndSumsAreTheirFormulas) {
               [&](const List& x) { return copied(x[0]).index_select(0, order); }, {h});
   expect_same([&](const List& x) { return permute_rows(x[0], inverse); },
               [&](const List& x) { return x[0].index_select(0, order); }, {rows});
-  expect_same(
-      [&](const List& x) { return add_weighted_rows(x[0], x[1], x[2], inverse); },
-      [&](const List& x) {
-        const at::Tensor mine = x[1].index_select(0, inverse).view({tokens, k, columns});
-        return x[0] + (mine * x[2].unsqueeze(2)).sum(1);
-      },
-      {h, rows, numbers({tokens, k}, 4)});
+  expect_same([&](const List& x) { return add_weighted_rows(x[0], x[1], x[2], inverse); },
+              [&](const List& x) {
+                const at::Tensor mine = x[1].index_select(0, inverse).view({tokens, k, columns});
+                return x[0] + (mine * x[2].unsqueeze(2)).sum(1);
+              },
+              {h, rows, numbers({tokens, k}, 4)});
 }
 
 TEST(Rows, AnyNumberOfThreadsGivesTheSameBits) {

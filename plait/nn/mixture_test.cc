@@ -49,7 +49,8 @@ TEST(Mixture, NamesAndShapesAreThoseOfTheWholeModel) {
   const ModelConfig model = small_mixture();
   const Cut cut = cut_model(model, {1, 3}, {0, 0});
   Shapes parameters, buffers;
-  for (const Parameter& p : cut.stores[0]->parameters()) parameters[p.name] = p.tensor.sizes().vec();
+  for (const Parameter& p : cut.stores[0]->parameters())
+    parameters[p.name] = p.tensor.sizes().vec();
   for (const Parameter& p : cut.stores[0]->buffers()) buffers[p.name] = p.tensor.sizes().vec();
   EXPECT_EQ(parameters, parameter_shapes(model));
   EXPECT_EQ(buffers, buffer_shapes(model));
@@ -102,62 +103,87 @@ TensorList exchange(const TensorList& tensors, const std::vector<RowSplits>& spl
   return result;
 }
 
+struct LayerForward {
+  std::vector<TensorList> values;  ///< of the last segment, by member
+  std::vector<std::vector<SavedSegment>> saved;
+  std::vector<std::vector<RowSplits>> splits;
+};
+
+void exchange_forward(const Layer& layer, std::size_t s, LayerForward& run) {
+  TensorList mine;
+  std::size_t exchanged = 0;
+  for (std::size_t m = 0; m < run.values.size(); ++m) {
+    const auto& segment = dynamic_cast<const ExchangeSegment&>(*layer.segments[m][s]);
+    exchanged = segment.exchanged();
+    run.splits[s].push_back(segment.splits(run.values[m]));
+    mine.push_back(run.values[m][exchanged]);
+  }
+  const TensorList came = exchange(mine, run.splits[s], false);
+  for (std::size_t m = 0; m < came.size(); ++m) run.values[m][exchanged] = came[m];
+}
+
+LayerForward forward_layer(const Layer& layer, const TensorList& inputs) {
+  const std::size_t count = layer.segments[0].size();
+  LayerForward run;
+  run.saved.resize(count);
+  run.splits.resize(count);
+  for (const at::Tensor& input : inputs) run.values.push_back({input});
+  for (std::size_t s = 0; s < count; ++s) {
+    if (dynamic_cast<const ExchangeSegment*>(layer.segments[0][s].get()) != nullptr) {
+      exchange_forward(layer, s, run);
+      continue;
+    }
+    for (std::size_t m = 0; m < inputs.size(); ++m) {
+      SegmentForward result = run_forward(*layer.segments[m][s], run.values[m], 0, true);
+      run.values[m] = std::move(result.outputs);
+      run.saved[s].push_back(std::move(result.saved));
+    }
+  }
+  return run;
+}
+
+void exchange_backward(const Layer& layer, std::size_t s, const LayerForward& run,
+                       std::vector<TensorList>& gradients) {
+  const auto& segment = dynamic_cast<const ExchangeSegment&>(*layer.segments[0][s]);
+  if (!segment.has_gradient()) return;
+  TensorList mine;
+  for (const TensorList& of_member : gradients) mine.push_back(of_member[segment.exchanged()]);
+  const TensorList back = exchange(mine, run.splits[s], true);
+  for (std::size_t m = 0; m < back.size(); ++m) gradients[m][segment.exchanged()] = back[m];
+}
+
 struct LayerRun {
   TensorList outputs, input_gradients;  ///< by member
 };
 
 /// Forward and backward, split or whole, with the exchanges between the members' segments.
-LayerRun run_layer(Layer& layer, const TensorList& inputs, const TensorList& above, bool split) {
-  const std::size_t members = inputs.size(), count = layer.segments[0].size();
-  std::vector<TensorList> values(members);
-  for (std::size_t m = 0; m < members; ++m) values[m] = {inputs[m]};
-  std::vector<std::vector<SavedSegment>> saved(count);
-  std::vector<std::vector<RowSplits>> splits(count);
-  for (std::size_t s = 0; s < count; ++s) {
-    if (const auto* first = dynamic_cast<ExchangeSegment*>(layer.segments[0][s].get())) {
-      TensorList mine;
-      for (std::size_t m = 0; m < members; ++m) {
-        const auto& one = dynamic_cast<const ExchangeSegment&>(*layer.segments[m][s]);
-        splits[s].push_back(one.splits(values[m]));
-        mine.push_back(values[m][first->exchanged()]);
-      }
-      const TensorList came = exchange(mine, splits[s], false);
-      for (std::size_t m = 0; m < members; ++m) values[m][first->exchanged()] = came[m];
-      continue;
-    }
-    for (std::size_t m = 0; m < members; ++m) {
-      SegmentForward result = run_forward(*layer.segments[m][s], values[m], 0, true);
-      values[m] = std::move(result.outputs);
-      saved[s].push_back(std::move(result.saved));
-    }
-  }
+LayerRun run_layer(const Layer& layer, const TensorList& inputs, const TensorList& above,
+                   bool split) {
+  LayerForward forward = forward_layer(layer, inputs);
   LayerRun run;
-  std::vector<TensorList> gradients(members);
-  for (std::size_t m = 0; m < members; ++m) {
-    run.outputs.push_back(values[m][0]);
-    gradients[m] = {above[m]};
+  std::vector<TensorList> gradients;
+  for (std::size_t m = 0; m < inputs.size(); ++m) {
+    run.outputs.push_back(forward.values[m][0]);
+    gradients.push_back({above[m]});
   }
-  for (std::size_t s = count; s-- > 0;) {
-    if (const auto* one = dynamic_cast<ExchangeSegment*>(layer.segments[0][s].get())) {
-      if (!one->has_gradient()) continue;
-      TensorList mine;
-      for (std::size_t m = 0; m < members; ++m) mine.push_back(gradients[m][one->exchanged()]);
-      const TensorList back = exchange(mine, splits[s], true);
-      for (std::size_t m = 0; m < members; ++m) gradients[m][one->exchanged()] = back[m];
+  for (std::size_t s = layer.segments[0].size(); s-- > 0;) {
+    if (forward.saved[s].empty()) {
+      exchange_backward(layer, s, forward, gradients);
       continue;
     }
-    for (std::size_t m = 0; m < members; ++m) {
+    for (std::size_t m = 0; m < inputs.size(); ++m) {
+      SavedSegment& saved = forward.saved[s][m];
       if (!split) {
-        gradients[m] = backward(std::move(saved[s][m]), std::move(gradients[m]));
+        gradients[m] = backward(std::move(saved), std::move(gradients[m]));
         continue;
       }
-      SegmentBackwardInput half = backward_input(std::move(saved[s][m]), std::move(gradients[m]));
+      SegmentBackwardInput half = backward_input(std::move(saved), std::move(gradients[m]));
       EXPECT_FALSE(half.whole) << layer.segments[m][s]->name();
       gradients[m] = std::move(half.input_gradients);
       backward_weight(std::move(half.saved));
     }
   }
-  for (std::size_t m = 0; m < members; ++m) run.input_gradients.push_back(gradients[m][0]);
+  for (const TensorList& of_member : gradients) run.input_gradients.push_back(of_member[0]);
   return run;
 }
 
@@ -190,14 +216,14 @@ struct PlainLayer {
     const auto get = [&](const char* rest) { return weights.at(layer_name(1, rest)); };
     const Attention attention(
         model, std::make_shared<const RotaryTable>(make_rotary_table(kMaxSequence, 8, 1e4)));
-    const at::Tensor residual = attention.add_to(
-        x, {get("input_layernorm.weight"), get("self_attn.q_proj.weight"),
-            get("self_attn.k_proj.weight"), get("self_attn.v_proj.weight"),
-            get("self_attn.o_proj.weight")});
+    const at::Tensor residual =
+        attention.add_to(x, {get("input_layernorm.weight"), get("self_attn.q_proj.weight"),
+                             get("self_attn.k_proj.weight"), get("self_attn.v_proj.weight"),
+                             get("self_attn.o_proj.weight")});
     const at::Tensor h = rms_norm(residual, get("post_attention_layernorm.weight"), 1e-5);
     const at::Tensor scores = at::sigmoid(at::mm(h, get("mlp.gate.weight").t()));
-    const at::Tensor chosen = std::get<1>(
-        at::topk(scores.detach() + get("mlp.gate.e_score_correction_bias"), 2));
+    const at::Tensor chosen =
+        std::get<1>(at::topk(scores.detach() + get("mlp.gate.e_score_correction_bias"), 2));
     at::Tensor share = scores.gather(1, chosen);
     share = share / share.sum(1, true) * model.routed_scaling_factor;
     const at::Tensor shares = at::zeros_like(scores).scatter(1, chosen, share);
@@ -207,8 +233,8 @@ struct PlainLayer {
     }
     const at::Tensor frequency = at::bincount(chosen.reshape({-1}), {}, 6).to(at::kFloat) *
                                  (6.0 / static_cast<double>(2 * kTokens));
-    auxiliary = (frequency * (scores / scores.sum(1, true)).mean(0)).sum() *
-                model.router_aux_loss_coef;
+    auxiliary =
+        (frequency * (scores / scores.sum(1, true)).mean(0)).sum() * model.router_aux_loss_coef;
     return y.view(x.sizes());
   }
 };
@@ -370,10 +396,27 @@ TEST(MixtureMemory, TheEstimateIsWhatTheAllocatorCounts) {
     result = cut.stages[1]->forward(0, std::move(input), true).value();
   }
   // Made beside its input, which it saves, is its output, which the next stage saves.
-  const StageMemory estimate =
-      estimate_stage_memory(model, {1, 3, false, false}, 2, kLength);
+  const StageMemory estimate = estimate_stage_memory(model, {1, 3, false, false}, 2, kLength);
   EXPECT_NEAR(static_cast<double>(account.live()), static_cast<double>(estimate.activations),
               0.02 * static_cast<double>(estimate.activations));
+}
+
+TEST(MixtureMemory, TheEstimateHoldsForAGroup) {
+  install_counting_allocator();
+  const ModelConfig model = small_mixture();
+  const Layer layer(model, 2);
+  const TensorList inputs = {numbers(1), numbers(2)};
+  MemoryAccount account;
+  LayerForward run;
+  {
+    const ScopedAccount scope(account);
+    run = forward_layer(layer, inputs);
+  }
+  // Members have unequal loads, their sum is known.
+  const double estimate =
+      2.0 * static_cast<double>(
+                estimate_stage_memory(model, {1, 2, false, false}, 2, kLength, 2).activations);
+  EXPECT_NEAR(static_cast<double>(account.live()), estimate, 0.02 * estimate);
 }
 
 std::string make_error(const ModelConfig& model, ExpertPlace place) {
@@ -395,7 +438,8 @@ TEST(Mixture, ExpertsThatDoNotSpreadAreAnError) {
 class MixtureFolder : public testing::Test {
  protected:
   void SetUp() override {
-    folder_ = (fs::temp_directory_path() / ("plait_mixture_" + std::to_string(::getpid()))).string();
+    folder_ =
+        (fs::temp_directory_path() / ("plait_mixture_" + std::to_string(::getpid()))).string();
   }
   void TearDown() override { fs::remove_all(folder_); }
 
@@ -443,8 +487,8 @@ TEST_F(MixtureFolder, AMemberLoadsItsExperts) {
   const ModelConfig model = small_mixture();
   const std::vector<Parameter> written = write(model);
   ParameterStore store;
-  ASSERT_TRUE(make_model_segments(model, {1, 2, false, false}, nullptr, 1, kMaxSequence, store,
-                                  {1, 3}));
+  ASSERT_TRUE(
+      make_model_segments(model, {1, 2, false, false}, nullptr, 1, kMaxSequence, store, {1, 3}));
   ASSERT_TRUE(load_parameters(folder_, model, store));
   int experts = 0;
   for (const Parameter& p : written) {

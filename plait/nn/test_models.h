@@ -68,7 +68,7 @@ struct Cut {
 
 /// rank_of_stage: which store each stage uses.
 inline Cut cut_model(const ModelConfig& model, const std::vector<int>& layers_per_stage,
-              const std::vector<std::size_t>& rank_of_stage) {
+                     const std::vector<std::size_t>& rank_of_stage) {
   Cut cut;
   cut.slot->batch = make_batch(model);
   cut.losses->reset(kMicrobatches);
@@ -81,7 +81,9 @@ inline Cut cut_model(const ModelConfig& model, const std::vector<int>& layers_pe
       cut.stores.push_back(std::make_unique<ParameterStore>());
     }
     ParameterStore& store = *cut.stores[rank_of_stage[s]];
-    auto segments = make_model_segments(model, parts[s], cut.slot, 5, kMaxSequence, store, {}, cut.loads).value();
+    auto segments =
+        make_model_segments(model, parts[s], cut.slot, 5, kMaxSequence, store, {}, cut.loads)
+            .value();
     cut.stages.push_back(
         std::make_unique<TorchStage>(std::move(segments), parts[s].head ? cut.losses : nullptr));
   }
