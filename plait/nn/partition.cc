@@ -228,9 +228,9 @@ std::int64_t saved_by_layer(const ModelConfig& model, bool mixture, int expert_m
   // Residual, factor, normalised residual; scores; chosen experts and places in int64, weights; the
   // residual with the shared experts.
   const std::int64_t router = 3 * d + 1 + model.n_routed_experts + 5 * k;
-  // A token's rows as sent and as they came back; spread over members also as they came, and sorted
-  // by expert.
-  const std::int64_t rows = (expert_members > 1 ? 4 : 2) * k * d;
+  // A token's rows as they came, sorted by expert if they are from several members, and as they
+  // came back.
+  const std::int64_t rows = (expert_members > 1 ? 3 : 2) * k * d;
   const std::int64_t products = 3 * model.moe_intermediate_size * (k + model.n_shared_experts);
   return attention + router + rows + products;
 }
