@@ -75,6 +75,8 @@ constexpr std::array kKeys = {
     KeyInfo{
         "parallel", "pairs", PLAIT_FIELD(parallel.pairs),
         "`braid`: a pair's F and B alternate by segments; `sequence`: F, then B; `off`: no pairs"},
+    KeyInfo{"parallel", "braid", PLAIT_FIELD(parallel.braid),
+            "file with the order inside a braided pair (docs/braid.md); empty: the default"},
     KeyInfo{"parallel", "recompute", PLAIT_FIELD(parallel.recompute),
             "`none`, `selective` or `full`"},
     KeyInfo{"parallel", "layers_per_stage", PLAIT_FIELD(parallel.layers_per_stage),

@@ -3,8 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <fstream>
+#include <iterator>
 #include <utility>
 
+#include "plait/braid/braid_text.h"
 #include "plait/nn/model.h"
 #include "plait/nn/model_folder.h"
 #include "plait/passes/insert_comm.h"
@@ -42,6 +45,14 @@ Expected<std::vector<RankProgram>> lower_all(const VerifiedSchedule& schedule,
               fmt::format("the lowered program of rank {} is wrong at instruction {}: {}",
                           violations.front().rank, violations.front().instruction,
                           violations.front().message));
+}
+
+Expected<LayerOrder> read_layer_order(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return fail(ErrorCode::kInvalidInput, "the braid cannot be read", path);
+  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  PLAIT_TRY(const LayerBraid braid, read_braid_text(text, path));
+  return braid.order();
 }
 
 /// The most micro-batches of a stage that have run F and not yet B or W.
@@ -146,6 +157,9 @@ Expected<JobPlan> make_plan(JobConfig job) {
   PLAIT_TRY(VerifiedSchedule validation, prove(std::move(forward_only)));
   LowerOptions options;
   options.braid = parallel.pairs == "braid";
+  if (!parallel.braid.empty()) {
+    PLAIT_TRY(options.order, read_layer_order(parallel.braid));
+  }
   for (const StagePart& part : parts)
     options.shapes.push_back(
         stage_shape(job.model, part, parallel.expert, recomputed_kinds(parallel.recompute)));

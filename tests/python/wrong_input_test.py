@@ -53,6 +53,48 @@ class WrongInput(command.CommandTest):
     def test_batch_not_divisible(self) -> None:
         self.refused("batch_size", "6", "4", arguments=("--set", "run.batch_size=6"))
 
+    def mixture(self, **keys: object) -> None:
+        self.write_job(model={"architecture": "deepseek-v3", "n_routed_experts": 6, "num_experts_per_tok": 2,
+                              "moe_intermediate_size": 8, "num_hidden_layers": 4},
+                       parallel={"expert": 2, **keys}, run={"batch_size": 8})
+
+    def test_experts_not_divisible(self) -> None:
+        self.mixture(expert=4)
+        self.refused("n_routed_experts", "6", "4", arguments=("--set", "run.batch_size=16"))
+
+    def test_expert_groups_of_a_dense_model(self) -> None:
+        self.refused("expert", "2", arguments=("--set", "parallel.expert=2", "--set", "run.batch_size=8"))
+
+    def test_batch_of_expert_groups_not_divisible(self) -> None:
+        self.mixture()
+        self.refused("batch_size", "4", arguments=("--set", "run.batch_size=4"))
+
+    def test_groups_that_do_not_multiply_to_the_ranks(self) -> None:
+        self.mixture()
+        self.refused("WORLD_SIZE", "3", "4", arguments=("--comm", "gloo"),
+                     env={"RANK": "0", "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"})
+
+    def braid(self, compute: str, communication: str) -> tuple[str, ...]:
+        self.mixture()
+        default = self.plait("braid", "show", "default").stdout
+        lines = [line for line in default.splitlines() if not line.startswith(("compute:", "communication:"))]
+        lines += [f"compute: {compute}", f"communication: {communication}"]
+        (self.folder / "order.braid").write_text("\n".join(lines) + "\n")
+        return ("--set", "parallel.pairs=braid", "--set", "parallel.braid=order.braid")
+
+    def test_a_braid_that_misses_a_segment(self) -> None:
+        arguments = self.braid("attn.F mlp.B mlp.W mlp.F attn.B", "combine.B counts.F dispatch.F dispatch.B combine.F")
+        self.refused("order.braid", "attn.W", arguments=arguments)
+
+    def test_a_braid_that_repeats_a_segment(self) -> None:
+        arguments = self.braid("attn.F mlp.B mlp.W mlp.F attn.B attn.W attn.W",
+                               "combine.B counts.F dispatch.F dispatch.B combine.F")
+        self.refused("order.braid", "attn.W", arguments=arguments)
+
+    def test_an_absent_braid(self) -> None:
+        self.mixture()
+        self.refused("absent.braid", arguments=("--set", "parallel.pairs=braid", "--set", "parallel.braid=absent.braid"))
+
     def test_unknown_schedule(self) -> None:
         self.refused("dualpipe-w", "dualpipe-v", arguments=("--schedule", "dualpipe-w"))
 
