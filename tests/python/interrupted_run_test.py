@@ -92,6 +92,18 @@ class InterruptedRun(command.CommandTest):
         self.assertRegex(output, r"rank 1 was killed by signal 9")
         self.assertRegex(output, r"rank 0 (waited (in|for)|waits in|was in|ended)")
 
+    def test_killed_member_of_an_expert_group_is_named(self) -> None:
+        process = self.start("--comm", "gloo", "--set", "model.architecture=deepseek-v3", "--set", "model.n_routed_experts=4",
+                             "--set", "model.num_experts_per_tok=2", "--set", "model.moe_intermediate_size=8", "--set",
+                             "parallel.expert=2", "--set", "parallel.pairs=braid", "--set", "run.batch_size=8")
+        ranks = children(process.pid)
+        self.assertEqual(len(ranks), 4)
+        os.kill(ranks[3], signal.SIGKILL)
+        output = "".join(self.end(process, ranks))
+        self.assertEqual(process.returncode, 1, output)
+        self.assertRegex(output, r"rank 3 was killed by signal 9")
+        self.assertRegex(output, r"rank 2 (waited (in|for)|waits in|was in|ended)")
+
     def test_parents_death_takes_the_ranks_along(self) -> None:
         process = self.start("--comm", "gloo")
         ranks = children(process.pid)
