@@ -50,7 +50,7 @@ TEST(Timeline, ExposedCommunicationCountsFromTheProducersEnd) {
 }
 
 TEST(Timeline, TraceNamesActionsAndPairs) {
-  Timeline timeline{1, true, {compute_event(0, 0, ActionType::kForward, 5000, 7000)}};
+  Timeline timeline{1, {compute_event(0, 0, ActionType::kForward, 5000, 7000)}};
   timeline.events[0].pair = 2;
   const auto trace = nlohmann::json::parse(print_chrome_trace(timeline));
   EXPECT_EQ(trace["plait"]["version"], 1);
