@@ -134,13 +134,20 @@ class WrongInput(command.CommandTest):
                      arguments=("--set", "model.tie_word_embeddings=true", "--schedule", "1f1b"))
 
     def test_features_not_built_yet(self) -> None:
-        for setting, found in (("run.dtype=bfloat16", "bfloat16"), ("run.device=cuda", "cuda"), ("run.comm=nccl", "nccl"),
-                               ("parallel.pairs=braid", "braid"), ("parallel.recompute=full", "full"),
-                               ("parallel.data=2", "2"), ("parallel.expert=2", "2"),
-                               ("model.n_routed_experts=8", "n_routed_experts"),
-                               ("model.architecture=deepseek-v3", "deepseek-v3")):
+        for setting, found in (("run.dtype=bfloat16", "bfloat16"), ("run.device=cuda", "cuda"), ("run.comm=nccl", "nccl")):
             with self.subTest(setting):
                 self.refused(found, "this version", arguments=("--set", setting))
+
+    def test_experts_that_do_not_fit(self) -> None:
+        for setting, found, needed in (
+                ("parallel.expert=2", "expert is 2", "deepseek-v3"),
+                ("parallel.data=3", "batch_size is 4", "multiple of 12 (4 micro-batches"),
+                ("model.n_routed_experts=8", "n_routed_experts is 8", "llama has no experts"),
+                ("model.architecture=deepseek-v3", "n_routed_experts is 0", "at least 1"),
+                ("parallel.pairs=twist", "twist", "braid, sequence, off"),
+                ("parallel.recompute=some", "some", "none, selective, full")):
+            with self.subTest(setting):
+                self.refused(found, needed, arguments=("--set", setting))
 
     def test_missing_init(self) -> None:
         self.refused("nowhere", arguments=("--set", "model.init=nowhere"))
