@@ -122,9 +122,9 @@ Nanoseconds time_direct_calls(int steps) {
   for (int step = 0; step < steps; ++step) {
     const Nanoseconds begin = now();
     for (int mb = 0; mb < kMicrobatches; ++mb) {
-      ForwardResult result = *stage.forward(mb, nullptr, true);
+      ForwardResult result = *stage.forward({0, mb}, nullptr, true);
       Value value = std::move(result.output);
-      value = *stage.backward(mb, nullptr, std::move(value));
+      value = *stage.backward({0, mb}, nullptr, std::move(value));
     }
     times.push_back(now() - begin);
   }

@@ -338,7 +338,7 @@ TEST(RouterLoads, AMicrobatchThatRunsAgainCountsOnce) {
     EXPECT_EQ(std::accumulate(loads.begin(), loads.end(), std::int64_t{0}),
               kMicrobatches * kTokens * 2);
   }
-  ASSERT_TRUE(cut.stages[0]->forward(1, nullptr, false));
+  ASSERT_TRUE(cut.stages[0]->forward({0, 1}, nullptr, false));
   EXPECT_EQ(cut.loads->sums(), once);
   cut.loads->reset(kMicrobatches);
   EXPECT_TRUE(cut.loads->sums().empty());
@@ -362,7 +362,7 @@ TEST(RouterLoads, TheBiasBalances) {
     for (int step = 0; step < 60; ++step) {
       cut.loads->reset(kMicrobatches);
       for (int mb = 0; mb < kMicrobatches; ++mb) {
-        EXPECT_TRUE(cut.stages[0]->forward(mb, nullptr, false));
+        EXPECT_TRUE(cut.stages[0]->forward({0, mb}, nullptr, false));
       }
       const std::vector<std::int64_t> loads = cut.loads->sums().at(1);
       spread = *std::max_element(loads.begin(), loads.end()) -
@@ -388,12 +388,12 @@ TEST(MixtureMemory, TheEstimateIsWhatTheAllocatorCounts) {
   install_counting_allocator();
   const ModelConfig model = small_mixture();
   Cut cut = cut_model(model, {1, 2, 1}, {0, 1, 2});
-  Value input = cut.stages[0]->forward(0, nullptr, true).value().output;
+  Value input = cut.stages[0]->forward({0, 0}, nullptr, true).value().output;
   MemoryAccount account;
   ForwardResult result;
   {
     const ScopedAccount scope(account);
-    result = cut.stages[1]->forward(0, std::move(input), true).value();
+    result = cut.stages[1]->forward({0, 0}, std::move(input), true).value();
   }
   // Made beside its input, which it saves, is its output, which the next stage saves.
   const StageMemory estimate = estimate_stage_memory(model, {1, 3, false, false}, 2, kLength);

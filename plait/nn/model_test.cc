@@ -78,7 +78,7 @@ TEST(LlamaMemory, TheEstimateIsWhatTheAllocatorCounts) {
     {
       const ScopedAccount scope(account);
       Value input = s == 0 ? nullptr : std::move(results[s - 1].output);
-      results[s] = cut.stages[s]->forward(0, std::move(input), true).value();
+      results[s] = cut.stages[s]->forward({0, 0}, std::move(input), true).value();
     }
     const StageMemory estimate = estimate_stage_memory(model, parts[s], 2, kLength);
     // A stage saves its input, which was counted where it was made, and has made its output, which

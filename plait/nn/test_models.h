@@ -96,20 +96,20 @@ inline void train_step(Cut& cut, bool split) {
     Value value;
     std::vector<Value> saved;
     for (const auto& stage : cut.stages) {
-      ForwardResult result = stage->forward(mb, std::move(value), true).value();
+      ForwardResult result = stage->forward({0, mb}, std::move(value), true).value();
       value = std::move(result.output);
       saved.push_back(std::move(result.saved));
     }
     for (std::size_t s = cut.stages.size(); s-- > 0;) {
       TorchStage& stage = *cut.stages[s];
       if (!split) {
-        value = stage.backward(mb, std::move(saved[s]), std::move(value)).value();
+        value = stage.backward({0, mb}, std::move(saved[s]), std::move(value)).value();
         continue;
       }
-      auto input = stage.backward_input(mb, std::move(saved[s]), std::move(value)).value();
+      auto input = stage.backward_input({0, mb}, std::move(saved[s]), std::move(value)).value();
       EXPECT_FALSE(input.whole);
       value = std::move(input.input_gradient);
-      ASSERT_TRUE(stage.backward_weight(mb, std::move(input.saved_for_weight)));
+      ASSERT_TRUE(stage.backward_weight({0, mb}, std::move(input.saved_for_weight)));
     }
   }
   for (const auto& store : cut.stores) store->add_alias_gradients();

@@ -21,7 +21,6 @@ TimelineEvent compute_event(int rank, int instruction, ActionType type, Nanoseco
 TEST(Timeline, BubbleIsTheSpanLessTheUnionOfIntervals) {
   // Rank 0: [100,200] and [150,300] overlap: 200 busy. Rank 1: [220,420]. Span 100..420 = 320.
   Timeline timeline{2,
-                    true,
                     {compute_event(0, 0, ActionType::kForward, 100, 200),
                      compute_event(0, 1, ActionType::kForward, 150, 300),
                      compute_event(1, 0, ActionType::kForward, 220, 420)}};
@@ -36,7 +35,6 @@ TEST(Timeline, ExposedCommunicationCountsFromTheProducersEnd) {
   // Rank 1 waits from the step's first event at 0; its value was made at 100, it begins at 130: 30.
   // Then it is busy until 200; the next value was made at 150, it begins at 240: idle from 200, 40.
   Timeline timeline{2,
-                    true,
                     {compute_event(0, 0, ActionType::kForward, 0, 100),
                      compute_event(0, 1, ActionType::kForward, 100, 150),
                      compute_event(1, 0, ActionType::kForward, 130, 200),
@@ -59,6 +57,13 @@ TEST(Timeline, TraceNamesActionsAndPairs) {
   EXPECT_EQ(event["ts"], 0.0);
   EXPECT_EQ(event["dur"], 2.0);
   EXPECT_EQ(event["args"]["pair"], "2, in sequence");
+  EXPECT_EQ(trace["plait"]["pairs"], "in sequence");
+  timeline.events[0].braided = true;
+  timeline.events[0].part = 3;
+  const auto braided = nlohmann::json::parse(print_chrome_trace(timeline));
+  EXPECT_EQ(braided["traceEvents"].back()["args"]["pair"], "2, braided");
+  EXPECT_EQ(braided["traceEvents"].back()["args"]["part"], 3);
+  EXPECT_EQ(braided["plait"]["pairs"], "braided");
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 
 namespace plait {
@@ -121,14 +122,15 @@ class Walk {
   /// Leaves of the graph what W runs from `cuts`: their edges towards the inputs go, and the saved
   /// tensors of all other nodes that reach.
   void cut(const std::vector<Node*>& cuts) {
+    // First what needs the nodes: an edge may be all that holds one.
+    const std::unordered_set<Node*> kept(cuts.begin(), cuts.end());
+    for (const Visit& visit : visits_) {
+      if (visit.reaches && !kept.contains(visit.node)) visit.node->release_variables();
+    }
     for (Node* node : cuts) {
       for (Edge& edge : node->next_edges()) {
         if (edge.is_valid() && reaches(edge)) edge = Edge();
       }
-    }
-    for (Node* node : cuts) visits_[index_.at(node)].reaches = false;
-    for (const Visit& visit : visits_) {
-      if (visit.reaches) visit.node->release_variables();
     }
   }
 

@@ -305,6 +305,13 @@ inline std::vector<Kind> bare_and_custom_kinds() {
        {},
        [](const List& x, const List&, int) -> List { return {at::softmax(x[0], -1)}; }},
       {"identity", {{4, 8}}, {}, [](const List& x, const List&, int) -> List { return {x[0]}; }},
+      {"cut node whose child only it holds",
+       {{2, 2, 8}},
+       {{8, 8}, {8, 8}},
+       [](const List& x, const List& w, int) -> List {
+         const at::Tensor product = at::linear(x[0], w[0]).tanh().view({-1, 8});
+         return {at::addmm(x[0].view({-1, 8}), product, w[1])};
+       }},
       {"in place on an intermediate",
        {{4, 8}},
        {{6, 8}, {6}},
