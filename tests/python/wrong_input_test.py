@@ -71,7 +71,7 @@ class WrongInput(command.CommandTest):
 
     def test_groups_that_do_not_multiply_to_the_ranks(self) -> None:
         self.mixture()
-        self.refused("WORLD_SIZE", "3", "4", arguments=("--comm", "gloo"),
+        self.refused("3 processes", "4 ranks", arguments=("--comm", "gloo"),
                      env={"RANK": "0", "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"})
 
     def braid(self, compute: str, communication: str) -> tuple[str, ...]:
