@@ -71,7 +71,33 @@ class SlotTable {
       peak.push_back(
           live.back().empty() ? 0 : *std::max_element(live.back().begin(), live.back().end()));
     }
-    for (const auto& [slot, rank] : moving) move_left(rank, slot, live[rank], peak[rank]);
+    for (const auto& [slot, rank] : moving)
+      move_left(rank, slot, after_inputs(at(rank, slot)), live[rank], peak[rank]);
+  }
+
+  /// The same for all actions, with each I and its W as a block of two slots whose gradient is
+  /// there at its end, and one peak for all ranks.
+  void tighten_blocks() {
+    std::vector<std::vector<int>> live;
+    int peak = 0;
+    int slots = 0;
+    for (std::size_t rank = 0; rank < rows_.size(); ++rank) {
+      live.push_back(live_of(rank));
+      for (const int activations : live.back()) peak = std::max(peak, activations);
+      slots = std::max(slots, size(rank));
+    }
+    for (int slot = 0; slot < slots; ++slot) {
+      for (std::size_t rank = 0; rank < rows_.size(); ++rank) {
+        if (slot >= size(rank)) continue;
+        const Action& action = at(rank, slot);
+        if (action.type == ActionType::kForward) {
+          const int low = std::max(after_inputs(action), after_previous(action));
+          move_left(rank, slot, low, live[rank], peak);
+        } else if (action.type == ActionType::kBackwardInput) {
+          move_block_left(rank, slot, live[rank]);
+        }
+      }
+    }
   }
 
   /// Takes out the W's after `end`.
@@ -170,12 +196,19 @@ class SlotTable {
     return live;
   }
 
-  void move_left(std::size_t rank, int slot, std::vector<int>& live, int peak) {
+  /// The first slot behind the same action of the micro-batch before.
+  int after_previous(Action action) {
+    if (action.microbatch == 0) return 0;
+    --action.microbatch;
+    return slot_of(action) + 1;
+  }
+
+  /// To the first slot from `low` on that is free and below the peak until here.
+  void move_left(std::size_t rank, int slot, int low, std::vector<int>& live, int peak) {
     const Action action = at(rank, slot);
     const bool forward = action.type == ActionType::kForward;
-    const int low = std::max(after_inputs(action), 0);
     int best = slot;
-    for (int candidate = slot - 1; candidate >= low; --candidate) {
+    for (int candidate = slot - 1; candidate >= std::max(low, 0); --candidate) {
       if (forward && live[static_cast<std::size_t>(candidate)] + 1 > peak) break;
       if (at(rank, candidate).type == ActionType::kIdle) best = candidate;
     }
@@ -190,6 +223,21 @@ class SlotTable {
     for (int i = from; i < to; ++i) {
       if (static_cast<std::size_t>(i) < live.size()) live[static_cast<std::size_t>(i)] += change;
     }
+  }
+
+  void move_block_left(std::size_t rank, int slot, std::vector<int>& live) {
+    const Action input = at(rank, slot);
+    const bool waits_for_block = input.stage < stages_ - 1;
+    const auto idle = [&](int at_slot) { return at(rank, at_slot).type == ActionType::kIdle; };
+    int best = std::max(after_inputs(input) + (waits_for_block ? 1 : 0), after_previous(input));
+    while (best < slot && !(idle(best) && (best + 1 == slot || idle(best + 1)))) ++best;
+    if (best >= slot) return;
+    const Action weight = at(rank, slot + 1);
+    at(rank, slot) = {};
+    at(rank, slot + 1) = {};
+    put(rank, best, input);
+    put(rank, best + 1, weight);
+    for (int i = best + 2; i < slot + 2 && i < size(rank); ++i) --live[static_cast<std::size_t>(i)];
   }
 
   int stages_;
@@ -229,7 +277,12 @@ Expected<Schedule> repeat_block(std::string_view name, const ScheduleShape& shap
   PLAIT_TRY(Placement placement, place_v(shape.ranks, 2 * shape.ranks));
   Schedule schedule = empty_schedule(name, std::move(placement), shape.microbatches);
   SlotTable table(schedule);
-  put_blocks(table, blocks, shape.microbatches, rule == WeightSlots::kNext);
+  put_blocks(table, blocks, shape.microbatches, rule == WeightSlots::kBlock);
+  if (rule == WeightSlots::kBlock) {
+    table.tighten_blocks();
+    schedule.ranks = table.lists();
+    return schedule;
+  }
   const BlockSlots& top = blocks.front();
   table.fill_weights();
   table.tighten(top.backward_down, top.forward_down + kPeriod * (shape.microbatches - 1),

@@ -21,10 +21,10 @@ struct BlockSlots {
 };
 
 enum class WeightSlots : std::uint8_t {
-  kFree,  ///< whatever slot is free, the oldest I first
-  kLate,  ///< the same; then the drain is tightened once more without its W's, which fill what is
-          ///< left
-  kNext,  ///< the slot behind its I
+  kFree,   ///< whatever slot is free, the oldest I first
+  kLate,   ///< the same; then the drain is tightened once more without its W's, which fill what is
+           ///< left
+  kBlock,  ///< the slot behind its I, and both move as one; the gradient is there behind W
 };
 
 /// `blocks` by rank. Errors: more micro-batches than slots can be counted for.

@@ -9,6 +9,7 @@
 #include <map>
 #include <string>
 
+#include "plait/passes/passes.h"
 #include "plait/schedule/generators.h"
 #include "plait/schedule/makespan.h"
 
@@ -95,9 +96,6 @@ int highest(const Measured& measured) {
 }
 
 TEST(ScheduleTable, BuildingBlocks) {
-  // 1F1B-V: its source, which runs I and W as one, is idle 15, 33, 75 and 153 with the same peaks.
-  const std::map<int, Nanoseconds> one_f_one_b_v = {{4, 9}, {8, 19}, {16, 41}, {32, 83}};
-  const std::map<int, int> peak = {{4, 6}, {8, 12}, {16, 22}, {32, 44}};
   for (const int p : {4, 8, 16, 32}) {
     for (const int m : {2 * p, 4 * p}) {
       SCOPED_TRACE(p);
@@ -107,9 +105,34 @@ TEST(ScheduleTable, BuildingBlocks) {
       const Measured min = measure(*generate("v-min", {p, m}));
       EXPECT_EQ(min.idle, 4 * p - 5);
       EXPECT_EQ(highest(min), 2 * ((p + 4) / 3));
-      const Measured thirds = measure(*generate("1f1b-v", {p, m}));
-      EXPECT_EQ(thirds.idle, one_f_one_b_v.at(p));
-      EXPECT_EQ(highest(thirds), peak.at(p));
+    }
+  }
+}
+
+// The numbers of 1F1B-V's source, which runs I and W as one, are those of the merged
+// form: 7.5, 16.5, 37.5 and 76.5 of a rank's share. With I and W apart the gradient does not wait
+// for W.
+TEST(ScheduleTable, OneFOneBV) {
+  struct Numbers {
+    Nanoseconds merged, apart;
+    int peak;
+  };
+  const std::map<int, Numbers> numbers = {
+      {4, {15, 9, 6}}, {8, {33, 21, 12}}, {16, {75, 49, 22}}, {32, {153, 103, 44}}};
+  for (const auto& [p, right] : numbers) {
+    for (const int m : {p, 2 * p, 4 * p}) {
+      SCOPED_TRACE(std::to_string(p) + " " + std::to_string(m));
+      const Schedule schedule = *generate("1f1b-v", {p, m});
+      const Measured merged = measure(*merge_backward(schedule, {}));
+      EXPECT_EQ(merged.idle, right.merged);
+      EXPECT_EQ(highest(merged), right.peak);
+      const Measured apart = measure(schedule);
+      if (m > p) {
+        EXPECT_EQ(apart.idle, right.apart);
+      } else {
+        EXPECT_LE(apart.idle, right.apart);
+      }
+      EXPECT_EQ(highest(apart), right.peak);
     }
   }
 }

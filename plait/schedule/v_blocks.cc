@@ -25,8 +25,9 @@ Expected<Schedule> generate_v_min(const ScheduleShape& shape) {
   return repeat_block("v-min", shape, blocks, WeightSlots::kFree);
 }
 
-// The paper runs I and W as one B; apart, the gradient leaves before W, which is idle less. I and W
-// take two slots; after three backwards the next forwards' slots are skipped.
+// I and W are the two slots of the source's B; after three backwards the next forwards' slots are
+// skipped. They are written apart, which sends the gradient before W and is idle less;
+// merge-backward makes the source's order of them.
 Expected<Schedule> generate_one_f_one_b_v(const ScheduleShape& shape) {
   PLAIT_TRY_VOID(check_shape("1f1b-v", shape, 2));
   const int p = shape.ranks;
@@ -46,7 +47,7 @@ Expected<Schedule> generate_one_f_one_b_v(const ScheduleShape& shape) {
   };
   for (BlockSlots& block : blocks) next(block.backward_up);
   for (auto block = blocks.rbegin(); block != blocks.rend(); ++block) next(block->backward_down);
-  return repeat_block("1f1b-v", shape, blocks, WeightSlots::kNext);
+  return repeat_block("1f1b-v", shape, blocks, WeightSlots::kBlock);
 }
 
 }  // namespace plait
