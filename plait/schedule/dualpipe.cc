@@ -1,8 +1,10 @@
 #include <fmt/format.h>
 
+#include <optional>
+
 #include "plait/placement/placements.h"
+#include "plait/schedule/best_order.h"
 #include "plait/schedule/generators.h"
-#include "plait/schedule/list_scheduler.h"
 #include "plait/schedule/shape.h"
 
 namespace plait {
@@ -22,20 +24,23 @@ Expected<Schedule> generate_dualpipe(const ScheduleShape& shape) {
       fmt::format("an even number of at least {}, twice the {} ranks", 2 * ranks, ranks)));
   PLAIT_TRY(Placement placement, place_bidirectional(ranks, ranks));
   // Cutting the order for 2P would leave it idle longer: there is no steady part for pairs.
-  if (microbatches < 2 * ranks)
-    return greedy_schedule("dualpipe", std::move(placement), microbatches, ranks + 1);
+  if (microbatches < 2 * ranks) {
+    return best_greedy_order("dualpipe", std::move(placement), microbatches,
+                             {ranks + 1, ranks, ranks + 2}, ranks / 2 - 1);
+  }
   const int each = (microbatches + 1) / 2;  // of an odd M the second copy has one less
-  Schedule schedule = empty_schedule("dualpipe", std::move(placement), 2 * each);
+  Schedule schedule = empty_schedule("dualpipe", std::move(placement), microbatches);
   for (int rank = 0; rank < ranks; ++rank) {
     const bool upper = rank < ranks / 2;
     // Phase 0 is the copy whose stage 0 is nearer: copy 0 in the upper half, copy 1 in the lower.
     const int near = upper ? rank : ranks - 1 - rank;
     const int first_of_phase_0 = upper ? 0 : each;
+    std::optional<int> less;
+    if (microbatches % 2 != 0) less = upper ? 1 : 0;
     TwoPhaseWriter writer(schedule.ranks[static_cast<std::size_t>(rank)], {near, ranks - 1 - near},
                           {first_of_phase_0, each - first_of_phase_0});
-    write_dualpipe_rank(std::move(writer), ranks / 2, near, each);
+    write_dualpipe_rank(std::move(writer), ranks / 2, near, each, less);
   }
-  if (2 * each > microbatches) drop_microbatches_from(schedule, microbatches);
   return schedule;
 }
 

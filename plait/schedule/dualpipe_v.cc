@@ -2,7 +2,6 @@
 
 #include "plait/placement/placements.h"
 #include "plait/schedule/generators.h"
-#include "plait/schedule/list_scheduler.h"
 #include "plait/schedule/shape.h"
 
 namespace plait {
@@ -13,11 +12,9 @@ Expected<Schedule> generate_dualpipe_v(const ScheduleShape& shape) {
   PLAIT_TRY_VOID(
       check_microbatches("dualpipe-v", shape, shape.any_m || shape.microbatches >= 2 * ranks,
                          fmt::format("at least {}, twice the {} ranks", 2 * ranks, ranks)));
-  PLAIT_TRY(Placement placement, place_v(ranks, 2 * ranks));
   // Cutting the order for 2P would leave it idle twice as long: there is no steady part for pairs.
-  if (shape.microbatches < 2 * ranks) {
-    return greedy_schedule("dualpipe-v", std::move(placement), shape.microbatches, 2 * ranks + 1);
-  }
+  if (shape.microbatches < 2 * ranks) return zbv_of_any_m("dualpipe-v", shape);
+  PLAIT_TRY(Placement placement, place_v(ranks, 2 * ranks));
   Schedule schedule = empty_schedule("dualpipe-v", std::move(placement), shape.microbatches);
   for (int rank = 0; rank < ranks; ++rank) {
     TwoPhaseWriter writer(schedule.ranks[static_cast<std::size_t>(rank)],

@@ -24,16 +24,17 @@ struct ScheduleShape {
 
 // Each generator orders the compute actions of P ranks for M micro-batches and V chunks per rank.
 // Errors: a shape outside what the schedule is defined for, with the numbers. Cost: O(S * M), the
-// cost-aware ones O(S * M log P).
+// cost-aware ones and those of any_m O(S * M log P). What any_m promises: docs/schedules.md.
 
 /// All forwards, then all backwards, both ascending. V = 1. Source: arXiv:1811.06965.
 Expected<Schedule> generate_gpipe(const ScheduleShape& shape);
 
 /// Rank r runs min(M, P-1-r) warm-up forwards, then alternates F and B, then drains.
-/// V = 1, M >= P (torch's limit). Source: PipeDream-2BW, arXiv:2006.09503.
+/// V = 1, M >= P (torch's limit; the rule has none). Source: PipeDream-2BW, arXiv:2006.09503.
 Expected<Schedule> generate_one_f_one_b(const ScheduleShape& shape);
 
-/// 1F1B over rounds of micro-batches that go through all chunks. M a multiple of max(1, M div P).
+/// 1F1B over rounds of micro-batches that go through all chunks. M a multiple of max(1, M div P),
+/// the number of rounds; any_m: rounds of nearly equal size, in the next two schedules as well.
 /// Source: torch's ScheduleInterleaved1F1B; arXiv:2104.04473.
 Expected<Schedule> generate_interleaved_1f1b(const ScheduleShape& shape);
 
@@ -49,14 +50,16 @@ Expected<Schedule> generate_interleaved_zero_bubble(const ScheduleShape& shape);
 /// Source: sail-sg/zero-bubble-pipeline-parallelism, group_interleaved_1f1b.py.
 Expected<Schedule> generate_interleaved_grouped(const ScheduleShape& shape);
 
-/// Zero bubble on a `v`. V = 2, any M; below 2P-1 it is torch's, with blanks.
+/// Zero bubble on a `v`. V = 2, any M; below 2P-1 it is torch's, with blanks, idle up to twice as
+/// long; with any_m the best of twelve greedy orders at unit costs within its 2P activations.
 /// Source: torch's ScheduleZBVZeroBubble; arXiv:2405.15362.
 Expected<Schedule> generate_zbv(const ScheduleShape& shape);
 
 /// P-r forwards on rank r, then I, W with lag r, F. V = 1, M >= P. Source: arXiv:2401.10241.
 Expected<Schedule> generate_zb_h1(const ScheduleShape& shape);
 
-/// 2(P-r)-1 forwards, lag 2r. V = 1, M >= 2P-1. Source: arXiv:2401.10241.
+/// 2(P-r)-1 forwards, lag 2r. V = 1, M >= 2P-1; any_m: as many of H2's extra forwards as M - P
+/// leaves, down to H1. Source: arXiv:2401.10241.
 Expected<Schedule> generate_zb_h2(const ScheduleShape& shape);
 
 /// Building blocks on a `v` with half of 1F1B's memory, and a third. V = 2.
@@ -64,26 +67,34 @@ Expected<Schedule> generate_zb_h2(const ScheduleShape& shape);
 Expected<Schedule> generate_v_half(const ScheduleShape& shape);
 Expected<Schedule> generate_v_min(const ScheduleShape& shape);
 
-/// 1F1B on a `v` with two thirds of 1F1B's memory. V = 2. Source: arXiv:2405.15362, v1f1b.py.
+/// 1F1B on a `v` with two thirds of 1F1B's memory, W right behind its I: merge-backward makes the
+/// source's order. V = 2. Source: arXiv:2405.15362; sail-sg, v1f1b.py.
 Expected<Schedule> generate_one_f_one_b_v(const ScheduleShape& shape);
 
-/// Eight steps on a `v` placement, pairs in the steady part. V = 2, M >= 2P.
-/// Source: DeepSeek's DualPipe, dualpipev.py; torch's ScheduleDualPipeV.
+/// Eight steps on a `v` placement, pairs in the steady part. V = 2, M >= 2P; any_m: below that
+/// zbv's order, without pairs. Source: DeepSeek's DualPipe, dualpipev.py; torch's
+/// ScheduleDualPipeV.
 Expected<Schedule> generate_dualpipe_v(const ScheduleShape& shape);
 
 /// The same eight steps over two copies of the model that run towards each other. P and M even,
-/// M >= 2P. Source: DeepSeek's DualPipe, dualpipe.py.
+/// M >= 2P; any_m: an odd M leaves one forward and one backward out of the second copy's first
+/// pairs, below 2P it is the best greedy order at unit costs within P to P+2 activations, without
+/// pairs. Source: DeepSeek's DualPipe, dualpipe.py.
 Expected<Schedule> generate_dualpipe(const ScheduleShape& shape);
 
-/// Two copies, 1F1B slots in both directions. P even, M a multiple of P. Source: arXiv:2107.06925.
+/// Two copies, 1F1B slots in both directions, in units of P micro-batches. P even, M a multiple of
+/// P; any_m: M div P units (at least one) of nearly equal size, neighbours exchanged
+/// (order_search.h) while that is idle longer at unit costs than the multiple of P below. Source:
+/// arXiv:2107.06925.
 Expected<Schedule> generate_chimera(const ScheduleShape& shape);
 
 /// Waves down and up V/2 times, rounds of P micro-batches one after the other, oldest backward
-/// first. V even, M a multiple of P. Source: Hanayo, SC23 (own derivation of the order).
+/// first. V even, M a multiple of P; any_m: M div P rounds of nearly equal size. Source: Hanayo,
+/// SC23 (own derivation of the order).
 Expected<Schedule> generate_hanayo(const ScheduleShape& shape);
 
-/// Pairs of forward and backward of the same chunk on a `v`. V = 2, M >= 3P.
-/// Source: arXiv:2510.27257; MICLAB-BUPT/STP, schedule.py.
+/// Pairs of forward and backward of the same chunk on a `v`. V = 2, M >= 3P; any_m: below that
+/// zbv's order, without pairs. Source: arXiv:2510.27257; MICLAB-BUPT/STP, schedule.py.
 Expected<Schedule> generate_stp(const ScheduleShape& shape);
 
 /// The best order a greedy run finds for given costs and memory, V = 1 and on a `v`. Any M.

@@ -7,8 +7,6 @@
 #include <limits>
 #include <queue>
 
-#include "plait/schedule/shape.h"
-
 namespace plait {
 namespace {
 
@@ -237,16 +235,6 @@ class ListScheduler {
 Expected<Nanoseconds> append_list_schedule(Schedule& schedule, const ActionCosts& costs,
                                            const ListPolicy& policy) {
   return ListScheduler(schedule, costs, policy).run();
-}
-
-Expected<Schedule> greedy_schedule(std::string_view name, Placement placement, int microbatches,
-                                   int activations) {
-  Schedule schedule = empty_schedule(name, std::move(placement), microbatches);
-  ListPolicy policy;
-  policy.activations = activations;
-  policy.microbatches = microbatches;
-  PLAIT_TRY_VOID(append_list_schedule(schedule, unit_costs(schedule.placement.stages()), policy));
-  return schedule;
 }
 
 }  // namespace plait

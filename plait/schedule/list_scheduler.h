@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <string_view>
 
 #include "plait/base/error.h"
 #include "plait/base/units.h"
@@ -33,10 +32,5 @@ struct ListPolicy {
 /// `costs` per stage. A cap too small to go on ends as an error with the numbers.
 Expected<Nanoseconds> append_list_schedule(Schedule& schedule, const ActionCosts& costs,
                                            const ListPolicy& policy);
-
-/// The greedy order for unit costs, I and W apart, without pairs: how schedules that need more
-/// micro-batches for their steady part are defined below that. `activations` as in ListPolicy.
-Expected<Schedule> greedy_schedule(std::string_view name, Placement placement, int microbatches,
-                                   int activations);
 
 }  // namespace plait

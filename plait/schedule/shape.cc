@@ -52,28 +52,6 @@ Schedule empty_schedule(std::string_view name, Placement placement, int microbat
   return schedule;
 }
 
-void drop_microbatches_from(Schedule& schedule, int microbatches) {
-  for (std::vector<Action>& list : schedule.ranks) {
-    std::vector<Action> kept;
-    kept.reserve(list.size());
-    for (std::size_t i = 0; i < list.size(); i += 1U + list[i].members) {
-      if (list[i].type != ActionType::kOverlapFB) {
-        if (list[i].microbatch < microbatches) kept.push_back(list[i]);
-        continue;
-      }
-      const std::size_t header = kept.size();
-      kept.push_back(list[i]);
-      for (std::size_t member = i + 1; member <= i + list[i].members; ++member) {
-        if (list[member].microbatch < microbatches) kept.push_back(list[member]);
-      }
-      const std::size_t members = kept.size() - header - 1;
-      if (members < 2) kept.erase(kept.begin() + static_cast<std::ptrdiff_t>(header));
-    }
-    list = std::move(kept);
-  }
-  schedule.microbatches = microbatches;
-}
-
 Action TwoPhaseWriter::next_forward(int phase) {
   return compute(ActionType::kForward, stages_[at(phase)], forwards_[at(phase)]++);
 }
@@ -124,7 +102,31 @@ void TwoPhaseWriter::pair_with_input(int forward_phase, int backward_phase) {
   backward_input(backward_phase);
 }
 
-void write_dualpipe_rank(TwoPhaseWriter writer, int half, int depth, int microbatches) {
+namespace {
+
+/// Step 4: pairs of forward and backward, the phases in turn. Where the directions meet the very
+/// first would wait for itself: it is apart. The forward and the backward that phase `less` does
+/// not have are missing from the first two pairs that hold them, which all ranks come to about the
+/// same time: later ones would leave a gap.
+void write_dualpipe_pairs(TwoPhaseWriter& writer, int pairs, bool innermost,
+                          std::optional<int> less) {
+  for (int pair = 0; pair < pairs; ++pair) {
+    const int phase = pair % 2;
+    if (less && (pair == *less || pair == *less + 1)) {
+      phase == *less ? writer.backward(1 - phase) : writer.forward(phase);
+    } else if (pair == 0 && innermost) {
+      writer.forward(phase);
+      writer.backward(1 - phase);
+    } else {
+      writer.pair(phase, 1 - phase);
+    }
+  }
+}
+
+}  // namespace
+
+void write_dualpipe_rank(TwoPhaseWriter writer, int half, int depth, int microbatches,
+                         std::optional<int> less) {
   const int below = half - 1 - depth;  // ranks further on before the directions meet
   const int pairs = 2 * (microbatches - 2 * half + depth + 1) + below - (below == 0 ? 1 : 0);
   const int split = 2 * half - depth - 1;
@@ -143,17 +145,8 @@ void write_dualpipe_rank(TwoPhaseWriter writer, int half, int depth, int microba
     writer.backward_weight();
     writer.forward(1);
   }
-  // 4. Pairs both ways. Where the directions meet the very first would wait for itself: it is
-  // apart.
-  for (int i = 0; i < microbatches - 2 * half + depth + 1; ++i) {
-    if (i == 0 && below == 0) {
-      writer.forward(0);
-      writer.backward(1);
-    } else {
-      writer.pair(0, 1);
-    }
-    writer.pair(1, 0);
-  }
+  // 4. Pairs both ways.
+  write_dualpipe_pairs(writer, 2 * (microbatches - 2 * half + depth + 1), below == 0, less);
   // 5. No forwards of phase 0 are left.
   for (int i = 0; i < below; ++i) {
     writer.backward(1);

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <deque>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -27,9 +28,8 @@ inline Action compute(ActionType type, int stage, int microbatch) {
   return {stage, microbatch, type, 0};
 }
 
-/// Leaves out every action of micro-batches `microbatches` and above; a pair that loses a member
-/// is one no more.
-void drop_microbatches_from(Schedule& schedule, int microbatches);
+/// zbv for any M under another name: what schedules with pairs are below the M that pairs need.
+Expected<Schedule> zbv_of_any_m(std::string_view name, const ScheduleShape& shape);
 
 /// Writes one rank's list of a schedule with two stages a rank. Phase 0 is the stage whose forwards
 /// enter first, phase 1 the other; micro-batch numbers count up for each (phase, kind).
@@ -67,7 +67,9 @@ class TwoPhaseWriter {
 
 /// DualPipe's eight steps for one rank. `half` is the number of ranks a direction goes through
 /// before it meets the other, `depth` the rank's distance from where phase 0 enters, `microbatches`
-/// those of one direction. Source: deepseek-ai/DualPipe, dualpipe.py and dualpipev.py.
-void write_dualpipe_rank(TwoPhaseWriter writer, int half, int depth, int microbatches);
+/// those of one direction, at least twice `half`; the phase `less` has one less. Source:
+/// deepseek-ai/DualPipe, dualpipe.py and dualpipev.py.
+void write_dualpipe_rank(TwoPhaseWriter writer, int half, int depth, int microbatches,
+                         std::optional<int> less = {});
 
 }  // namespace plait

@@ -2,7 +2,6 @@
 
 #include "plait/placement/placements.h"
 #include "plait/schedule/generators.h"
-#include "plait/schedule/list_scheduler.h"
 #include "plait/schedule/shape.h"
 
 namespace plait {
@@ -63,11 +62,9 @@ Expected<Schedule> generate_stp(const ScheduleShape& shape) {
   PLAIT_TRY_VOID(
       check_microbatches("stp", shape, shape.any_m || shape.microbatches >= 3 * ranks,
                          fmt::format("at least {}, three times the {} ranks", 3 * ranks, ranks)));
-  PLAIT_TRY(Placement placement, place_v(ranks, 2 * ranks));
   // Cutting the order for 3P would leave it idle twice as long: there is no steady part for pairs.
-  if (shape.microbatches < 3 * ranks) {
-    return greedy_schedule("stp", std::move(placement), shape.microbatches, 4 * ranks - 1);
-  }
+  if (shape.microbatches < 3 * ranks) return zbv_of_any_m("stp", shape);
+  PLAIT_TRY(Placement placement, place_v(ranks, 2 * ranks));
   Schedule schedule = empty_schedule("stp", std::move(placement), shape.microbatches);
   for (int rank = 0; rank < ranks; ++rank) {
     TwoPhaseWriter writer(schedule.ranks[static_cast<std::size_t>(rank)],

@@ -4,55 +4,14 @@
 #include <optional>
 
 #include "plait/placement/placements.h"
+#include "plait/schedule/best_order.h"
 #include "plait/schedule/generators.h"
-#include "plait/schedule/list_scheduler.h"
 #include "plait/schedule/makespan.h"
 #include "plait/schedule/order_search.h"
 #include "plait/schedule/shape.h"
 
 namespace plait {
 namespace {
-
-/// The best order so far within the cap; the first of equals.
-class BestOrder {
- public:
-  BestOrder(const ActionCosts& costs, int activations) : costs_(costs), activations_(activations) {}
-
-  void offer(Schedule schedule) {
-    const Expected<OrderPrice> price = price_order(schedule, costs_);
-    if (!price || (best_ && price->makespan >= makespan_)) return;
-    const std::vector<int>& peaks = price->peak_activations;
-    if (*std::max_element(peaks.begin(), peaks.end()) > activations_) return;
-    best_ = std::move(schedule);
-    makespan_ = price->makespan;
-  }
-  std::optional<Schedule> take() { return std::move(best_); }
-
- private:
-  const ActionCosts& costs_;
-  int activations_;
-  std::optional<Schedule> best_;
-  Nanoseconds makespan_ = 0;
-};
-
-/// Every policy of the list scheduler.
-void offer_greedy(const Schedule& empty, const ActionCosts& costs, int activations,
-                  BestOrder& best) {
-  for (const WeightRule weight : {WeightRule::kAlways, WeightRule::kFits, WeightRule::kHalf}) {
-    for (const bool alternate : {false, true}) {
-      for (const bool low_memory_first : {false, true}) {
-        ListPolicy policy;
-        policy.weight = weight;
-        policy.alternate = alternate;
-        policy.low_memory_first = low_memory_first;
-        policy.activations = activations;
-        policy.microbatches = empty.microbatches;
-        Schedule schedule = empty;
-        if (append_list_schedule(schedule, costs, policy)) best.offer(std::move(schedule));
-      }
-    }
-  }
-}
 
 /// Every fixed order over the same placement. Pairs are run in sequence, idle slots left out.
 void offer_fixed(const Schedule& empty, const ScheduleShape& shape, BestOrder& best) {
@@ -100,7 +59,7 @@ Expected<Schedule> make(std::string_view name, const ScheduleShape& shape, Place
   PLAIT_TRY_VOID(check_costs(name, costs, stages));
   const int activations = shape.activations > 0 ? shape.activations : default_activations;
   BestOrder best(costs, activations);
-  offer_greedy(empty, costs, activations, best);
+  best.offer_greedy(empty, activations);
   offer_fixed(empty, shape, best);
   std::optional<Schedule> order = best.take();
   if (!order) {

@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "plait/placement/placements.h"
+#include "plait/schedule/best_order.h"
 #include "plait/schedule/generators.h"
 #include "plait/schedule/shape.h"
 
@@ -44,9 +45,14 @@ void write_rank(TwoPhaseWriter writer, int ranks, int rank, int microbatches) {
 Expected<Schedule> generate_zbv(const ScheduleShape& shape) {
   PLAIT_TRY_VOID(check_shape("zbv", shape, 2));
   const int ranks = shape.ranks;
-  // Below 2P-1 micro-batches torch writes the order for 2P-1 and blanks what is too much.
+  // Below 2P-1 micro-batches torch writes the order for 2P-1 and blanks what is too much, which
+  // leaves it idle up to twice as long.
   const int written = std::max(2 * ranks - 1, shape.microbatches);
   PLAIT_TRY(Placement placement, place_v(ranks, 2 * ranks));
+  if (shape.any_m && shape.microbatches < written) {
+    return best_greedy_order("zbv", std::move(placement), shape.microbatches, {2 * ranks},
+                             ranks - 1);
+  }
   Schedule schedule = empty_schedule("zbv", std::move(placement), shape.microbatches);
   for (int rank = 0; rank < ranks; ++rank) {
     std::vector<Action>& list = schedule.ranks[static_cast<std::size_t>(rank)];
@@ -56,6 +62,14 @@ Expected<Schedule> generate_zbv(const ScheduleShape& shape) {
       if (action.microbatch >= shape.microbatches) action = {};
     }
   }
+  return schedule;
+}
+
+Expected<Schedule> zbv_of_any_m(std::string_view name, const ScheduleShape& shape) {
+  ScheduleShape any = shape;
+  any.any_m = true;
+  PLAIT_TRY(Schedule schedule, generate_zbv(any));
+  schedule.name = name;
   return schedule;
 }
 
