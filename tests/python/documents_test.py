@@ -1,5 +1,6 @@
 """Pictures and commands in the documents are what the command prints."""
 
+import json
 import re
 import subprocess
 import unittest
@@ -25,6 +26,23 @@ class Documents(unittest.TestCase):
         self.assertEqual(len(shown), 4)
         for arguments, output in shown:
             self.assertTrue(plait(*arguments.split()).startswith(output.rstrip("\n")), arguments)
+
+    def test_distances_from_the_bound_are_those_printed(self) -> None:
+        document = (command.ROOT / "docs/schedules.md").read_text()
+        costs = re.search(r"^plait compare .*?(--f .*?) --memory", document, re.M).group(1).split()
+        head, *rows = re.search(r"^\| P \| M \|.*\n\|[-|]*\n(?:\| \d.*\n)+", document, re.M).group(0).splitlines()
+        columns = re.findall(r"`([a-z-]+)`, ([^ |]+)", head)
+        self.assertEqual(len(columns), 6)
+        for row in rows[1:]:
+            ranks, microbatches, *shown = [cell.strip() for cell in row.strip("|").split("|")]
+            for (schedule, memory), distance in zip(columns, shown, strict=True):
+                p = int(ranks)
+                cap = {"2P-1": 2 * p - 1, "P": p, "3P/4": 3 * p // 4, "P/2+1": p // 2 + 1}[memory]
+                shape = ["--ranks", ranks, "--microbatches", microbatches]
+                priced = json.loads(plait("compare", *shape, *costs, "--memory", str(cap), "--json"))
+                price = next(one for one in priced["schedules"] if one["schedule"] == schedule)
+                above = 100 * (price["makespan_ns"] - price["bound_ns"]) / price["bound_ns"]
+                self.assertEqual(f"{above:.1f}", distance, f"{schedule} P {ranks} M {microbatches} memory {cap}")
 
     def test_commands_of_the_readme_exist(self) -> None:
         readme = (command.ROOT / "README.md").read_text()
