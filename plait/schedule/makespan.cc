@@ -134,8 +134,8 @@ class OrderClock {
 }  // namespace
 
 std::vector<int> peak_activations(const Schedule& schedule) {
-  // Without a backward nothing is kept for one.
-  if (schedule.forward_only) return std::vector<int>(schedule.ranks.size(), 0);
+  // Without a backward an F's own is dropped when the F ends.
+  if (schedule.forward_only) return std::vector<int>(schedule.ranks.size(), 1);
   std::vector<int> peaks;
   for (const std::vector<Action>& list : schedule.ranks) {
     int live = 0;
