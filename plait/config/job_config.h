@@ -57,7 +57,7 @@ struct ParallelConfig {
   int expert = 1;
   std::string schedule = "dualpipe-v";  ///< a name or a file
   int microbatches = 8;
-  std::string pairs = "sequence";     ///< "braid", "sequence", "off"
+  std::string pairs = "sequence";  ///< "braid", "sequence", "off"
   std::string braid;  ///< file of the order inside a braided pair; empty: the default order
   std::string recompute = "none";     ///< "none", "selective", "full"
   std::vector<int> layers_per_stage;  ///< empty: by cost

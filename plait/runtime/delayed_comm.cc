@@ -33,7 +33,8 @@ struct DelayedComm::State {
     {
       const std::lock_guard lock(mutex);
       const Nanoseconds begin = std::max(now(), free_at);
-      // In two steps: the product of bytes and nanoseconds a second leaves 64 bits at nine gigabytes.
+      // In two steps: the product of bytes and nanoseconds a second leaves 64 bits at nine
+      // gigabytes.
       const Nanoseconds seconds = link.bytes_per_s == 0 ? 0 : bytes / link.bytes_per_s;
       const Nanoseconds rest =
           link.bytes_per_s == 0 ? 0 : bytes % link.bytes_per_s * 1'000'000'000 / link.bytes_per_s;
@@ -65,7 +66,8 @@ struct DelayedComm::State {
   EmulatedLink link;
   std::mutex mutex;
   std::condition_variable changed;
-  std::deque<Parcel> parcels;  // in the order in which they were posted, which is that of their times
+  std::deque<Parcel>
+      parcels;  // in the order in which they were posted, which is that of their times
   Nanoseconds free_at = 0;
   bool stopping = false;
   std::thread thread;

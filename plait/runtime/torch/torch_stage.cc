@@ -142,7 +142,10 @@ double LossSink::mean() const {
 TorchStage::TorchStage(std::vector<std::shared_ptr<Segment>> segments,
                        std::shared_ptr<LossSink> losses, GroupPlace group,
                        std::set<std::string> recompute)
-    : segments_(std::move(segments)), losses_(std::move(losses)), recompute_(std::move(recompute)) {
+    : segments_(std::move(segments)),
+      losses_(std::move(losses)),
+      member_(group.member),
+      recompute_(std::move(recompute)) {
   PLAIT_CHECK(!segments_.empty(), "a stage without segments");
   bool joins = false;  // the next segment that computes belongs to the last part
   for (const std::shared_ptr<Segment>& segment : segments_) {
