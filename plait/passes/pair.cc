@@ -124,7 +124,7 @@ Expected<Schedule> pair(Schedule schedule, const PassOptions& options) {
   PLAIT_TRY_VOID(passes_detail::check_input(schedule, passes_detail::Communication::kRefused));
   PLAIT_TRY(schedule, drop_idle(std::move(schedule), {}));
   if (options.price)
-    return passes_detail::choose_pairs(std::move(schedule), options.number > 0, options.price);
+    return passes_detail::choose_pairs(schedule, options.number > 0, options.price);
   PLAIT_TRY(const std::vector<std::vector<bool>> pairs,
             PairChooser(schedule, options.number > 0).run());
   return passes_detail::rewrite_lists(

@@ -98,7 +98,8 @@ class Search {
 
 }  // namespace
 
-Expected<Schedule> choose_pairs(Schedule schedule, bool inputs_too, const SchedulePrice& price) {
+Expected<Schedule> choose_pairs(const Schedule& schedule, bool inputs_too,
+                                const SchedulePrice& price) {
   Search search(price);
   const bool warmed = !pairs_of(schedule).empty();
   search.offer(Schedule(schedule));

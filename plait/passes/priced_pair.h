@@ -11,7 +11,8 @@ namespace plait::passes_detail {
 /// schedules. A candidate that cannot be priced is left out. Equal prices: fewer pairs, then the
 /// earlier candidate. A schedule that holds pairs keeps its warm-up.
 /// Errors: none of them can be priced (what the schedule as it is says).
-Expected<Schedule> choose_pairs(Schedule schedule, bool inputs_too, const SchedulePrice& price);
+Expected<Schedule> choose_pairs(const Schedule& schedule, bool inputs_too,
+                                const SchedulePrice& price);
 
 inline constexpr int kMostPrices = 2000;
 
