@@ -26,18 +26,22 @@ struct Reduction {
 class ReduceGradInserter {
  public:
   explicit ReduceGradInserter(const Schedule& schedule)
-      : placement_(schedule.placement),
-        last_(static_cast<std::size_t>(placement_.stages())),
+      : copies_(schedule.placement.copies),
+        last_(static_cast<std::size_t>(schedule.placement.stages())),
         reduced_(last_.size()) {
-    for (const std::vector<Action>& list : schedule.ranks) {
-      for (const Action& action : list) {
-        if (accumulates(action)) reduced_[static_cast<std::size_t>(action.stage)] = true;
+    for (std::size_t rank = 0; rank < schedule.ranks.size(); ++rank) {
+      const std::vector<Action>& list = schedule.ranks[rank];
+      stages_.push_back(schedule.placement.stages_of(static_cast<int>(rank)));
+      find_last(rank, list);
+      for (const int stage : stages_[rank]) {
+        if (last_[static_cast<std::size_t>(stage)] < list.size())
+          reduced_[static_cast<std::size_t>(stage)] = true;
       }
     }
   }
 
   void rewrite(std::size_t rank, const std::vector<Action>& list, std::vector<Action>& output) {
-    const std::vector<Reduction> reductions = reductions_of(static_cast<int>(rank), list);
+    const std::vector<Reduction> reductions = reductions_of(rank, list);
     auto next = reductions.begin();
     for (std::size_t i = 0; i < list.size();) {
       if (list[i].type == ActionType::kIdle || list[i].type == ActionType::kReduceGrad) {
@@ -55,19 +59,28 @@ class ReduceGradInserter {
     output.push_back({stage, -1, ActionType::kReduceGrad, 0});
   }
 
-  std::vector<Reduction> reductions_of(int rank, const std::vector<Action>& list) {
-    const std::vector<int> stages = placement_.stages_of(rank);
-    // A copy without micro-batches takes part at the end.
-    for (const int stage : stages) last_[static_cast<std::size_t>(stage)] = list.size();
-    for (std::size_t i = 0; i < list.size(); ++i) {
-      if (accumulates(list[i])) last_[static_cast<std::size_t>(list[i].stage)] = i;
+  /// Where a rank's list adds to the gradient of each of its stages for the last time, from the end
+  /// until all are found. A copy without micro-batches takes part at the end.
+  void find_last(std::size_t rank, const std::vector<Action>& list) {
+    for (const int stage : stages_[rank]) last_[static_cast<std::size_t>(stage)] = list.size();
+    std::size_t left = stages_[rank].size();
+    for (std::size_t i = list.size(); i > 0 && left > 0; --i) {
+      if (!accumulates(list[i - 1])) continue;
+      std::size_t& last = last_[static_cast<std::size_t>(list[i - 1].stage)];
+      if (last < list.size()) continue;
+      last = i - 1;
+      --left;
     }
+  }
+
+  std::vector<Reduction> reductions_of(std::size_t rank, const std::vector<Action>& list) {
+    find_last(rank, list);
     std::vector<Reduction> reductions;
-    for (const int stage : stages) {
+    for (const int stage : stages_[rank]) {
       const auto index = static_cast<std::size_t>(stage);
       if (reduced_[index]) reductions.push_back({last_[index], stage});
     }
-    if (placement_.copies == 1) {
+    if (copies_ == 1) {
       std::sort(reductions.begin(), reductions.end(),
                 [](const Reduction& a, const Reduction& b) { return a.behind < b.behind; });
     } else {
@@ -78,9 +91,10 @@ class ReduceGradInserter {
     return reductions;
   }
 
-  const Placement placement_;
-  std::vector<std::size_t> last_;  // by stage: of the rank at hand
-  std::vector<bool> reduced_;      // by stage: some rank accumulates its gradients
+  int copies_;
+  std::vector<std::vector<int>> stages_;  // by rank: those it holds
+  std::vector<std::size_t> last_;         // by stage: of the rank at hand
+  std::vector<bool> reduced_;             // by stage: some rank accumulates its gradients
 };
 
 }  // namespace

@@ -79,7 +79,9 @@ class UnshardInserter {
       ++count;
     now_.clear();
     for (std::size_t i = 0; i < count; ++i) now_.push_back(order_[i].stage);
-    if (now_ != later_) {
+    // If all that is needed from here on fits, as it did behind, only the order is another.
+    const bool same_stages = count == order_.size() && count == later_.size();
+    if (!same_stages && now_ != later_) {
       for (const int stage : now_) here_[static_cast<std::size_t>(stage)] = true;
       for (const int stage : later_) behind_[static_cast<std::size_t>(stage)] = true;
       for (auto stage = later_.rbegin(); stage != later_.rend(); ++stage) {

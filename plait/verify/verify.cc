@@ -79,10 +79,10 @@ class RuleRun {
   bool may_find(const RuleInfo& rule, bool basis_holds) {
     if (!applies(rule, scope_)) return false;
     if (rule.check_schedule == verify_detail::check_message_match) return !messages_held_;
-    if (rule.role != RuleRole::kFollow || scope_ != RuleScope::kLowered)
-      return rule.role != RuleRole::kFollow || basis_holds;
-    if (basis_holds && !ends_) ends_ = verify_detail::step_ends(input_);
-    return basis_holds && !*ends_;
+    if (rule.role != RuleRole::kFollow) return true;
+    if (!basis_holds || scope_ != RuleScope::kLowered) return basis_holds;
+    if (!ends_) ends_ = verify_detail::step_ends(input_);
+    return !*ends_;
   }
 
   verify_detail::Holders holders_;
