@@ -26,7 +26,7 @@ struct Message {
   int microbatch = -1;
 };
 
-/// One all-to-all of a group of ranks. The first four name it; within a group the ranks issue
+/// One all-to-all of a group of ranks. Its fields name it within a step; the ranks of a group issue
 /// theirs in the same order.
 struct Collective {
   Group group = Group::kExpert;

@@ -30,17 +30,21 @@ struct DelayedComm::State {
   }
 
   void post(Bytes bytes, std::function<void()> hand_over) {
-    {
-      const std::lock_guard lock(mutex);
-      const Nanoseconds begin = std::max(now(), free_at);
-      // In two steps: the product of bytes and nanoseconds a second leaves 64 bits at nine
-      // gigabytes.
-      const Nanoseconds seconds = link.bytes_per_s == 0 ? 0 : bytes / link.bytes_per_s;
-      const Nanoseconds rest =
-          link.bytes_per_s == 0 ? 0 : bytes % link.bytes_per_s * 1'000'000'000 / link.bytes_per_s;
-      free_at = begin + seconds * 1'000'000'000 + rest;
-      parcels.push_back({free_at + link.latency, std::move(hand_over)});
+    std::unique_lock lock(mutex);
+    if (aborted) {
+      lock.unlock();
+      hand_over();  // which the comm below ends
+      return;
     }
+    const Nanoseconds begin = std::max(now(), free_at);
+    // In two steps: the product of bytes and nanoseconds a second leaves 64 bits at nine
+    // gigabytes.
+    const Nanoseconds seconds = link.bytes_per_s == 0 ? 0 : bytes / link.bytes_per_s;
+    const Nanoseconds rest =
+        link.bytes_per_s == 0 ? 0 : bytes % link.bytes_per_s * 1'000'000'000 / link.bytes_per_s;
+    free_at = begin + seconds * 1'000'000'000 + rest;
+    parcels.push_back({free_at + link.latency, std::move(hand_over)});
+    lock.unlock();
     changed.notify_all();
   }
 
@@ -70,6 +74,7 @@ struct DelayedComm::State {
       parcels;  // in the order in which they were posted, which is that of their times
   Nanoseconds free_at = 0;
   bool stopping = false;
+  bool aborted = false;
   std::thread thread;
 };
 
@@ -100,6 +105,15 @@ void DelayedComm::all_to_all(const Collective& collective, std::unique_ptr<Excha
   });
 }
 
-void DelayedComm::abort(const Error& error) { state_->below.abort(error); }
+void DelayedComm::abort(const Error& error) {
+  state_->below.abort(error);
+  std::deque<State::Parcel> left;
+  {
+    const std::lock_guard lock(state_->mutex);
+    state_->aborted = true;
+    left.swap(state_->parcels);
+  }
+  for (const State::Parcel& parcel : left) parcel.hand_over();
+}
 
 }  // namespace plait

@@ -68,5 +68,18 @@ TEST(DelayedComm, AbortReachesTheCommBelow) {
   EXPECT_TRUE(received.failed);
 }
 
+TEST(DelayedComm, AbortEndsWhatIsOnItsWay) {
+  InprocWorld world(2);
+  DelayedComm comm(world.comm(0), {3'600'000'000'000, 0});  // an hour
+  Clock sent, sent_later;
+  comm.send({0, 1, Direction::kForward, 0, 0}, testing::numbers({1}), 0, sent);
+  comm.abort({ErrorCode::kPeer, "rank 1 died", ""});
+  sent.wait();
+  EXPECT_TRUE(sent.failed);
+  comm.send({0, 1, Direction::kForward, 0, 1}, testing::numbers({1}), 0, sent_later);
+  sent_later.wait();
+  EXPECT_TRUE(sent_later.failed);
+}
+
 }  // namespace
 }  // namespace plait

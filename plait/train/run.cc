@@ -55,8 +55,8 @@ Expected<RunOutcome> run_in_process(const JobPlan& plan, const DataSplit& data, 
               make_reference_trainer(plan, data, world.exchange(0)));
     return run_rank(*trainer, plan, world.exchange(0), hooks, [] {});
   }
-  std::vector<std::unique_ptr<DelayedComm>> delayed;
   std::vector<std::unique_ptr<RankTrainer>> trainers;
+  std::vector<std::unique_ptr<DelayedComm>> delayed;  // ends before what its thread may call
   std::vector<Executor*> executors;
   for (int rank = 0; rank < plan.ranks(); ++rank) {
     Comm* comm = &world.comm(rank);
