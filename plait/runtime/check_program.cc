@@ -115,7 +115,6 @@ class ProgramChecker {
   struct PartCall {
     Opcode opcode;
     int part;
-    friend bool operator==(const PartCall&, const PartCall&) = default;
   };
 
   const StageShape& shape(int stage) const {
