@@ -31,7 +31,7 @@ SchedulePrice blocks_at_three_quarters(int max_activations = 1 << 20) {
   };
 }
 
-Schedule merged(const std::string& name, ScheduleShape shape) {
+Schedule merged(const std::string& name, const ScheduleShape& shape) {
   return *run_passes("merge-backward", *generate(name, shape));
 }
 
