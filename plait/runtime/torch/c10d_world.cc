@@ -112,19 +112,19 @@ struct C10dWorld::State : public std::enable_shared_from_this<C10dWorld::State> 
     }
     void all_to_all(const Collective& collective, std::unique_ptr<ExchangeValue> value,
                     std::uint32_t token, CompletionSink& sink) override {
-      auto& exchange = static_cast<RowExchange&>(*value);
+      auto& mine = static_cast<RowExchange&>(*value);
       auto job = std::make_shared<Job>();
-      std::vector<std::int64_t> shape = exchange.rows.sizes().vec();
+      std::vector<std::int64_t> shape = mine.rows.sizes().vec();
       shape[0] = 0;
-      for (const std::int64_t rows : exchange.splits.receive) shape[0] += rows;
+      for (const std::int64_t rows : mine.splits.receive) shape[0] += rows;
       {
         std::optional<ScopedAccount> scope;
         if (state_.options.receive_buffers != nullptr)
           scope.emplace(*state_.options.receive_buffers);
-        job->tensor = at::empty(shape, exchange.rows.options());
+        job->tensor = at::empty(shape, mine.rows.options());
       }
-      job->outgoing = exchange.rows;
-      state_.issue(collective.group, exchange.splits, std::move(job), token, sink);
+      job->outgoing = mine.rows;
+      state_.issue(collective.group, mine.splits, std::move(job), token, sink);
     }
     void abort(const Error& error) override { state_.abort(error); }
 
