@@ -229,7 +229,7 @@ Shapes buffer_shapes(const ModelConfig& model) {
 Expected<std::vector<std::shared_ptr<Segment>>> make_model_segments(
     const ModelConfig& model, const StagePart& part, std::shared_ptr<BatchSlot> batch,
     std::uint64_t seed, std::int64_t max_sequence, ParameterStore& store, ExpertPlace place,
-    std::shared_ptr<RouterLoads> loads) {
+    const std::shared_ptr<RouterLoads>& loads) {
   PLAIT_TRY_VOID(check_model(model));
   PLAIT_TRY_VOID(check_mixture(model));
   PLAIT_TRY_VOID(check_place(model, place));

@@ -43,7 +43,7 @@ Shapes buffer_shapes(const ModelConfig& model);
 Expected<std::vector<std::shared_ptr<Segment>>> make_model_segments(
     const ModelConfig& model, const StagePart& part, std::shared_ptr<BatchSlot> batch,
     std::uint64_t seed, std::int64_t max_sequence, ParameterStore& store, ExpertPlace place = {},
-    std::shared_ptr<RouterLoads> loads = nullptr);
+    const std::shared_ptr<RouterLoads>& loads = nullptr);
 
 /// All segments in one process, for sampling and comparison. Not for training.
 class LanguageModel {

@@ -183,7 +183,7 @@ Expected<void> check_tied_embeddings(const ModelConfig& model, int first_stage_r
 std::int64_t parameter_count(const ModelConfig& model, const StagePart& part, int expert_members) {
   const std::int64_t table = model.vocab_size * model.hidden_size;
   const std::int64_t mixtures = mixture_layers(model, part);
-  std::int64_t count = part.layers() * 2 * model.hidden_size;
+  std::int64_t count = 2 * model.hidden_size * part.layers();
   count += (part.layers() - mixtures) * layer_matrices(model, 0);
   if (mixtures > 0) {
     count += mixtures * layer_matrices(model, model.n_routed_experts / expert_members);
