@@ -32,7 +32,7 @@ at::Tensor ramp(std::int64_t rows, std::int64_t columns, double first, double la
 }
 
 /// rows -> tanh(rows W0) ⇒ exchange ⇒ sum of the rows' squares times W1.
-std::vector<std::shared_ptr<Segment>> make_segments(RowSplits splits) {
+std::vector<std::shared_ptr<Segment>> make_segments(const RowSplits& splits) {
   std::vector<std::shared_ptr<Segment>> segments;
   segments.push_back(std::make_shared<FunctionSegment>(
       "layers.0.attn", List{ramp(4, 4, -1, 1)}, [](const List& x, const List& w, int) -> List {
