@@ -134,8 +134,8 @@ TEST(Partition, UnequalLayersAreSpreadAsWellAsCanBe) {
 
 TEST(Partition, AMemberHoldsItsShareOfTheExperts) {
   const ModelConfig model = mixture_of(3, 1);
-  const std::int64_t attention = 4 * 96 * 96 + 2 * 96, dense = 3 * 96 * 256,
-                     expert = std::int64_t{3} * 96 * 512, router = 8 * 96;
+  const std::int64_t attention = 4 * 96 * 96 + 2 * 96, dense = std::int64_t{3} * 96 * 256,
+                     expert = std::int64_t{3} * 96 * 512, router = std::int64_t{8} * 96;
   EXPECT_EQ(parameter_count(model, {0, 3, false, false}),
             3 * attention + dense + 2 * (router + 9 * expert));
   EXPECT_EQ(parameter_count(model, {0, 3, false, false}, 4),
