@@ -48,9 +48,8 @@ std::vector<std::shared_ptr<Segment>> make_segments(const RowSplits& splits) {
 }
 
 struct Member {
-  explicit Member(RowSplits splits, int place = 0)
-      : losses(std::make_shared<LossSink>()),
-        stage(make_segments(std::move(splits)), losses, {place, 2}) {
+  explicit Member(const RowSplits& splits, int place = 0)
+      : losses(std::make_shared<LossSink>()), stage(make_segments(splits), losses, {place, 2}) {
     losses->reset(1);
   }
   std::shared_ptr<LossSink> losses;
