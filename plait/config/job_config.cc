@@ -6,13 +6,12 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <limits>
 #include <map>
 #include <optional>
 
 #include "plait/base/nearest_name.h"
+#include "plait/base/read_file.h"
 #include "plait/base/shown_value.h"
 #include "plait/config/validate.h"
 
@@ -132,14 +131,6 @@ Expected<toml::table> parse_toml(const std::string& text, const std::string& nam
   }
 }
 
-Expected<std::string> read_text(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  if (!file || std::filesystem::is_directory(path))
-    return fail(ErrorCode::kInvalidInput, "the job file cannot be read", path);
-  return text;
-}
-
 Expected<void> apply_text(JobConfig& job, const std::string& text, const std::string& path,
                           Origins& origins) {
   PLAIT_TRY(const toml::table table, parse_toml(text, path));
@@ -206,7 +197,7 @@ Expected<void> apply_override(JobConfig& job, const Override& override, Origins&
 
 Expected<JobConfig> read_job_config(const std::string& path,
                                     const std::vector<Override>& overrides) {
-  PLAIT_TRY(const std::string text, read_text(path));
+  PLAIT_TRY(const std::string text, read_file(path, "job"));
   return parse_job_config(text, path, overrides);
 }
 

@@ -6,12 +6,11 @@
 #include <charconv>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <limits>
 #include <map>
 
 #include "plait/base/nearest_name.h"
+#include "plait/base/read_file.h"
 #include "plait/base/shown_value.h"
 #include "plait/braid/braid_text.h"
 
@@ -19,15 +18,6 @@ namespace plait {
 namespace {
 
 using Names = std::vector<std::string_view>;
-
-Expected<std::string> read_file(const std::string& path, std::string_view what) {
-  std::ifstream file(path, std::ios::binary);
-  std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  std::error_code ignored;
-  if (!file || std::filesystem::is_directory(path, ignored))
-    return fail(ErrorCode::kInvalidInput, fmt::format("the {} file cannot be read", what), path);
-  return text;
-}
 
 /// Reads one table: each key by what it may be, the rest are errors.
 class TableReader {

@@ -3,10 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 #include <utility>
 
+#include "plait/base/read_file.h"
 #include "plait/braid/braid_text.h"
 #include "plait/nn/model.h"
 #include "plait/nn/model_folder.h"
@@ -48,9 +47,7 @@ Expected<std::vector<RankProgram>> lower_all(const VerifiedSchedule& schedule,
 }
 
 Expected<LayerOrder> read_layer_order(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return fail(ErrorCode::kInvalidInput, "the braid cannot be read", path);
-  const std::string text{std::istreambuf_iterator<char>(file), {}};
+  PLAIT_TRY(const std::string text, read_file(path, "braid"));
   PLAIT_TRY(const LayerBraid braid, read_braid_text(text, path));
   return braid.order();
 }

@@ -37,6 +37,15 @@ class WrongInput(command.CommandTest):
         (self.folder / "job.toml").unlink()
         self.refused("job.toml")
 
+    def test_a_folder_for_a_job(self) -> None:
+        (self.folder / "job.toml").unlink()
+        (self.folder / "job.toml").mkdir()
+        self.refused("job.toml", "the job file cannot be read")
+
+    def test_a_folder_for_a_braid(self) -> None:
+        self.mixture()
+        self.refused("the braid file cannot be read", arguments=("--set", "parallel.pairs=braid", "--set", "parallel.braid=."))
+
     def test_broken_toml(self) -> None:
         (self.folder / "job.toml").write_text("[model\n")
         self.refused("job.toml:1")

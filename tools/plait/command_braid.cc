@@ -2,12 +2,10 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "plait/base/read_file.h"
 #include "plait/braid/braid_bound.h"
 #include "plait/braid/braid_picture.h"
 #include "plait/braid/braid_search.h"
@@ -37,11 +35,7 @@ std::string_view first_word(std::string_view text) {
 
 /// A braid's text, the table of a profile, or a cost file with a braid.
 Expected<LayerBraid> read_braid(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-  std::error_code ignored;
-  if (!file || std::filesystem::is_directory(path, ignored))
-    return fail(ErrorCode::kInvalidInput, "the braid's file cannot be read", path);
+  PLAIT_TRY(const std::string text, read_file(path, "braid"));
   const std::string_view first = first_word(text);
   if (first == "braid" || first.empty()) return read_braid_text(text, path);
   if (first == "segment") return read_braid_csv(text, path);
