@@ -1,11 +1,14 @@
 /// For tests: stages on plain arrays with exchanges inside, as a mixture of experts has them.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "plait/runtime/side_by_side.h"
 #include "plait/runtime/test_world.h"
 
 namespace plait::testing {
@@ -184,69 +187,15 @@ class ExchangingStages {
     }
     return all;
   }
-  /// All columns side by side, part by part, micro-batches ascending, without the runtime.
+  /// Micro-batches ascending, without the runtime.
   void run_reference(const Schedule& schedule) {
-    for (int mb = 0; mb < schedule.microbatches; ++mb) run_reference(mb, schedule.forward_only);
+    SideBySide model{{}, shapes(), members_};
+    for (int column = 0; column < members_; ++column) model.columns.push_back(pointers(column));
+    for (int mb = 0; mb < schedule.microbatches; ++mb)
+      EXPECT_TRUE(run_side_by_side(model, mb, !schedule.forward_only));
   }
 
  private:
-  using Values = std::vector<Value>;  // by column
-
-  ExchangingStage& stage_of(std::size_t column, std::size_t stage) {
-    return *owned_[column][stage];
-  }
-
-  void run_reference(int mb, bool forward_only) {
-    const auto columns = static_cast<std::size_t>(members_);
-    std::vector<std::vector<Values>> saved(owned_.front().size());
-    Values values(columns);
-    for (std::size_t s = 0; s < saved.size(); ++s) {
-      const StageShape& shape = stage_of(0, s).shape();
-      for (int part = 0; part < static_cast<int>(shape.size()); ++part) {
-        saved[s].emplace_back(columns);
-        std::vector<ExchangeStart> starts(columns);
-        const bool exchanges = shape[static_cast<std::size_t>(part)].lane == Lane::kCommunication;
-        for (std::size_t c = 0; c < columns; ++c) {
-          if (exchanges) {
-            starts[c] = *stage_of(c, s).start_exchange({part, mb}, std::move(values[c]), true);
-            continue;
-          }
-          ForwardResult result = *stage_of(c, s).forward({part, mb}, std::move(values[c]), true);
-          values[c] = std::move(result.output);
-          saved[s].back()[c] = std::move(result.saved);
-        }
-        if (exchanges) exchange(s, starts, values);
-      }
-    }
-    for (std::size_t s = saved.size(); s-- > 0 && !forward_only;) {
-      const StageShape& shape = stage_of(0, s).shape();
-      for (std::size_t part = shape.size(); part-- > 0;) {
-        if (!shape[part].has_backward) continue;
-        const PartOf at{static_cast<int>(part), mb};
-        std::vector<ExchangeStart> starts(columns);
-        for (std::size_t c = 0; c < columns; ++c) {
-          if (shape[part].lane == Lane::kCommunication) {
-            starts[c] = *stage_of(c, s).start_exchange_back(at, nullptr, std::move(values[c]));
-          } else {
-            values[c] =
-                *stage_of(c, s).backward(at, std::move(saved[s][part][c]), std::move(values[c]));
-          }
-        }
-        if (shape[part].lane == Lane::kCommunication) exchange(s, starts, values);
-      }
-    }
-  }
-
-  void exchange(std::size_t stage, std::vector<ExchangeStart>& starts, Values& values) {
-    for (std::size_t to = 0; to < starts.size(); ++to) {
-      Values came;
-      for (const ExchangeStart& from : starts)
-        came.push_back(from.exchange->share_for(static_cast<int>(to)));
-      values[to] = stage_of(to, stage).end_exchange(std::move(starts[to].carried),
-                                                    starts[to].exchange->join(std::move(came)));
-    }
-  }
-
   int members_;
   std::vector<std::vector<std::unique_ptr<ExchangingStage>>> owned_;  // by column, by stage
 };

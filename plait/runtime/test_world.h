@@ -2,6 +2,8 @@
 /// thread. A deadlock is a state: no lane can run and no message can move.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <deque>
 #include <map>
 #include <memory>
@@ -11,6 +13,7 @@
 #include <vector>
 
 #include "plait/runtime/executor.h"
+#include "plait/runtime/side_by_side.h"
 
 namespace plait::testing {
 
@@ -351,22 +354,11 @@ struct Stages {
 /// The same stages called one after the other, micro-batches ascending.
 inline std::vector<double> reference(const Schedule& schedule) {
   Stages stages(schedule.placement);
-  const int stage_count = schedule.placement.stages();
   for (int mb = 0; mb < schedule.microbatches; ++mb) {
-    const int copy = schedule.copy_of(mb);
-    std::vector<Value> saved;
-    Value value;
-    for (int stage = 0; stage < stage_count; ++stage) {
-      ForwardResult result =
-          *stages.of(copy, stage)->forward({0, mb}, std::move(value), !schedule.forward_only);
-      value = std::move(result.output);
-      saved.push_back(std::move(result.saved));
-    }
-    for (int stage = stage_count - 1; stage >= 0 && !schedule.forward_only; --stage) {
-      value = *stages.of(copy, stage)
-                   ->backward({0, mb}, std::move(saved[static_cast<std::size_t>(stage)]),
-                              std::move(value));
-    }
+    SideBySide model{{{}}, {}, 1};
+    for (int stage = 0; stage < schedule.placement.stages(); ++stage)
+      model.columns.front().push_back(stages.of(schedule.copy_of(mb), stage));
+    EXPECT_TRUE(run_side_by_side(model, mb, !schedule.forward_only));
   }
   return stages.results();
 }

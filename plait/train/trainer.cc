@@ -12,6 +12,7 @@
 
 #include "plait/base/check.h"
 #include "plait/nn/model.h"
+#include "plait/runtime/side_by_side.h"
 #include "plait/train/reduce.h"
 #include "plait/train/shard.h"
 
@@ -278,7 +279,7 @@ class PipelineTrainer final : public TrainerBase {
   Watchdog* watchdog_ = nullptr;
 };
 
-/// All columns side by side, part by part; what an exchange does is done to their values here.
+/// All columns side by side in the calling thread.
 class ReferenceTrainer final : public TrainerBase {
  public:
   using TrainerBase::TrainerBase;
@@ -286,100 +287,20 @@ class ReferenceTrainer final : public TrainerBase {
   void set_watchdog(Watchdog*) override {}
 
  private:
-  using Values = std::vector<Value>;  // by column
-
+  Expected<void> run(bool for_backward) {
+    SideBySide model{{}, plan_.shapes, plan_.grid().expert};
+    for (const auto& shard : shards_) model.columns.push_back(shard->stages());
+    for (int mb = 0; mb < plan_.microbatches(); ++mb)
+      PLAIT_TRY_VOID(run_side_by_side(model, mb, for_backward));
+    return {};
+  }
   Expected<void> run_training(RankReport&) override {
-    for (int mb = 0; mb < plan_.microbatches(); ++mb) {
-      std::vector<std::vector<Values>> saved;  // by stage and part
-      PLAIT_TRY_VOID(run_forward(mb, &saved));
-      PLAIT_TRY_VOID(run_backward(mb, saved));
-    }
+    PLAIT_TRY_VOID(run(/*for_backward=*/true));
     for (const auto& shard : shards_) shard->store().add_alias_gradients();
     add_gradients();
     return {};
   }
-  Expected<void> run_validation() override {
-    for (int mb = 0; mb < plan_.microbatches(); ++mb) PLAIT_TRY_VOID(run_forward(mb, nullptr));
-    return {};
-  }
-
-  Stage& stage(std::size_t column, int which) const {
-    return *shards_[column]->stages()[static_cast<std::size_t>(which)];
-  }
-
-  Expected<void> run_forward(int mb, std::vector<std::vector<Values>>* saved) {
-    Values values(shards_.size());
-    for (int which = 0; which < plan_.stages(); ++which) {
-      const StageShape& shape = plan_.shapes[static_cast<std::size_t>(which)];
-      if (saved != nullptr) saved->emplace_back(shape.size());
-      for (std::size_t part = 0; part < shape.size(); ++part) {
-        const PartOf at{static_cast<int>(part), mb};
-        Values kept(shards_.size());
-        std::vector<ExchangeStart> starts;
-        for (std::size_t column = 0; column < shards_.size(); ++column) {
-          if (shape[part].lane == Lane::kCommunication) {
-            PLAIT_TRY(ExchangeStart start,
-                      stage(column, which)
-                          .start_exchange(at, std::move(values[column]), saved != nullptr));
-            kept[column] = std::move(start.saved);
-            starts.push_back(std::move(start));
-          } else {
-            PLAIT_TRY(
-                ForwardResult result,
-                stage(column, which).forward(at, std::move(values[column]), saved != nullptr));
-            values[column] = std::move(result.output);
-            kept[column] = std::move(result.saved);
-          }
-        }
-        if (!starts.empty()) exchange(which, starts, values);
-        if (saved != nullptr) saved->back()[part] = std::move(kept);
-      }
-    }
-    return {};
-  }
-
-  Expected<void> run_backward(int mb, std::vector<std::vector<Values>>& saved) {
-    Values values(shards_.size());
-    for (int which = plan_.stages() - 1; which >= 0; --which) {
-      const StageShape& shape = plan_.shapes[static_cast<std::size_t>(which)];
-      for (std::size_t part = shape.size(); part-- > 0;) {
-        if (!shape[part].has_backward) continue;
-        const PartOf at{static_cast<int>(part), mb};
-        Values& kept = saved[static_cast<std::size_t>(which)][part];
-        std::vector<ExchangeStart> starts;
-        for (std::size_t column = 0; column < shards_.size(); ++column) {
-          if (shape[part].lane == Lane::kCommunication) {
-            PLAIT_TRY(ExchangeStart start, stage(column, which)
-                                               .start_exchange_back(at, std::move(kept[column]),
-                                                                    std::move(values[column])));
-            starts.push_back(std::move(start));
-          } else {
-            if (shape[part].recompute) {
-              PLAIT_TRY(kept[column], stage(column, which).recompute(at, std::move(kept[column])));
-            }
-            PLAIT_TRY(values[column],
-                      stage(column, which)
-                          .backward(at, std::move(kept[column]), std::move(values[column])));
-          }
-        }
-        if (!starts.empty()) exchange(which, starts, values);
-      }
-    }
-    return {};
-  }
-
-  /// Within each expert group.
-  void exchange(int which, std::vector<ExchangeStart>& starts, Values& values) {
-    const auto members = static_cast<std::size_t>(plan_.grid().expert);
-    for (std::size_t to = 0; to < starts.size(); ++to) {
-      const std::size_t first = to / members * members;
-      Values came;
-      for (std::size_t from = first; from < first + members; ++from)
-        came.push_back(starts[from].exchange->share_for(static_cast<int>(to - first)));
-      values[to] = stage(to, which).end_exchange(std::move(starts[to].carried),
-                                                 starts[to].exchange->join(std::move(came)));
-    }
-  }
+  Expected<void> run_validation() override { return run(/*for_backward=*/false); }
 
   /// Over the columns that hold a parameter, in ascending order.
   void add_gradients() {
