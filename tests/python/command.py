@@ -1,5 +1,6 @@
 """Runs the plait command as a user would; shared by the tests of this folder."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -56,6 +57,26 @@ class CommandTest(unittest.TestCase):
 
     def train(self, *arguments: str, **options) -> subprocess.CompletedProcess:
         return self.plait("train", "job.toml", *arguments, **options)
+
+    def train_for_parity(self, name: str, *arguments: str) -> tuple[list, bytes, bytes, list]:
+        """Three steps in runs/<name>: losses, norms and the validation's loss; gradients; parameters; pairs by step."""
+        folder = f"runs/{name}"
+        result = self.train("--save-gradients", "--set", "optimizer.warmup_steps=0", *arguments, "--set",
+                            f"run.folder={folder}", "--overwrite")
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        lines = [json.loads(line) for line in (self.folder / folder / "metrics.jsonl").read_text().splitlines()[1:]]
+        trained = [line for line in lines if "loss" in line]
+        steps = [(line["loss"], line["grad_norm"]) for line in trained]
+        steps += [line["validation_loss"] for line in lines if "validation_loss" in line]
+        self.assertEqual(len(steps), 4)
+        return (steps, (self.folder / folder / "gradients.safetensors").read_bytes(),
+                (self.folder / folder / "model/model.safetensors").read_bytes(),
+                [(line["pairs_braided"], line["pairs_in_sequence"]) for line in trained])
+
+    def assert_same_training(self, one: tuple, other: tuple) -> None:
+        self.assertEqual(one[0], other[0], "losses and norms")
+        self.assertTrue(one[1] == other[1], "gradients differ")
+        self.assertTrue(one[2] == other[2], "parameters differ")
 
     def write_job(self, **sections: dict) -> None:
         """Rewrites job.toml with keys changed or added."""

@@ -4,35 +4,24 @@
 tied embeddings where they are legal, at equal intra-op threads.
 """
 
-import json
 import sys
 import unittest
 
 import command
 
-MODEL = ("--set", "model.num_attention_heads=2", "--save-gradients", "--set", "optimizer.warmup_steps=0")
+MODEL = ("--set", "model.num_attention_heads=2")
 
 
 class Parity(command.CommandTest):
-    def run_case(self, name: str, *arguments: str) -> tuple[list, bytes, bytes]:
-        folder = f"runs/{name}"
-        result = self.train(*MODEL, *arguments, "--set", f"run.folder={folder}", "--overwrite")
-        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
-        lines = [json.loads(line) for line in (self.folder / folder / "metrics.jsonl").read_text().splitlines()[1:]]
-        steps = [(line["loss"], line["grad_norm"]) for line in lines if "loss" in line]
-        steps += [line["validation_loss"] for line in lines if "validation_loss" in line]
-        self.assertEqual(len(steps), 4)
-        return (steps, (self.folder / folder / "gradients.safetensors").read_bytes(),
-                (self.folder / folder / "model/model.safetensors").read_bytes())
+    def run_case(self, name: str, *arguments: str) -> tuple[list, bytes, bytes, list]:
+        return self.train_for_parity(name, *MODEL, *arguments)
 
     def assert_parity(self, *arguments: str) -> None:
         reference = self.run_case("reference", "--reference", *arguments)
         for comm in ("inproc", "gloo"):
             with self.subTest(arguments=arguments, comm=comm):
                 pipelined = self.run_case("pipelined", "--comm", comm, *arguments)
-                self.assertEqual(pipelined[0], reference[0], "losses and norms")
-                self.assertTrue(pipelined[1] == reference[1], "gradients differ")
-                self.assertTrue(pipelined[2] == reference[2], "parameters differ")
+                self.assert_same_training(pipelined, reference)
 
     def shapes(self, schedule: str, ranks: int):
         stages = 2 * ranks if schedule == "dualpipe-v" else ranks
