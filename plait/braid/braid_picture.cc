@@ -9,7 +9,6 @@
 namespace plait {
 namespace {
 
-constexpr const char* kLabels[] = {"compute", "communication"};
 constexpr int kLabelWidth = 14;
 
 std::string name_of(const LayerBraid& braid, const SegmentTime& time) {
@@ -73,7 +72,7 @@ Expected<std::string> draw_braid(const LayerBraid& braid, int width) {
     picture += fmt::format("from {}\n", print_time(time, makespan));
     for (std::size_t lane = 0; lane < rows.size(); ++lane) {
       picture += fmt::format(
-          "{:<{}}{}\n", kLabels[lane], kLabelWidth,
+          "{:<{}}{}\n", kLaneNames[lane], kLabelWidth,
           rows[lane].substr(static_cast<std::size_t>(from), static_cast<std::size_t>(band)));
     }
   }

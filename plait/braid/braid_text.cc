@@ -13,8 +13,6 @@
 namespace plait {
 namespace {
 
-constexpr const char* kLaneNames[] = {"compute", "communication"};
-
 bool is_space(char c) { return c == ' ' || c == '\t' || c == '\r'; }
 
 /// A word of the text and where it stands.

@@ -16,7 +16,6 @@ std::size_t index(int number) { return static_cast<std::size_t>(number); }
 std::size_t index(Lane lane) { return static_cast<std::size_t>(lane); }
 
 constexpr Lane kOtherLane[] = {Lane::kCommunication, Lane::kCompute};
-constexpr const char* kLaneName[] = {"compute", "communication"};
 
 tl::unexpected<Error> wrong(std::string message) {
   return fail(ErrorCode::kInvalidInput, std::move(message), "layer order");
@@ -187,11 +186,11 @@ Expected<void> check_parts(const LayerOrder& order, const Parts& parts, SegmentO
       const Lane other = kOtherLane[index(part.lane)];
       if (has_word(words_of(order, other), word)) {
         return wrong(fmt::format("{} stands on the {} lane, needed the {} lane, as its part",
-                                 word.text(), kLaneName[index(other)],
-                                 kLaneName[index(part.lane)]));
+                                 word.text(), kLaneNames[index(other)],
+                                 kLaneNames[index(part.lane)]));
       }
       return wrong(fmt::format("{} is missing on the {} lane, needed for layer {} of the stage",
-                               word.text(), kLaneName[index(part.lane)], part.unit));
+                               word.text(), kLaneNames[index(part.lane)], part.unit));
     }
   }
   return {};

@@ -7,7 +7,6 @@
 
 #include <cmath>
 #include <functional>
-#include <random>
 #include <vector>
 
 #include "plait/runtime/torch/test_segments.h"
@@ -17,16 +16,6 @@ namespace {
 
 using List = std::vector<at::Tensor>;
 using Function = std::function<at::Tensor(const List&)>;
-
-at::Tensor numbers(at::IntArrayRef shape, unsigned seed) {
-  std::mt19937 generator(seed);
-  at::Tensor tensor = at::empty(shape, at::kFloat);
-  auto* data = tensor.data_ptr<float>();
-  for (std::int64_t i = 0; i < tensor.numel(); ++i) {
-    data[i] = static_cast<float>(generator() % 20001) / 10000.0f - 1.0f;
-  }
-  return tensor;
-}
 
 struct Outcome {
   at::Tensor output;

@@ -15,16 +15,6 @@ namespace {
 
 using List = std::vector<at::Tensor>;
 
-at::Tensor numbers(at::IntArrayRef shape, unsigned seed) {
-  std::mt19937 generator(seed);
-  at::Tensor tensor = at::empty(shape, at::kFloat);
-  auto* data = tensor.data_ptr<float>();
-  for (std::int64_t i = 0; i < tensor.numel(); ++i) {
-    data[i] = static_cast<float>(generator() % 20001) / 10000.0f - 1.0f;
-  }
-  return tensor;
-}
-
 at::Tensor leaf(const at::Tensor& tensor) {
   return tensor.detach().clone().set_requires_grad(true);
 }

@@ -419,7 +419,7 @@ TEST(MixtureMemory, TheEstimateHoldsForAGroup) {
   EXPECT_NEAR(static_cast<double>(account.live()), estimate, 0.02 * estimate);
 }
 
-std::string make_error(const ModelConfig& model, ExpertPlace place) {
+std::string make_error(const ModelConfig& model, GroupPlace place) {
   ParameterStore store;
   const auto result =
       make_model_segments(model, {0, 4, true, true}, nullptr, 1, kMaxSequence, store, place);

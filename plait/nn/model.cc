@@ -45,7 +45,7 @@ Expected<void> check_model(const ModelConfig& model) {
   return {};
 }
 
-Expected<void> check_place(const ModelConfig& model, ExpertPlace place) {
+Expected<void> check_place(const ModelConfig& model, GroupPlace place) {
   PLAIT_CHECK(place.members >= 1 && place.member >= 0 && place.member < place.members,
               "a member of its expert group");
   if (place.members == 1) return {};
@@ -129,7 +129,7 @@ std::vector<Parameter> mlp_parameters(Maker& make, int layer) {
 }
 
 std::vector<Parameter> expert_parameters(Maker& make, const ModelConfig& model, int layer,
-                                         ExpertPlace place) {
+                                         GroupPlace place) {
   std::vector<Parameter> parameters;
   if (model.n_shared_experts > 0) {
     make.add_swiglu(layer_name(layer, "mlp.shared_experts."), parameters);
@@ -152,7 +152,7 @@ void add_dense_layer(const ModelConfig& model, int layer, const Attention& atten
 }
 
 void add_mixture_layer(const ModelConfig& model, int layer, const Attention& attention,
-                       ExpertPlace place, std::shared_ptr<RouterLoads> loads, Maker& make,
+                       GroupPlace place, std::shared_ptr<RouterLoads> loads, Maker& make,
                        SegmentList& segments) {
   const auto name = [&](const char* part) { return fmt::format("layers.{}.{}", layer, part); };
   std::vector<Parameter> parameters = attention_parameters(make, layer);
@@ -228,7 +228,7 @@ Shapes buffer_shapes(const ModelConfig& model) {
 
 Expected<std::vector<std::shared_ptr<Segment>>> make_model_segments(
     const ModelConfig& model, const StagePart& part, std::shared_ptr<BatchSlot> batch,
-    std::uint64_t seed, std::int64_t max_sequence, ParameterStore& store, ExpertPlace place,
+    std::uint64_t seed, std::int64_t max_sequence, ParameterStore& store, GroupPlace place,
     const std::shared_ptr<RouterLoads>& loads) {
   PLAIT_TRY_VOID(check_model(model));
   PLAIT_TRY_VOID(check_mixture(model));

@@ -20,6 +20,7 @@
 #include "plait/nn/parameter_store.h"
 #include "plait/nn/partition.h"
 #include "plait/nn/router_loads.h"
+#include "plait/runtime/grid.h"
 #include "plait/runtime/torch/segment.h"
 
 namespace plait {
@@ -33,16 +34,16 @@ Shapes parameter_shapes(const ModelConfig& model);
 Shapes buffer_shapes(const ModelConfig& model);
 
 /// The segments of one stage, in order. Parameters and buffers go into `store`, of the routed
-/// experts those of `place`. They are initialised from (seed, name): normal(0, 0.02), output
-/// projections of the residual divided by sqrt(2 * layers), norms 1, biases 0. Call it for a rank's
-/// stages in ascending order: a tied head takes an alias of the embedding in `store`.
-/// `max_sequence`: longest sequence, for the rotary table. `loads`: where routers record their
-/// loads; null: nowhere.
-/// Errors (kInvalidInput): shapes that do not divide; a tied head whose embedding is not in
-/// `store`; experts that cannot be spread over the members of `place`.
+/// experts those of `place`: of n, n / members from member * n / members on. They are initialised
+/// from (seed, name): normal(0, 0.02), output projections of the residual divided by sqrt(2 *
+/// layers), norms 1, biases 0. Call it for a rank's stages in ascending order: a tied head takes an
+/// alias of the embedding in `store`. `max_sequence`: longest sequence, for the rotary table.
+/// `loads`: where routers record their loads; null: nowhere. Errors (kInvalidInput): shapes that do
+/// not divide; a tied head whose embedding is not in `store`; experts that cannot be spread over
+/// the members of `place`.
 Expected<std::vector<std::shared_ptr<Segment>>> make_model_segments(
     const ModelConfig& model, const StagePart& part, std::shared_ptr<BatchSlot> batch,
-    std::uint64_t seed, std::int64_t max_sequence, ParameterStore& store, ExpertPlace place = {},
+    std::uint64_t seed, std::int64_t max_sequence, ParameterStore& store, GroupPlace place = {},
     const std::shared_ptr<RouterLoads>& loads = nullptr);
 
 /// All segments in one process, for sampling and comparison. Not for training.

@@ -52,24 +52,14 @@ class ConfigReader {
   ConfigReader(std::string path, const Json& json) : path_(std::move(path)), json_(json) {}
 
   template <typename Integer>
-  void integer(const char* key, Integer& value, bool required = true) {
+  void integer(const char* key, Integer& value, bool required = true, Integer least = 1) {
     const Json* found = find(key, required);
     if (found == nullptr) return;
-    if (!found->is_number_integer() || found->get<std::int64_t>() < 1 ||
+    if (!found->is_number_integer() || found->get<std::int64_t>() < least ||
         found->get<std::int64_t>() > std::numeric_limits<Integer>::max()) {
-      return wrong(key, *found, "a number of at least 1");
+      return wrong(key, *found, fmt::format("a number of at least {}", least));
     }
     value = static_cast<Integer>(found->get<std::int64_t>());
-  }
-  /// An integer that may be 0.
-  void count(const char* key, int& value, bool required = true) {
-    const Json* found = find(key, required);
-    if (found == nullptr) return;
-    if (!found->is_number_integer() || found->get<std::int64_t>() < 0 ||
-        found->get<std::int64_t>() > std::numeric_limits<int>::max()) {
-      return wrong(key, *found, "a number of at least 0");
-    }
-    value = found->get<int>();
   }
   std::string text(const char* key) {
     const Json* found = find(key, false);
@@ -142,7 +132,7 @@ class ConfigReader {
     }
     return nullptr;
   }
-  void wrong(const char* key, const Json& found, const char* needed) {
+  void wrong(const char* key, const Json& found, const std::string& needed) {
     if (error_) return;
     error_ = Error{ErrorCode::kInvalidInput,
                    fmt::format("{} is {}, must be {}", key, found.dump(), needed), path_};
@@ -328,10 +318,11 @@ Json config_json(const ModelConfig& model, std::int64_t max_sequence) {
 
 void read_mixture(ConfigReader& reader, ModelConfig& model) {
   reader.integer("n_routed_experts", model.n_routed_experts);
-  reader.count("n_shared_experts", model.n_shared_experts);
+  reader.integer("n_shared_experts", model.n_shared_experts, /*required=*/true, /*least=*/0);
   reader.integer("num_experts_per_tok", model.num_experts_per_tok);
   reader.integer("moe_intermediate_size", model.moe_intermediate_size);
-  reader.count("first_k_dense_replace", model.first_k_dense_replace);
+  reader.integer("first_k_dense_replace", model.first_k_dense_replace, /*required=*/true,
+                 /*least=*/0);
   reader.only("scoring_func", model.scoring_func);
   reader.number("routed_scaling_factor", model.routed_scaling_factor);
   reader.flag("norm_topk_prob", model.norm_topk_prob);

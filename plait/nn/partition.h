@@ -21,13 +21,6 @@ struct StagePart {
   bool operator==(const StagePart&) const = default;
 };
 
-/// Which routed experts a rank holds: those of one member of an expert group. Of n experts, n /
-/// members from member * n / members on.
-struct ExpertPlace {
-  int member = 0;
-  int members = 1;
-};
-
 /// Whether the layer has a mixture of experts in place of one SwiGLU.
 bool is_mixture_layer(const ModelConfig& model, int layer);
 

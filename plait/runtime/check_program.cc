@@ -24,11 +24,8 @@ struct SlotState {
   int last_reader = -1;
 };
 
-bool exchanges(Opcode opcode) {
-  return opcode == Opcode::kExchange || opcode == Opcode::kExchangeBack;
-}
 bool communicates(Opcode opcode) {
-  return opcode == Opcode::kSend || opcode == Opcode::kRecv || exchanges(opcode);
+  return opcode == Opcode::kSend || opcode == Opcode::kRecv || is_exchange(opcode);
 }
 
 class ProgramChecker {
@@ -225,7 +222,7 @@ class ProgramChecker {
       return;
     }
     if (at(instruction.wait).lane == instruction.lane) {
-      if (!exchanges(at(instruction.wait).opcode))
+      if (!is_exchange(at(instruction.wait).opcode))
         complain("waits for an instruction of its own lane that is no exchange");
       return;
     }
@@ -256,7 +253,7 @@ class ProgramChecker {
     }
     const int writer = state.content->writer;
     const bool arrives = at(writer).opcode == Opcode::kRecv ||
-                         (exchanges(at(writer).opcode) && at(writer).out[0] == slot);
+                         (is_exchange(at(writer).opcode) && at(writer).out[0] == slot);
     if (arrives ? at(index_).wait != writer : !is_before(writer)) {
       complain(fmt::format("reads {} without a wait for its writer", value));
     }

@@ -195,12 +195,9 @@ TEST(Exchange, TheSecondProofCatchesEveryKindOfMutant) {
     }
     EXPECT_GT(tried, 10) << kind;
   };
-  const auto exchanges = [](const Instruction& instruction) {
-    return instruction.opcode == Opcode::kExchange || instruction.opcode == Opcode::kExchangeBack;
-  };
   caught("a reader does not wait for its exchange", [&](RankProgram& program, Instruction& one) {
     if (one.wait == kNoWait) return false;
-    if (!exchanges(program.instructions[static_cast<std::size_t>(one.wait)])) return false;
+    if (!is_exchange(program.instructions[static_cast<std::size_t>(one.wait)].opcode)) return false;
     one.wait = kNoWait;
     return true;
   });
@@ -210,7 +207,7 @@ TEST(Exchange, TheSecondProofCatchesEveryKindOfMutant) {
     return true;
   });
   caught("an exchange that goes the wrong way", [&](RankProgram&, Instruction& one) {
-    if (!exchanges(one)) return false;
+    if (!is_exchange(one.opcode)) return false;
     one.opcode = one.opcode == Opcode::kExchange ? Opcode::kExchangeBack : Opcode::kExchange;
     return true;
   });

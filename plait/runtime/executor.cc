@@ -175,7 +175,7 @@ void Executor::completed(std::uint32_t token, Expected<Value> result) noexcept {
     fail_step(error);
     return;
   }
-  if (instruction.opcode == Opcode::kExchange || instruction.opcode == Opcode::kExchangeBack) {
+  if (is_exchange(instruction.opcode)) {
     Stage& stage = *stages_[static_cast<std::size_t>(instruction.action.stage)];
     put(instruction.out[0], stage.end_exchange(take(instruction.out[0]), *std::move(result)));
   } else {

@@ -13,6 +13,12 @@ enum class Group : std::uint8_t {
   kReplicas,  ///< the ranks that hold the same other parameters: data × expert
 };
 
+/// One of the members of a group.
+struct GroupPlace {
+  int member = 0;
+  int members = 1;
+};
+
 /// Global rank = (pipeline * data + d) * expert + e: the expert group lies on neighbours.
 struct Grid {
   int pipeline = 1;
@@ -25,6 +31,8 @@ struct Grid {
   /// A column is one pipeline: the ranks with the same place in data and expert.
   int column_of(int rank) const { return rank % columns(); }
   int rank_of(int pipeline_rank, int column) const { return pipeline_rank * columns() + column; }
+  /// A column's place in its expert group.
+  GroupPlace expert_place(int column) const { return {column % expert, expert}; }
   /// Members in ascending order; `rank` is one of them.
   std::vector<int> members(Group group, int rank) const {
     const int first = rank - column_of(rank);

@@ -28,10 +28,6 @@ struct FreeSlot {
   std::int32_t position;  // of the reader, in its lane
 };
 
-bool is_exchange(Opcode opcode) {
-  return opcode == Opcode::kExchange || opcode == Opcode::kExchangeBack;
-}
-
 class Lowering {
  public:
   Lowering(const VerifiedSchedule& schedule, int rank, const LowerOptions& options)

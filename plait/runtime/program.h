@@ -27,6 +27,10 @@ enum class Opcode : std::uint8_t {
   kExchangeBack
 };
 
+constexpr bool is_exchange(Opcode opcode) {
+  return opcode == Opcode::kExchange || opcode == Opcode::kExchangeBack;
+}
+
 inline constexpr int kNoSlot = -1;
 inline constexpr int kNoWait = -1;
 

@@ -86,13 +86,12 @@ std::string print_chrome_trace(const Timeline& timeline) {
                       {"ph", "M"},
                       {"pid", rank},
                       {"args", {{"name", "rank " + std::to_string(rank)}}}});
-    for (const auto& [lane, name] :
-         {std::pair(Lane::kCompute, "compute"), std::pair(Lane::kCommunication, "communication")}) {
+    for (std::size_t lane = 0; lane < kLaneNames.size(); ++lane) {
       events.push_back({{"name", "thread_name"},
                         {"ph", "M"},
                         {"pid", rank},
                         {"tid", static_cast<int>(lane)},
-                        {"args", {{"name", name}}}});
+                        {"args", {{"name", kLaneNames[lane]}}}});
     }
   }
   for (const TimelineEvent& event : timeline.events) {
@@ -103,7 +102,7 @@ std::string print_chrome_trace(const Timeline& timeline) {
     if (event.pair >= 0)
       args["pair"] = std::to_string(event.pair) + (event.braided ? ", braided" : ", in sequence");
     events.push_back({{"name", print_action(event.action)},
-                      {"cat", event.lane == Lane::kCompute ? "compute" : "communication"},
+                      {"cat", kLaneNames[static_cast<std::size_t>(event.lane)]},
                       {"ph", "X"},
                       {"pid", event.rank},
                       {"tid", static_cast<int>(event.lane)},

@@ -1,6 +1,7 @@
 /// What ran when, predicted or measured: one event per instruction of the ranks' programs.
 #pragma once
 
+#include <array>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,7 @@
 namespace plait {
 
 enum class Lane : std::uint8_t { kCompute, kCommunication };
+inline constexpr std::array<const char*, 2> kLaneNames{"compute", "communication"};  ///< by Lane
 
 struct TimelineEvent {
   int rank = 0;

@@ -55,10 +55,10 @@ Expected<void> reduce(Comm& comm, Group group, std::int64_t members,
   const std::int64_t slice = (numbers + members - 1) / members;
   const at::Tensor mine = at::zeros({members, slice}, gradients.front().options());
   const at::Tensor flat = mine.view({-1});
-  std::int64_t at = 0;
+  std::int64_t first = 0;
   for (const at::Tensor& gradient : gradients) {
-    flat.narrow(0, at, gradient.numel()).copy_(gradient.reshape({-1}));
-    at += gradient.numel();
+    flat.narrow(0, first, gradient.numel()).copy_(gradient.reshape({-1}));
+    first += gradient.numel();
   }
   PLAIT_TRY(const at::Tensor theirs, exchange_rows(comm, group, 0, mine));
   const at::Tensor sum = theirs.select(0, 0).clone();
@@ -66,10 +66,10 @@ Expected<void> reduce(Comm& comm, Group group, std::int64_t members,
   PLAIT_TRY(const at::Tensor sums,
             exchange_rows(comm, group, 1, sum.unsqueeze(0).expand({members, slice}).contiguous()));
   const at::Tensor all = sums.view({-1});
-  at = 0;
+  first = 0;
   for (const at::Tensor& gradient : gradients) {
-    gradient.copy_(all.narrow(0, at, gradient.numel()).view(gradient.sizes()));
-    at += gradient.numel();
+    gradient.copy_(all.narrow(0, first, gradient.numel()).view(gradient.sizes()));
+    first += gradient.numel();
   }
   return {};
 }

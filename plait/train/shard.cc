@@ -78,19 +78,17 @@ Shard::~Shard() = default;
 Expected<void> Shard::build(const std::vector<int>& stages, MemoryAccount& lasting) {
   lasting_ = &lasting;
   const ScopedAccount scope(lasting);
-  const int members = plan_.grid().expert;
+  const GroupPlace place = plan_.grid().expert_place(column_);
   stages_.resize(static_cast<std::size_t>(plan_.stages()));
   for (const int stage : stages) {
     const StagePart& part = plan_.parts[static_cast<std::size_t>(stage)];
     PLAIT_TRY(std::vector<std::shared_ptr<Segment>> segments,
               make_model_segments(plan_.job.model, part, batch_, plan_.job.run.seed,
-                                  plan_.job.data.sequence_length, store_,
-                                  ExpertPlace{column_ % members, members}, loads_));
+                                  plan_.job.data.sequence_length, store_, place, loads_));
     has_embedding_ = has_embedding_ || part.embedding;
     has_head_ = has_head_ || part.head;
     owned_.push_back(std::make_unique<ReceivingStage>(
-        TorchStage(std::move(segments), part.head ? losses_ : nullptr,
-                   GroupPlace{column_ % members, members}, plan_.recomputed()),
+        TorchStage(std::move(segments), part.head ? losses_ : nullptr, place, plan_.recomputed()),
         lasting));
     PLAIT_CHECK(owned_.back()->shape() == plan_.shapes[static_cast<std::size_t>(stage)],
                 "a stage has the parts that its program was lowered for");

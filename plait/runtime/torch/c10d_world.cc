@@ -147,47 +147,41 @@ struct C10dWorld::State : public std::enable_shared_from_this<C10dWorld::State> 
 
   void issue(int peer, const Message& message, std::shared_ptr<Job> job, std::uint32_t token,
              CompletionSink& sink) {
+    std::vector<at::Tensor> tensors{job->tensor};
+    const bool is_send = job->is_send;
+    issue(peer, std::move(job), token, sink, [&] {
+      return is_send ? group->send(tensors, peer, tag_of(message))
+                     : group->recv(tensors, peer, tag_of(message));
+    });
+  }
+
+  void issue(Group which, RowSplits& splits, std::shared_ptr<Job> job, std::uint32_t token,
+             CompletionSink& sink) {
+    at::Tensor output = job->tensor, input = job->outgoing;
+    issue(waiter_of(which), std::move(job), token, sink, [&] {
+      return groups.at(which)->alltoall_base(output, input, splits.receive, splits.send);
+    });
+  }
+
+  /// `peer`: a rank, or a group's waiter. Starts under the mutex, so that collectives of one group
+  /// are issued in one order.
+  template <typename Start>
+  void issue(int peer, std::shared_ptr<Job> job, std::uint32_t token, CompletionSink& sink,
+             const Start& start) {
     job->token = token;
     job->sink = &sink;
-    std::unique_lock lock(mutex);
+    const std::lock_guard lock(mutex);
     if (aborted) {
       sink.completed(token, tl::unexpected<Error>(*aborted));
       return;
     }
-    std::vector<at::Tensor> tensors{job->tensor};
     try {
-      job->work = job->is_send ? group->send(tensors, peer, tag_of(message))
-                               : group->recv(tensors, peer, tag_of(message));
+      job->work = start();
     } catch (const std::exception& exception) {
       sink.completed(token, tl::unexpected<Error>(error_of(exception, peer)));
       return;
     }
     Waiter& waiter = waiters[{peer, job->is_send}];
-    enqueue(waiter, peer, std::move(job));
-  }
-
-  /// Under the mutex, so that collectives of one group are issued in one order.
-  void issue(Group which, RowSplits& splits, std::shared_ptr<Job> job, std::uint32_t token,
-             CompletionSink& sink) {
-    job->token = token;
-    job->sink = &sink;
-    std::unique_lock lock(mutex);
-    if (aborted) {
-      sink.completed(token, tl::unexpected<Error>(*aborted));
-      return;
-    }
-    const int waiter = -1 - static_cast<int>(which);
-    try {
-      job->work =
-          groups.at(which)->alltoall_base(job->tensor, job->outgoing, splits.receive, splits.send);
-    } catch (const std::exception& exception) {
-      sink.completed(token, tl::unexpected<Error>(error_of(exception, waiter)));
-      return;
-    }
-    enqueue(waiters[{waiter, false}], waiter, std::move(job));
-  }
-
-  void enqueue(Waiter& waiter, int peer, std::shared_ptr<Job> job) {
     jobs.insert(job);
     waiter.queue.push_back(std::move(job));
     if (!waiter.thread.joinable()) {
@@ -197,6 +191,10 @@ struct C10dWorld::State : public std::enable_shared_from_this<C10dWorld::State> 
     waiter.changed.notify_one();
   }
 
+  /// Ranks are not negative; nor are groups, whose waiters stand below them.
+  static int waiter_of(Group which) { return -1 - static_cast<int>(which); }
+  static Group group_of(int waiter) { return static_cast<Group>(-1 - waiter); }
+
   int rank_of(int pipeline_rank) const {
     return options.grid.rank_of(pipeline_rank, options.grid.column_of(options.rank));
   }
@@ -205,8 +203,7 @@ struct C10dWorld::State : public std::enable_shared_from_this<C10dWorld::State> 
   Error error_of(const std::exception& exception, int peer) const {
     std::string who = fmt::format("rank {}", peer);
     if (peer < 0) {
-      const std::vector<int> members =
-          options.grid.members(static_cast<Group>(-1 - peer), options.rank);
+      const std::vector<int> members = options.grid.members(group_of(peer), options.rank);
       who = fmt::format("one of the ranks {}", fmt::join(members, ", "));
     }
     const std::string text = exception.what();

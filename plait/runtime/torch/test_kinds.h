@@ -5,7 +5,6 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <ostream>
-#include <random>
 #include <vector>
 
 #include "plait/runtime/torch/test_segments.h"
@@ -13,17 +12,6 @@
 namespace plait::kinds {
 
 using List = std::vector<at::Tensor>;
-
-/// Numbers that depend on nothing but the seed.
-inline at::Tensor numbers(at::IntArrayRef shape, unsigned seed) {
-  std::mt19937 generator(seed);
-  at::Tensor tensor = at::empty(shape, at::kFloat);
-  auto* data = tensor.data_ptr<float>();
-  for (std::int64_t i = 0; i < tensor.numel(); ++i) {
-    data[i] = static_cast<float>(generator() % 20001) / 10000.0f - 1.0f;
-  }
-  return tensor;
-}
 
 /// y = x * w, which computes both gradients whether asked for or not.
 struct GreedyProduct : torch::autograd::Function<GreedyProduct> {

@@ -2,10 +2,13 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
 #include <gtest/gtest.h>
 
+#include <cstdint>
 #include <cstring>
 #include <functional>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -42,6 +45,16 @@ class FunctionSegment final : public Segment {
   Tensors parameters_;
   Function function_;
 };
+
+/// From -1 to 1, by nothing but the seed.
+inline at::Tensor numbers(at::IntArrayRef shape, unsigned seed) {
+  std::mt19937 generator(seed);
+  at::Tensor tensor = at::empty(shape, at::kFloat);
+  auto* data = tensor.mutable_data_ptr<float>();
+  for (std::int64_t i = 0; i < tensor.numel(); ++i)
+    data[i] = static_cast<float>(generator() % 20001) / 10000.0f - 1.0f;
+  return tensor;
+}
 
 /// Same shape and the same bits; both undefined is the same.
 inline testing::AssertionResult same_bits(const at::Tensor& a, const at::Tensor& b) {

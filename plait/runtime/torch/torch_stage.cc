@@ -4,6 +4,7 @@
 #include <c10/util/Exception.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -141,28 +142,20 @@ double LossSink::mean() const {
 
 TorchStage::TorchStage(std::vector<std::shared_ptr<Segment>> segments,
                        std::shared_ptr<LossSink> losses, GroupPlace group,
-                       std::set<std::string> recompute)
-    : segments_(std::move(segments)),
-      losses_(std::move(losses)),
-      member_(group.member),
-      recompute_(std::move(recompute)) {
+                       const std::set<std::string>& recompute)
+    : segments_(std::move(segments)), losses_(std::move(losses)), member_(group.member) {
   PLAIT_CHECK(!segments_.empty(), "a stage without segments");
   bool joins = false;  // the next segment that computes belongs to the last part
   for (const std::shared_ptr<Segment>& segment : segments_) {
-    const bool exchanges = dynamic_cast<const ExchangeSegment*>(segment.get()) != nullptr;
-    if (exchanges && group.members == 1) continue;
-    if (!joins || exchanges) parts_.emplace_back();
-    parts_.back().push_back(segment);
-    joins = !exchanges;
+    const auto* exchange = dynamic_cast<const ExchangeSegment*>(segment.get());
+    if (exchange != nullptr && group.members == 1) continue;
+    if (!joins || exchange != nullptr) parts_.emplace_back();
+    Part& part = parts_.back();
+    part.segments.push_back(segment);
+    part.again.push_back(recompute.contains(last_word(segment->name())));
+    part.exchange = exchange;
+    joins = exchange == nullptr;
   }
-}
-
-const ExchangeSegment* TorchStage::exchange(PartOf at) const {
-  return dynamic_cast<const ExchangeSegment*>(part(at).front().get());
-}
-
-bool TorchStage::is_recomputed(const Segment& segment) const {
-  return recompute_.contains(last_word(segment.name()));
 }
 
 StageShape TorchStage::shape() const {
@@ -170,17 +163,17 @@ StageShape TorchStage::shape() const {
   std::map<std::string, int> seen;
   for (std::size_t i = 0; i < parts_.size(); ++i) {
     PartShape one;
-    for (const std::shared_ptr<Segment>& segment : parts_[i])
-      one.recompute = one.recompute || is_recomputed(*segment);
+    const Part& part = parts_[i];
+    one.recompute = std::find(part.again.begin(), part.again.end(), true) != part.again.end();
     if (i + 1 == parts_.size()) {
       one.kind = "tail";
     } else {
-      one.kind = last_word(parts_[i].back()->name());
+      one.kind = last_word(part.segments.back()->name());
       one.unit = seen[one.kind]++;
     }
-    if (const ExchangeSegment* which = exchange({static_cast<int>(i), 0})) {
+    if (part.exchange != nullptr) {
       one.lane = Lane::kCommunication;
-      one.has_backward = which->has_gradient();
+      one.has_backward = part.exchange->has_gradient();
     }
     shape.push_back(std::move(one));
   }
@@ -189,13 +182,15 @@ StageShape TorchStage::shape() const {
 
 Expected<ForwardResult> TorchStage::forward(PartOf at, Value input, bool for_backward) {
   std::vector<at::Tensor> tensors;
+  const std::vector<std::shared_ptr<Segment>>& segments = part(at).segments;
   PLAIT_TRY_VOID(
-      guarded(*part(at).front(), at.microbatch, [&] { tensors = take_tensors(std::move(input)); }));
+      guarded(*segments.front(), at.microbatch, [&] { tensors = take_tensors(std::move(input)); }));
   auto saved = std::make_unique<SavedPart>();
-  for (const std::shared_ptr<Segment>& segment : part(at)) {
-    PLAIT_TRY_VOID(guarded(*segment, at.microbatch, [&] {
-      const bool again = for_backward && is_recomputed(*segment);
-      SegmentForward result = run_forward(*segment, tensors, at.microbatch, for_backward && !again);
+  for (std::size_t i = 0; i < segments.size(); ++i) {
+    PLAIT_TRY_VOID(guarded(*segments[i], at.microbatch, [&] {
+      const bool again = for_backward && part(at).again[i];
+      SegmentForward result =
+          run_forward(*segments[i], tensors, at.microbatch, for_backward && !again);
       if (for_backward) {
         saved->inputs.push_back(again ? std::move(tensors) : std::vector<at::Tensor>());
         saved->segments.push_back(std::move(result.saved));
@@ -217,7 +212,7 @@ Expected<ForwardResult> TorchStage::forward(PartOf at, Value input, bool for_bac
 
 Expected<BackwardInputResult> TorchStage::backward_input(PartOf at, Value saved,
                                                          Value output_gradient) {
-  const Part& segments = part(at);
+  const std::vector<std::shared_ptr<Segment>>& segments = part(at).segments;
   const auto kept = take<SavedPart>(std::move(saved));
   std::vector<at::Tensor> gradients;
   PLAIT_TRY_VOID(guarded(*segments.back(), at.microbatch,
@@ -245,9 +240,9 @@ Expected<BackwardInputResult> TorchStage::backward_input(PartOf at, Value saved,
 
 Expected<Value> TorchStage::recompute(PartOf at, Value saved) {
   auto kept = take<SavedPart>(std::move(saved));
-  for (std::size_t i = 0; i < part(at).size(); ++i) {
-    Segment& segment = *part(at)[i];
-    if (!is_recomputed(segment)) continue;
+  for (std::size_t i = 0; i < part(at).segments.size(); ++i) {
+    if (!part(at).again[i]) continue;
+    Segment& segment = *part(at).segments[i];
     PLAIT_TRY_VOID(guarded(segment, at.microbatch, [&] {
       kept->segments[i] = run_forward(segment, kept->inputs[i], at.microbatch, true).saved;
       kept->inputs[i].clear();
@@ -257,7 +252,7 @@ Expected<Value> TorchStage::recompute(PartOf at, Value saved) {
 }
 
 Expected<void> TorchStage::backward_weight(PartOf at, Value saved_for_weight) {
-  const Part& segments = part(at);
+  const std::vector<std::shared_ptr<Segment>>& segments = part(at).segments;
   const auto weight = take<SavedPartWeight>(std::move(saved_for_weight));
   for (std::size_t i = 0; i < weight->segments.size(); ++i) {
     const Segment& segment = *segments[segments.size() - 1 - i];
@@ -268,7 +263,7 @@ Expected<void> TorchStage::backward_weight(PartOf at, Value saved_for_weight) {
 }
 
 Expected<Value> TorchStage::backward(PartOf at, Value saved, Value output_gradient) {
-  const Part& segments = part(at);
+  const std::vector<std::shared_ptr<Segment>>& segments = part(at).segments;
   const auto kept = take<SavedPart>(std::move(saved));
   std::vector<at::Tensor> gradients;
   PLAIT_TRY_VOID(guarded(*segments.back(), at.microbatch,
@@ -282,7 +277,7 @@ Expected<Value> TorchStage::backward(PartOf at, Value saved, Value output_gradie
 }
 
 Expected<ExchangeStart> TorchStage::start_exchange(PartOf at, Value input, bool for_backward) {
-  const ExchangeSegment& segment = *exchange(at);
+  const ExchangeSegment& segment = *part(at).exchange;
   ExchangeStart start;
   PLAIT_TRY_VOID(guarded(segment, at.microbatch, [&] {
     std::vector<at::Tensor> tensors = take_tensors(std::move(input));
@@ -295,7 +290,7 @@ Expected<ExchangeStart> TorchStage::start_exchange(PartOf at, Value input, bool 
 }
 
 Expected<ExchangeStart> TorchStage::start_exchange_back(PartOf at, Value saved, Value gradient) {
-  const ExchangeSegment& segment = *exchange(at);
+  const ExchangeSegment& segment = *part(at).exchange;
   ExchangeStart start;
   PLAIT_TRY_VOID(guarded(segment, at.microbatch, [&] {
     RowSplits splits = std::move(take<SavedSplits>(std::move(saved))->splits);

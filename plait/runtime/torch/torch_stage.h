@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "plait/braid/pair_order.h"
+#include "plait/runtime/grid.h"
 #include "plait/runtime/stage.h"
 #include "plait/runtime/torch/segment.h"
 
@@ -27,12 +28,6 @@ class LossSink {
   std::vector<double> losses_;
 };
 
-/// One of the members of a group.
-struct GroupPlace {
-  int member = 0;
-  int members = 1;
-};
-
 /// Segments run in order. Neighbours that compute are one part of the stage, an exchange is one of
 /// its own, unless the expert group has one member: then exchanges are left out. What a segment
 /// returns is detached, contiguous and a new leaf for the next, so no graph crosses a boundary.
@@ -48,7 +43,7 @@ class TorchStage final : public Stage {
   /// is kept, so no exchange is repeated.
   explicit TorchStage(std::vector<std::shared_ptr<Segment>> segments,
                       std::shared_ptr<LossSink> losses = nullptr, GroupPlace group = {},
-                      std::set<std::string> recompute = {});
+                      const std::set<std::string>& recompute = {});
 
   Expected<ForwardResult> forward(PartOf at, Value input, bool for_backward) override;
   Expected<BackwardInputResult> backward_input(PartOf at, Value saved,
@@ -68,21 +63,21 @@ class TorchStage final : public Stage {
   std::vector<Parameter> parameters() const;
 
  private:
-  /// Segments that compute, or one exchange.
-  using Part = std::vector<std::shared_ptr<Segment>>;
+  struct Part {
+    std::vector<std::shared_ptr<Segment>> segments;
+    std::vector<bool> again{};                  ///< by segment: it is recomputed
+    const ExchangeSegment* exchange = nullptr;  ///< the one segment, if the part exchanges
+  };
 
   const Part& part(PartOf at) const { return parts_[static_cast<std::size_t>(at.part)]; }
   bool ends_model(PartOf at) const {
     return losses_ != nullptr && static_cast<std::size_t>(at.part) + 1 == parts_.size();
   }
-  const ExchangeSegment* exchange(PartOf at) const;
-  bool is_recomputed(const Segment& segment) const;
 
   std::vector<std::shared_ptr<Segment>> segments_;
   std::vector<Part> parts_;
   std::shared_ptr<LossSink> losses_;
   int member_;
-  std::set<std::string> recompute_;
 };
 
 }  // namespace plait
