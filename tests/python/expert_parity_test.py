@@ -77,6 +77,16 @@ class ExpertParity(command.CommandTest):
         self.assert_parity(job("dualpipe-v", 2, 4, [1, 1, 1, 1], 2, 1, "--set", "model.tie_word_embeddings=true"),
                            self.variant("inproc", "braid", "none"))
 
+    def test_a_rank_holds_its_share_of_the_experts(self) -> None:
+        def weights(expert: int) -> float:
+            run = self.train(*MODEL, "--dry-run", *job("dualpipe-v", 2, 4, [1, 1, 1, 1], expert, 1),
+                             "--set", "model.moe_intermediate_size=512")
+            self.assertEqual(run.returncode, 0, run.stderr)
+            return float(run.stdout.splitlines()[-1].split()[1])
+
+        # Half of eight routed experts, and the shared one: 5 of 9 where they are nearly all that a layer holds.
+        self.assertLess(weights(2), 0.6 * weights(1))
+
     def test_other_schedules(self) -> None:
         for schedule, ranks, microbatches, layers in (("1f1b", 2, 4, [1, 2]), ("zbv", 2, 4, [1, 1, 1, 1]),
                                                       ("interleaved-1f1b", 2, 4, [1, 1, 1, 1]), ("gpipe", 3, 3, [1, 1, 2])):
