@@ -226,10 +226,9 @@ std::string describe_memory(const JobPlan& plan) {
   for (int rank = 0; rank < plan.placement().ranks; ++rank) {
     StageMemory sum;
     for (const int stage : plan.placement().stages_of(rank)) {
-      const StageMemory memory =
-          estimate_stage_memory(plan.job.model, plan.parts[static_cast<std::size_t>(stage)],
-                                plan.sequences(), plan.job.data.sequence_length,
-                                plan.grid().expert);
+      const StageMemory memory = estimate_stage_memory(
+          plan.job.model, plan.parts[static_cast<std::size_t>(stage)], plan.sequences(),
+          plan.job.data.sequence_length, plan.grid().expert);
       sum.parameters += memory.parameters;
       sum.gradients += memory.gradients;
       sum.optimizer += memory.optimizer;
