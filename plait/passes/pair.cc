@@ -27,7 +27,7 @@ class PairChooser {
       : schedule_(schedule),
         inputs_too_(inputs_too),
         values_(schedule),
-        there_(values_.size()),
+        there_(values_),
         next_(schedule.ranks.size()),
         alone_(schedule.ranks.size()),
         waits_for_(schedule.ranks.size(), kNone),
@@ -98,7 +98,7 @@ class PairChooser {
     if (consumer < 0) return;
     const std::size_t value =
         values_.number(action.type == ActionType::kForward, consumer, action.microbatch);
-    there_[value] = true;
+    there_.add(value);
     const std::size_t reader = values_.rank_of(consumer, action.microbatch);
     if (waits_for_[reader] != value) return;
     waits_for_[reader] = kNone;
@@ -109,7 +109,7 @@ class PairChooser {
   const Schedule& schedule_;
   bool inputs_too_;
   Values values_;
-  std::vector<bool> there_;
+  passes_detail::Arrived there_;
   std::vector<std::size_t> next_;
   std::vector<bool> alone_;  // the rank's next action was given up as a pair's first
   std::vector<std::size_t> waits_for_;

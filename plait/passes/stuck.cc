@@ -10,7 +10,7 @@ namespace plait::passes_detail {
 
 tl::unexpected<Error> no_rank_can_go_on(const Schedule& schedule, const Values& values,
                                         const std::vector<std::size_t>& next,
-                                        const std::vector<bool>& there) {
+                                        const Arrived& there) {
   std::string waits;
   for (std::size_t rank = 0; rank < next.size(); ++rank) {
     const std::vector<Action>& list = schedule.ranks[rank];

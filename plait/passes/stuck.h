@@ -17,18 +17,17 @@ struct Missing {
 
 /// The first input of the block at `position` that is not there. Cost: O(members).
 inline Missing first_missing(const std::vector<Action>& list, std::size_t position,
-                             const Values& values, const std::vector<bool>& there) {
+                             const Values& values, const Arrived& there) {
   const std::size_t end = position + 1 + list[position].members;
   for (std::size_t i = position; i < end; ++i) {
     const std::size_t value = values.needed(list[i]);
-    if (value != kNone && !there[value]) return {value, &list[i]};
+    if (value != kNone && !there.has(value)) return {value, &list[i]};
   }
   return {};
 }
 
 /// The error: each unfinished rank, its action at `next`, and what that waits for.
 tl::unexpected<Error> no_rank_can_go_on(const Schedule& schedule, const Values& values,
-                                        const std::vector<std::size_t>& next,
-                                        const std::vector<bool>& there);
+                                        const std::vector<std::size_t>& next, const Arrived& there);
 
 }  // namespace plait::passes_detail

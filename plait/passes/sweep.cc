@@ -19,7 +19,7 @@ class Sweep {
       : input_(std::move(input)),
         kept_(sends == Sends::kKept),
         values_(input_),
-        there_(values_.size()),
+        there_(values_),
         next_(input_.ranks.size()),
         waits_for_(input_.ranks.size(), kNone),
         active_(input_.ranks.size()),
@@ -34,7 +34,10 @@ class Sweep {
     while (left_ > 0) {
       std::size_t rank = active_.next(0);
       if (rank == kNone) return no_rank_can_go_on(input_, values_, next_, there_);
-      for (; rank != kNone; rank = active_.next(rank + 1)) take_turn(rank);
+      for (; rank != kNone; rank = active_.next(rank + 1)) {
+        prefetch(active_.next(rank + 1));
+        take_turn(rank);
+      }
     }
     input_.ranks = std::move(lists_);
     return std::move(input_);
@@ -63,6 +66,13 @@ class Sweep {
       }
     }
     for (std::size_t rank = 0; rank < lists_.size(); ++rank) lists_[rank].reserve(sizes[rank]);
+  }
+
+  /// With many ranks each turn is at other places of memory, far from those before.
+  void prefetch(std::size_t rank) const {
+    if (rank >= lists_.size()) return;
+    __builtin_prefetch(input_.ranks[rank].data() + next_[rank]);
+    __builtin_prefetch(lists_[rank].data() + lists_[rank].size(), 1);
   }
 
   void take_turn(std::size_t rank) {
@@ -108,8 +118,7 @@ class Sweep {
     if (peer == kNone) {
       const int local = values_.consumer(action);
       if (local >= 0 && values_.rank_of(local, action.microbatch) == rank)
-        there_[values_.number(action.type == ActionType::kForward, local, action.microbatch)] =
-            true;
+        there_.add(values_.number(action.type == ActionType::kForward, local, action.microbatch));
       return;
     }
     const bool forward = action.type == ActionType::kForward || action.type == ActionType::kSendF;
@@ -121,7 +130,7 @@ class Sweep {
     lists_[peer].push_back(
         {consumer, action.microbatch, forward ? ActionType::kRecvF : ActionType::kRecvB, 0});
     const std::size_t value = values_.number(forward, consumer, action.microbatch);
-    there_[value] = true;
+    there_.add(value);
     if (waits_for_[peer] != value) return;
     waits_for_[peer] = kNone;
     active_.insert(peer);
@@ -130,7 +139,7 @@ class Sweep {
   Schedule input_;
   bool kept_;
   Values values_;
-  std::vector<bool> there_;
+  Arrived there_;
   std::vector<std::size_t> next_;
   std::vector<std::size_t> waits_for_;
   RankSet active_;

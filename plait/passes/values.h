@@ -30,6 +30,7 @@ class Values {
   std::size_t size() const {
     return 2 * static_cast<std::size_t>(stages_) * static_cast<std::size_t>(microbatches_);
   }
+  std::size_t microbatches() const { return static_cast<std::size_t>(microbatches_); }
   std::size_t rank_of(int stage, int microbatch) const {
     int index = stage;
     if (copies_ > 1)
@@ -72,6 +73,40 @@ class Values {
   int stages_;
   int copies_;
   int microbatches_;
+};
+
+/// The values that are there. Most come by ascending micro-batch, where one number for each
+/// consumer and direction says all; these fit the cache, and a bit for each value does not.
+class Arrived {
+ public:
+  explicit Arrived(const Values& values)
+      : microbatches_(values.microbatches()),
+        below_(values.size() / microbatches_),
+        beyond_(below_.size()),
+        bits_(values.size()) {}
+
+  bool has(std::size_t value) const {
+    const std::size_t row = value / microbatches_;
+    return value % microbatches_ < below_[row] || (beyond_[row] > 0 && bits_[value]);
+  }
+  void add(std::size_t value) {
+    if (has(value)) return;
+    const std::size_t row = value / microbatches_;
+    if (value % microbatches_ != below_[row]) {
+      bits_[value] = true;
+      ++beyond_[row];
+      return;
+    }
+    ++below_[row];
+    for (; beyond_[row] > 0 && bits_[row * microbatches_ + below_[row]]; ++below_[row])
+      --beyond_[row];
+  }
+
+ private:
+  std::size_t microbatches_;
+  std::vector<std::size_t> below_;   // of each row, all micro-batches below this are there,
+  std::vector<std::size_t> beyond_;  // and this many others, by their bits
+  std::vector<bool> bits_;
 };
 
 /// A set of ranks that is walked in ascending order while it changes. Queries cost O(P / 64).
