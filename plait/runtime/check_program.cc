@@ -25,7 +25,7 @@ struct SlotState {
 };
 
 bool communicates(Opcode opcode) {
-  return opcode == Opcode::kSend || opcode == Opcode::kRecv || is_exchange(opcode);
+  return opcode == Opcode::kSend || opcode == Opcode::kRecv || is_collective(opcode);
 }
 
 class ProgramChecker {
@@ -99,14 +99,39 @@ class ProgramChecker {
       } else if (is_compute(list[i].type)) {
         for (const PartCall& call : calls_of(list[i], false))
           same = same && check_next(list[i], call.opcode, call.part, false);
+      } else if (list[i].type == ActionType::kReduceGrad) {
+        same = check_reduction(list[i], Opcode::kReduceScatter, 0);
       }
       if (same) continue;
       complain("the actions are not those of the schedule, in its order");
       return false;
     }
+    if (!check_gathers(list)) {
+      complain("what ends the reductions is not what the schedule needs");
+      return false;
+    }
     if (next_ == program_.instructions.size()) return true;
     complain("there are more instructions than actions");
     return false;
+  }
+
+  bool check_reduction(const Action& action, Opcode opcode, int phase) {
+    if (program_.reduced.empty()) return true;
+    for (const Group group : program_.reduced[static_cast<std::size_t>(action.stage)]) {
+      if (!check_next(action, opcode, phase, false) || at(index_).group != group) return false;
+    }
+    return true;
+  }
+
+  bool check_gathers(const std::vector<Action>& list) {
+    for (const auto& [opcode, phase] :
+         {std::pair(Opcode::kReduceGather, 1), {Opcode::kReduceEnd, 2}}) {
+      for (const Action& action : list) {
+        if (action.type == ActionType::kReduceGrad && !check_reduction(action, opcode, phase))
+          return false;
+      }
+    }
+    return true;
   }
 
   struct PartCall {
@@ -222,8 +247,8 @@ class ProgramChecker {
       return;
     }
     if (at(instruction.wait).lane == instruction.lane) {
-      if (!is_exchange(at(instruction.wait).opcode))
-        complain("waits for an instruction of its own lane that is no exchange");
+      if (!is_collective(at(instruction.wait).opcode))
+        complain("waits for an instruction of its own lane that is no collective");
       return;
     }
     int& known = known_[static_cast<std::size_t>(instruction.lane)];
@@ -253,7 +278,7 @@ class ProgramChecker {
     }
     const int writer = state.content->writer;
     const bool arrives = at(writer).opcode == Opcode::kRecv ||
-                         (is_exchange(at(writer).opcode) && at(writer).out[0] == slot);
+                         (is_collective(at(writer).opcode) && at(writer).out[0] == slot);
     if (arrives ? at(index_).wait != writer : !is_before(writer)) {
       complain(fmt::format("reads {} without a wait for its writer", value));
     }
@@ -296,6 +321,29 @@ class ProgramChecker {
       case Opcode::kSend:
       case Opcode::kRecv:
         return check_message(instruction);
+      case Opcode::kReduceScatter:
+        check_gradients_complete(instruction);
+        return write(instruction.out[0], reduced("rows", instruction));
+      case Opcode::kReduceGather:
+        read(instruction.in[0], reduced("rows", instruction));
+        return write(instruction.out[0], reduced("sums", instruction));
+      case Opcode::kReduceEnd:
+        return read(instruction.in[0], reduced("sums", instruction));
+    }
+  }
+
+  static std::string reduced(const char* kind, const Instruction& instruction) {
+    return fmt::format("{} of stage {} group {}", kind, instruction.action.stage,
+                       static_cast<int>(instruction.group));
+  }
+
+  /// The list has the stage's last backward before its REDUCE_GRAD; the scatter must know it over.
+  void check_gradients_complete(const Instruction& scatter) {
+    for (int i = index_ - 1; i >= 0; --i) {
+      const Instruction& one = at(i);
+      if (one.lane != Lane::kCompute || one.action.stage != scatter.action.stage) continue;
+      if (!is_before(i)) complain("sends gradients that may not be complete");
+      return;
     }
   }
 

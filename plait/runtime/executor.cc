@@ -9,11 +9,12 @@
 namespace plait {
 
 Executor::Executor(const RankProgram& program, std::vector<Stage*> stages, Comm& comm,
-                   Column column)
+                   Column column, Reducer* reducer)
     : program_(program),
       stages_(std::move(stages)),
       comm_(comm),
       column_(column),
+      reducer_(reducer),
       slots_(static_cast<std::size_t>(program.slots)),
       done_(std::make_unique<std::atomic<bool>[]>(program.instructions.size())),
       times_(program.instructions.size()) {}
@@ -92,6 +93,7 @@ Expected<void> Executor::issue(std::uint32_t index, const Instruction& instructi
     comm_.recv(message_of(program_, instruction), index, *this);
     return {};
   }
+  if (!is_exchange(instruction.opcode)) return issue_reduction(index, instruction);
   Stage& stage = *stages_[static_cast<std::size_t>(instruction.action.stage)];
   const PartOf at{instruction.part, instruction.action.microbatch};
   Value first = take(instruction.in[0]);
@@ -106,7 +108,20 @@ Expected<void> Executor::issue(std::uint32_t index, const Instruction& instructi
   return {};
 }
 
+Expected<void> Executor::issue_reduction(std::uint32_t index, const Instruction& instruction) {
+  const int stage = instruction.action.stage;
+  PLAIT_TRY(std::unique_ptr<ExchangeValue> exchange,
+            instruction.opcode == Opcode::kReduceScatter
+                ? reducer_->scatter(stage, instruction.group)
+                : reducer_->gather(stage, instruction.group, take(instruction.in[0])));
+  comm_.all_to_all(collective_of(instruction), std::move(exchange), index, *this);
+  return {};
+}
+
 Expected<void> Executor::run_compute(const Instruction& instruction) {
+  if (instruction.opcode == Opcode::kReduceEnd) {
+    return reducer_->finish(instruction.action.stage, instruction.group, take(instruction.in[0]));
+  }
   Stage& stage = *stages_[static_cast<std::size_t>(instruction.action.stage)];
   const PartOf at{instruction.part, instruction.action.microbatch};
   switch (instruction.opcode) {

@@ -12,6 +12,7 @@
 #include "plait/base/error.h"
 #include "plait/runtime/comm.h"
 #include "plait/runtime/program.h"
+#include "plait/runtime/reducer.h"
 #include "plait/runtime/stage.h"
 
 namespace plait {
@@ -34,8 +35,10 @@ struct StepCounts {
 /// errors here.
 class Executor final : public CompletionSink {
  public:
-  /// `stages` by stage; those of other ranks are not touched. All must outlive the executor.
-  Executor(const RankProgram& program, std::vector<Stage*> stages, Comm& comm, Column column = {});
+  /// `stages` by stage; those of other ranks are not touched. `reducer` is needed by programs that
+  /// reduce. All must outlive the executor.
+  Executor(const RankProgram& program, std::vector<Stage*> stages, Comm& comm, Column column = {},
+           Reducer* reducer = nullptr);
 
   void begin_step();
   /// Runs at most `limit` instructions of the lane.
@@ -68,6 +71,7 @@ class Executor final : public CompletionSink {
  private:
   bool run(std::int32_t index);
   Expected<void> issue(std::uint32_t index, const Instruction& instruction);
+  Expected<void> issue_reduction(std::uint32_t index, const Instruction& instruction);
   Expected<void> run_compute(const Instruction& instruction);
   void count(const Instruction& instruction);
   std::string describe(const Instruction& instruction) const;
@@ -80,6 +84,7 @@ class Executor final : public CompletionSink {
   std::vector<Stage*> stages_;
   Comm& comm_;
   Column column_;
+  Reducer* reducer_;
   std::vector<Value> slots_;
   std::unique_ptr<std::atomic<bool>[]> done_;
   std::vector<std::array<Nanoseconds, 2>> times_;

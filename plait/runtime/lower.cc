@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <map>
 #include <set>
@@ -15,10 +17,13 @@ enum class ValueKind : std::uint8_t {
   kGradient,
   kSaved,
   kRecomputed,
-  kSavedForWeight
+  kSavedForWeight,
+  kReducedRows,
+  kReducedSums
 };
 
-/// A value is named by its kind, the stage and part that read it and the micro-batch.
+/// A value is named by its kind, the stage and part that read it and the micro-batch; of a
+/// reduction the group stands for the part.
 using ValueName = std::tuple<ValueKind, int, int, int>;
 
 /// A slot that has been read, and where.
@@ -35,6 +40,7 @@ class Lowering {
     program_.rank = rank;
     program_.forward_only = schedule.schedule().forward_only;
     program_.shapes = options.shapes;
+    program_.reduced = options.reduced;
   }
 
   Expected<RankProgram> run() {
@@ -52,8 +58,12 @@ class Lowering {
         if (sent_.erase(i) == 0) add({}, list[i], {});
       } else if (is_compute(list[i].type)) {
         add_action(list[i], i < pair_end ? pair_ : -1);
+      } else if (list[i].type == ActionType::kReduceGrad) {
+        add_scatters(list[i]);
       }
     }
+    PLAIT_TRY_VOID(check_reductions());
+    add_gathers();
     program_.slots = slots_;
     return std::move(program_);
   }
@@ -64,6 +74,7 @@ class Lowering {
     std::int32_t part = 0;
     std::int32_t pair = -1;
     bool braided = false;
+    Group group = Group::kExpert;
   };
 
   const StageShape& shape(int stage) const {
@@ -103,6 +114,43 @@ class Lowering {
   /// Before the backward, and without a wait for its gradient: it runs while that is on its way.
   void add_recompute(const Action& action, As as) {
     if (part_of(action.stage, as.part).recompute) add(Opcode::kRecompute, action, as);
+  }
+
+  const std::vector<Group>& groups_of(int stage) const {
+    static const std::vector<Group> none;
+    return options_.reduced.empty() ? none : options_.reduced[static_cast<std::size_t>(stage)];
+  }
+
+  void add_scatters(const Action& action) {
+    reductions_.push_back(action);
+    for (const Group group : groups_of(action.stage))
+      add(Opcode::kReduceScatter, action, {0, -1, false, group});
+  }
+
+  /// Behind everything else: a gather waits for other ranks, and no message should wait behind it.
+  void add_gathers() {
+    for (const Action& action : reductions_) {
+      for (const Group group : groups_of(action.stage))
+        add(Opcode::kReduceGather, action, {1, -1, false, group});
+    }
+    for (const Action& action : reductions_) {
+      for (const Group group : groups_of(action.stage))
+        add(Opcode::kReduceEnd, action, {2, -1, false, group});
+    }
+  }
+
+  Expected<void> check_reductions() const {
+    for (const int stage : placement_.stages_of(program_.rank)) {
+      const bool has = std::any_of(reductions_.begin(), reductions_.end(),
+                                   [&](const Action& action) { return action.stage == stage; });
+      if (has || groups_of(stage).empty()) continue;
+      return fail(ErrorCode::kInvalidInput,
+                  fmt::format("stage {} has no REDUCE_GRAD on rank {}, needed one as several ranks "
+                              "hold its parameters",
+                              stage, program_.rank),
+                  schedule_.schedule().name);
+    }
+    return {};
   }
 
   static Opcode opcode_of(ActionType type, bool exchange) {
@@ -163,15 +211,20 @@ class Lowering {
     instruction.part = as.part;
     instruction.pair = as.pair;
     instruction.braided = as.braided;
-    const bool communicates = is_communication(action.type) || is_exchange(opcode);
+    instruction.group = as.group;
+    const bool communicates = is_communication(action.type) || is_collective(opcode);
     instruction.lane = communicates ? Lane::kCommunication : Lane::kCompute;
     index_ = static_cast<std::int32_t>(program_.instructions.size());
     auto& lane = program_.lanes[static_cast<std::size_t>(instruction.lane)];
     position_ = static_cast<std::int32_t>(lane.size());
+    lane_position_.push_back(position_);
     if (is_communication(action.type)) {
       message(instruction);
+    } else if (action.type == ActionType::kReduceGrad) {
+      reduction(instruction);
     } else {
       part(instruction);
+      if (!communicates) last_compute_ = index_;
     }
     lane.push_back(index_);
     program_.instructions.push_back(instruction);
@@ -247,6 +300,28 @@ class Lowering {
     }
   }
 
+  void reduction(Instruction& instruction) {
+    const int stage = instruction.action.stage, group = static_cast<int>(instruction.group);
+    if (instruction.opcode == Opcode::kReduceScatter) {
+      wait_for(instruction, last_compute_);
+      instruction.out[0] = write(instruction, ValueKind::kReducedRows, stage, group);
+    } else if (instruction.opcode == Opcode::kReduceGather) {
+      instruction.in[0] = read(instruction, ValueKind::kReducedRows, stage, group);
+      instruction.out[0] = write(instruction, ValueKind::kReducedSums, stage, group);
+    } else {
+      instruction.in[0] = read(instruction, ValueKind::kReducedSums, stage, group);
+    }
+  }
+
+  /// On an instruction of the other lane.
+  void wait_for(Instruction& instruction, std::int32_t other) {
+    PLAIT_CHECK(instruction.wait == kNoWait, "an instruction waits for at most one other");
+    instruction.wait = other;
+    if (other == kNoWait) return;
+    std::int32_t& known = known_[static_cast<std::size_t>(instruction.lane)];
+    known = std::max(known, lane_position_[static_cast<std::size_t>(other)]);
+  }
+
   std::int32_t read(Instruction& instruction, ValueKind kind, int stage, int part) {
     const auto found = live_.find({kind, stage, part, instruction.action.microbatch});
     PLAIT_CHECK(found != live_.end(), "a verified schedule reads what was written");
@@ -254,12 +329,9 @@ class Lowering {
     live_.erase(found);
     const Instruction& written_by = program_.instructions[static_cast<std::size_t>(writer)];
     if (written_by.lane != instruction.lane) {
-      PLAIT_CHECK(instruction.wait == kNoWait, "an instruction waits for at most one other");
-      instruction.wait = writer;
-      std::int32_t& known = known_[static_cast<std::size_t>(instruction.lane)];
-      known = std::max(known, lane_position_[static_cast<std::size_t>(writer)]);
-    } else if (is_exchange(written_by.opcode) && kind != ValueKind::kSaved) {
-      // Its issue is over, as the lane is in order, but not the exchange.
+      wait_for(instruction, writer);
+    } else if (is_collective(written_by.opcode) && kind != ValueKind::kSaved) {
+      // Its issue is over, as the lane is in order, but not the collective.
       PLAIT_CHECK(instruction.wait == kNoWait, "an instruction waits for at most one other");
       instruction.wait = writer;
     }
@@ -281,9 +353,6 @@ class Lowering {
     }
     if (slot == kNoSlot) slot = slots_++;
     live_[{kind, stage, part, instruction.action.microbatch}] = {slot, index_};
-    if (lane_position_.size() <= static_cast<std::size_t>(index_))
-      lane_position_.resize(static_cast<std::size_t>(index_) + 1);
-    lane_position_[static_cast<std::size_t>(index_)] = position_;
     return slot;
   }
 
@@ -296,8 +365,10 @@ class Lowering {
   std::int32_t slots_ = 0;
   std::int32_t index_ = 0;     // of the instruction being added
   std::int32_t position_ = 0;  // of it in its lane
+  std::int32_t last_compute_ = kNoWait;
+  std::vector<Action> reductions_;                                   // so far
   std::map<ValueName, std::pair<std::int32_t, std::int32_t>> live_;  // slot and writer
-  std::vector<std::int32_t> lane_position_;                          // of writers, by instruction
+  std::vector<std::int32_t> lane_position_;                          // by instruction
   std::vector<FreeSlot> free_;
   // By lane: the last position of the other lane that its waits so far prove to be over. For the
   // communication lane that is completed compute; for the compute lane it is what was issued, since
@@ -322,8 +393,9 @@ Message message_of(const RankProgram& program, const Instruction& instruction) {
 
 Collective collective_of(const Instruction& instruction) {
   Collective collective;
+  collective.group = instruction.group;
   collective.direction =
-      instruction.opcode == Opcode::kExchange ? Direction::kForward : Direction::kBackward;
+      instruction.opcode == Opcode::kExchangeBack ? Direction::kBackward : Direction::kForward;
   collective.stage = instruction.action.stage;
   collective.part = instruction.part;
   collective.microbatch = instruction.action.microbatch;
@@ -336,6 +408,11 @@ std::string describe(const RankProgram& program, const Instruction& instruction,
   const int peer = column.rank_of(instruction.peer);
   if (instruction.opcode == Opcode::kSend) return text + " to rank " + std::to_string(peer);
   if (instruction.opcode == Opcode::kRecv) return text + " from rank " + std::to_string(peer);
+  if (instruction.action.type == ActionType::kReduceGrad) {
+    static constexpr std::array<const char*, 3> kPhases{" scatter", " gather", " end"};
+    text += kPhases[static_cast<std::size_t>(instruction.part)];
+    return text + (instruction.group == Group::kData ? " of experts" : "");
+  }
   if (program.shapes.empty()) return text;
   const StageShape& shape = program.shapes[static_cast<std::size_t>(instruction.action.stage)];
   const PartShape& part = shape[static_cast<std::size_t>(instruction.part)];

@@ -1,0 +1,29 @@
+/// Adds up the gradients of ranks that hold the same parameters, stage by stage, while the step
+/// goes on.
+#pragma once
+
+#include <memory>
+
+#include "plait/base/error.h"
+#include "plait/runtime/grid.h"
+#include "plait/runtime/stage.h"
+#include "plait/runtime/value.h"
+
+namespace plait {
+
+/// Called for each REDUCE_GRAD and each group over which its stage's gradients add up, in this
+/// order: scatter() and gather() when the communication lane issues them, finish() on the compute
+/// lane. Calls of different stages may overlap in time.
+/// Errors, thrown or returned, end the step.
+class Reducer {
+ public:
+  virtual ~Reducer() = default;
+  /// The stage's gradients, which are complete on this rank: to each member its slice.
+  virtual Expected<std::unique_ptr<ExchangeValue>> scatter(int stage, Group group) = 0;
+  /// `rows`: every member's numbers for this rank's slice. Their sum, to all members.
+  virtual Expected<std::unique_ptr<ExchangeValue>> gather(int stage, Group group, Value rows) = 0;
+  /// `sums`: the slices of all members.
+  virtual Expected<void> finish(int stage, Group group, Value sums) = 0;
+};
+
+}  // namespace plait
