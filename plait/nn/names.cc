@@ -36,6 +36,8 @@ std::string router_bias_name(int layer) {
   return layer_name(layer, "mlp.gate.e_score_correction_bias");
 }
 
+std::optional<int> layer_of(std::string_view tensor) { return take_number(tensor, kLayers); }
+
 std::optional<ExpertOfLayer> expert_of(std::string_view parameter) {
   const std::optional<int> layer = take_number(parameter, kLayers);
   if (!layer) return std::nullopt;

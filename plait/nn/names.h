@@ -20,6 +20,9 @@ std::string expert_name(int layer, int expert, std::string_view rest);
 /// The bias that the router adds when it chooses: a buffer.
 std::string router_bias_name(int layer);
 
+/// The layer a tensor belongs to; nothing if it is one of the model's ends.
+std::optional<int> layer_of(std::string_view tensor);
+
 struct ExpertOfLayer {
   int layer = 0;
   int expert = 0;

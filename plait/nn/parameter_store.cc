@@ -121,18 +121,21 @@ void ParameterStore::zero_gradients() {
   }
 }
 
-void ParameterStore::add_alias_gradients() {
+void ParameterStore::add_alias_gradients(const std::string& name) {
   const c10::AutoGradMode no_graph(false);
-  for (auto& [name, entry] : entries_) {
-    for (const at::Tensor& alias : entry.aliases) {
-      at::Tensor& second = alias.mutable_grad();
-      if (!second.defined()) continue;
-      at::Tensor& first = entry.leaf.mutable_grad();
-      if (!first.defined()) first = at::zeros_like(second);
-      first.add_(second);
-      second.zero_();
-    }
+  Entry& entry = entries_.at(name);
+  for (const at::Tensor& alias : entry.aliases) {
+    at::Tensor& second = alias.mutable_grad();
+    if (!second.defined()) continue;
+    at::Tensor& first = entry.leaf.mutable_grad();
+    if (!first.defined()) first = at::zeros_like(second);
+    first.add_(second);
+    second.zero_();
   }
+}
+
+void ParameterStore::add_alias_gradients() {
+  for (const auto& [name, entry] : entries_) add_alias_gradients(name);
 }
 
 // A sum of integers and one rounding: no library function whose last bit differs by platform.

@@ -42,8 +42,10 @@ class ParameterStore {
   void allocate_gradients();
   /// Sets all gradients to zero, keeping their memory.
   void zero_gradients();
-  /// Adds the aliases' gradients to the parameter's, in the order they were made, and zeroes them.
-  /// Once a step, after the last W and before anything reads a gradient.
+  /// Adds the gradients of a parameter's aliases to its own, in the order they were made, and
+  /// zeroes them. Once a step, after its last W and before anything reads its gradient.
+  void add_alias_gradients(const std::string& name);
+  /// Of all parameters.
   void add_alias_gradients();
 
  private:

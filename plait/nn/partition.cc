@@ -8,6 +8,8 @@
 #include <limits>
 #include <numeric>
 
+#include "plait/nn/names.h"
+
 namespace plait {
 
 namespace {
@@ -140,6 +142,14 @@ Expected<void> check_list(const std::vector<int>& list, int stages, int layers) 
 }
 
 }  // namespace
+
+bool holds(const ModelConfig& model, const StagePart& part, std::string_view parameter) {
+  if (const std::optional<int> layer = layer_of(parameter))
+    return part.first_layer <= *layer && *layer < part.end_layer;
+  if (parameter == kEmbeddingName)
+    return part.embedding || (part.head && model.tie_word_embeddings);
+  return part.head;
+}
 
 bool is_mixture_layer(const ModelConfig& model, int layer) {
   return model.n_routed_experts > 0 && layer >= model.first_k_dense_replace;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "plait/base/error.h"
@@ -23,6 +24,9 @@ struct StagePart {
 
 /// Whether the layer has a mixture of experts in place of one SwiGLU.
 bool is_mixture_layer(const ModelConfig& model, int layer);
+
+/// Whether a stage with that part uses the parameter, wherever its experts lie.
+bool holds(const ModelConfig& model, const StagePart& part, std::string_view parameter);
 
 /// Spreads the layers over `stages` so that the costliest stage is cheapest, then evenly, then the
 /// earlier stages larger; each holds at least one layer, the first the embedding, the last the

@@ -14,12 +14,26 @@
 #include "plait/runtime/check_program.h"
 #include "plait/schedule/generators.h"
 #include "plait/schedule/source.h"
+#include "plait/train/reduce.h"
 
 namespace plait {
 namespace {
 
-Expected<VerifiedSchedule> prove(Schedule schedule) {
+/// A file may say itself where gradients are reduced.
+bool has_reductions(const Schedule& schedule) {
+  for (const std::vector<Action>& list : schedule.ranks) {
+    for (const Action& action : list) {
+      if (action.type == ActionType::kReduceGrad) return true;
+    }
+  }
+  return false;
+}
+
+Expected<VerifiedSchedule> prove(Schedule schedule, bool reduce) {
   const std::string name = schedule.name;
+  if (reduce && !has_reductions(schedule)) {
+    PLAIT_TRY(schedule, insert_reduce_grad(std::move(schedule), {}));
+  }
   if (!is_lowered(schedule)) {
     PLAIT_TRY(schedule, insert_comm(schedule));
   }
@@ -150,8 +164,9 @@ Expected<JobPlan> make_plan(JobConfig job) {
                                        placement.rank_of(placement.stages() - 1)));
   PLAIT_TRY(Schedule forward_only, generate_forward_only(placement, parallel.microbatches));
   Schedule compute_only = schedule;
-  PLAIT_TRY(VerifiedSchedule training, prove(std::move(schedule)));
-  PLAIT_TRY(VerifiedSchedule validation, prove(std::move(forward_only)));
+  const Grid grid{placement.ranks, parallel.data, parallel.expert};
+  PLAIT_TRY(VerifiedSchedule training, prove(std::move(schedule), grid.columns() > 1));
+  PLAIT_TRY(VerifiedSchedule validation, prove(std::move(forward_only), false));
   LowerOptions options;
   options.braid = parallel.pairs == "braid";
   if (!parallel.braid.empty()) {
@@ -160,8 +175,9 @@ Expected<JobPlan> make_plan(JobConfig job) {
   for (const StagePart& part : parts)
     options.shapes.push_back(
         stage_shape(job.model, part, parallel.expert, recomputed_kinds(parallel.recompute)));
-  PLAIT_TRY(std::vector<RankProgram> training_programs, lower_all(training, options));
   PLAIT_TRY(std::vector<RankProgram> validation_programs, lower_all(validation, options));
+  options.reduced = reduced_groups(job.model, parts, grid);
+  PLAIT_TRY(std::vector<RankProgram> training_programs, lower_all(training, options));
   return JobPlan{
       std::move(job),        std::move(compute_only),      std::move(training),
       std::move(validation), std::move(training_programs), std::move(validation_programs),

@@ -2,10 +2,7 @@
 
 #include <ATen/ops/zeros.h>
 
-#include <condition_variable>
-#include <mutex>
-#include <optional>
-#include <utility>
+#include <algorithm>
 
 #include "plait/nn/names.h"
 #include "plait/runtime/torch/tensors.h"
@@ -13,75 +10,96 @@
 namespace plait {
 namespace {
 
-class Waiter final : public CompletionSink {
- public:
-  void completed(std::uint32_t, Expected<Value> result) noexcept override {
-    const std::lock_guard lock(mutex_);
-    result_ = std::move(result);
-    changed_.notify_one();
-  }
-  Expected<Value> wait() {
-    std::unique_lock lock(mutex_);
-    changed_.wait(lock, [&] { return result_.has_value(); });
-    return *std::move(result_);
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::optional<Expected<Value>> result_;
-};
-
 /// Row k goes to member k; its row comes back in place k.
-Expected<at::Tensor> exchange_rows(Comm& comm, Group group, int phase, const at::Tensor& rows) {
+std::unique_ptr<ExchangeValue> exchange_of(const at::Tensor& rows) {
   const std::vector<std::int64_t> ones(static_cast<std::size_t>(rows.size(0)), 1);
-  Collective collective;
-  collective.group = group;
-  collective.part = phase;
-  Waiter waiter;
-  comm.all_to_all(collective, std::make_unique<RowExchange>(rows, RowSplits{ones, ones}), 0,
-                  waiter);
-  PLAIT_TRY(const Value arrived, waiter.wait());
-  ArrivedRows whole({at::Tensor()}, 0, ones);
+  return std::make_unique<RowExchange>(rows, RowSplits{ones, ones});
+}
+
+at::Tensor rows_in(const Value& arrived, std::int64_t members) {
+  ArrivedRows whole({at::Tensor()}, 0,
+                    std::vector<std::int64_t>(static_cast<std::size_t>(members), 1));
   whole.pieces = std::move(static_cast<Tensors&>(*arrived).tensors);
   return whole.take().front();
 }
 
-Expected<void> reduce(Comm& comm, Group group, std::int64_t members,
-                      const std::vector<at::Tensor>& gradients) {
+}  // namespace
+
+std::vector<std::vector<Group>> reduced_groups(const ModelConfig& model,
+                                               const std::vector<StagePart>& parts,
+                                               const Grid& grid) {
+  std::vector<std::vector<Group>> groups(parts.size());
+  for (std::size_t stage = 0; stage < parts.size(); ++stage) {
+    if (grid.columns() > 1) groups[stage].push_back(Group::kReplicas);
+    bool experts = false;
+    for (int layer = parts[stage].first_layer; layer < parts[stage].end_layer; ++layer)
+      experts = experts || is_mixture_layer(model, layer);
+    if (grid.data > 1 && experts) groups[stage].push_back(Group::kData);
+  }
+  return groups;
+}
+
+GradientReducer::GradientReducer(const ModelConfig& model, const std::vector<StagePart>& parts,
+                                 const Grid& grid, const RankProgram& program,
+                                 ParameterStore& store, MemoryAccount& buffers)
+    : grid_(grid), store_(store), buffers_(buffers) {
+  std::vector<int> order;  // of the stages' scatters
+  for (const Instruction& instruction : program.instructions) {
+    if (instruction.opcode != Opcode::kReduceScatter) continue;
+    order.push_back(instruction.action.stage);
+    parameters_[{instruction.action.stage, instruction.group}];
+  }
+  for (const Parameter& parameter : store.parameters()) {
+    const auto last = std::find_if(order.rbegin(), order.rend(), [&](int stage) {
+      return holds(model, parts[static_cast<std::size_t>(stage)], parameter.name);
+    });
+    PLAIT_CHECK(last != order.rend(), "a rank's parameters belong to its stages");
+    const Group group = expert_of(parameter.name) ? Group::kData : Group::kReplicas;
+    // Without replicas of its group an expert is alone.
+    if (const auto found = parameters_.find({*last, group}); found != parameters_.end())
+      found->second.push_back(parameter);
+  }
+}
+
+Expected<std::unique_ptr<ExchangeValue>> GradientReducer::scatter(int stage, Group group) {
+  const ScopedAccount scope(buffers_);
+  const std::vector<Parameter>& reduced = parameters(stage, group);
   std::int64_t numbers = 0;
-  for (const at::Tensor& gradient : gradients) numbers += gradient.numel();
-  if (members == 1 || numbers == 0) return {};
-  const std::int64_t slice = (numbers + members - 1) / members;
-  const at::Tensor mine = at::zeros({members, slice}, gradients.front().options());
-  const at::Tensor flat = mine.view({-1});
+  for (const Parameter& parameter : reduced) {
+    store_.add_alias_gradients(parameter.name);
+    numbers += parameter.tensor.numel();
+  }
+  const std::int64_t slice = (numbers + members(group) - 1) / members(group);
+  at::Tensor rows = at::zeros({members(group), slice}, at::TensorOptions().dtype(at::kFloat));
+  const at::Tensor flat = rows.view({-1});
   std::int64_t first = 0;
-  for (const at::Tensor& gradient : gradients) {
+  for (const Parameter& parameter : reduced) {
+    const at::Tensor& gradient = parameter.tensor.grad();
     flat.narrow(0, first, gradient.numel()).copy_(gradient.reshape({-1}));
     first += gradient.numel();
   }
-  PLAIT_TRY(const at::Tensor theirs, exchange_rows(comm, group, 0, mine));
+  return exchange_of(rows);
+}
+
+Expected<std::unique_ptr<ExchangeValue>> GradientReducer::gather(int, Group group, Value rows) {
+  const ScopedAccount scope(buffers_);
+  const at::Tensor theirs = rows_in(rows, members(group));
   const at::Tensor sum = theirs.select(0, 0).clone();
-  for (std::int64_t member = 1; member < members; ++member) sum.add_(theirs.select(0, member));
-  PLAIT_TRY(const at::Tensor sums,
-            exchange_rows(comm, group, 1, sum.unsqueeze(0).expand({members, slice}).contiguous()));
-  const at::Tensor all = sums.view({-1});
-  first = 0;
-  for (const at::Tensor& gradient : gradients) {
+  for (std::int64_t member = 1; member < members(group); ++member)
+    sum.add_(theirs.select(0, member));
+  return exchange_of(sum.unsqueeze(0).expand({members(group), sum.numel()}).contiguous());
+}
+
+Expected<void> GradientReducer::finish(int stage, Group group, Value sums) {
+  const ScopedAccount scope(buffers_);
+  const at::Tensor all = rows_in(sums, members(group)).view({-1});
+  std::int64_t first = 0;
+  for (const Parameter& parameter : parameters(stage, group)) {
+    const at::Tensor& gradient = parameter.tensor.grad();
     gradient.copy_(all.narrow(0, first, gradient.numel()).view(gradient.sizes()));
     first += gradient.numel();
   }
   return {};
-}
-
-}  // namespace
-
-Expected<void> reduce_gradients(ParameterStore& store, const Grid& grid, Comm& comm) {
-  std::vector<at::Tensor> experts, others;
-  for (const Parameter& parameter : store.parameters())
-    (expert_of(parameter.name) ? experts : others).push_back(parameter.tensor.grad());
-  PLAIT_TRY_VOID(reduce(comm, Group::kReplicas, grid.columns(), others));
-  return reduce(comm, Group::kData, grid.data, experts);
 }
 
 }  // namespace plait

@@ -1,16 +1,54 @@
 /// Adds up the gradients of ranks that hold the same parameters.
 #pragma once
 
-#include "plait/base/error.h"
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <utility>
+#include <vector>
+
 #include "plait/nn/parameter_store.h"
-#include "plait/runtime/comm.h"
+#include "plait/nn/partition.h"
+#include "plait/runtime/program.h"
+#include "plait/runtime/reducer.h"
+#include "plait/runtime/torch/memory.h"
 
 namespace plait {
+
+/// By stage, over which groups its gradients add up on that grid.
+std::vector<std::vector<Group>> reduced_groups(const ModelConfig& model,
+                                               const std::vector<StagePart>& parts,
+                                               const Grid& grid);
 
 /// Experts' gradients over the replicas of the expert group, all others over all columns; each sum
 /// in ascending order of columns, so that it has the same bits on every rank, and those of a loop
 /// over the columns. Each member adds up its own slice and hands it to the others: 2 (n - 1) / n of
-/// the gradients' bytes leave a rank of n. Blocks until it is done; the comm's abort ends it.
-Expected<void> reduce_gradients(ParameterStore& store, const Grid& grid, Comm& comm);
+/// the gradients' bytes leave a rank of n. A tensor that two stages of the rank share is reduced
+/// with the one whose REDUCE_GRAD comes later, its two gradients added up before.
+class GradientReducer final : public Reducer {
+ public:
+  /// For the store of the rank of `program`, which outlives it. What it makes is charged to
+  /// `buffers`.
+  GradientReducer(const ModelConfig& model, const std::vector<StagePart>& parts, const Grid& grid,
+                  const RankProgram& program, ParameterStore& store, MemoryAccount& buffers);
+
+  Expected<std::unique_ptr<ExchangeValue>> scatter(int stage, Group group) override;
+  Expected<std::unique_ptr<ExchangeValue>> gather(int stage, Group group, Value rows) override;
+  Expected<void> finish(int stage, Group group, Value sums) override;
+
+ private:
+  /// What one stage reduces over one group.
+  const std::vector<Parameter>& parameters(int stage, Group group) const {
+    return parameters_.at({stage, group});
+  }
+  std::int64_t members(Group group) const {
+    return group == Group::kData ? grid_.data : grid_.columns();
+  }
+
+  Grid grid_;
+  ParameterStore& store_;
+  MemoryAccount& buffers_;
+  std::map<std::pair<int, Group>, std::vector<Parameter>> parameters_;
+};
 
 }  // namespace plait

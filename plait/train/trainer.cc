@@ -13,6 +13,7 @@
 #include "plait/base/check.h"
 #include "plait/nn/model.h"
 #include "plait/runtime/side_by_side.h"
+
 #include "plait/train/reduce.h"
 #include "plait/train/shard.h"
 
@@ -114,7 +115,7 @@ class TrainerBase : public RankTrainer {
   }
 
  protected:
-  /// Runs the step, adds up gradients over columns, and fills in times and counts.
+  /// Runs the step, with gradients added up over columns, and fills in times and counts.
   virtual Expected<void> run_training(RankReport& report) = 0;
   virtual Expected<void> run_validation() = 0;
   virtual Timeline timeline_of(const std::vector<RankReport>& reports) const = 0;
@@ -228,8 +229,14 @@ class PipelineTrainer final : public TrainerBase {
     const auto executor = [&](const std::vector<RankProgram>& programs) {
       return std::make_unique<Executor>(programs[static_cast<std::size_t>(pipeline_rank)],
                                         shards_.front()->stages(), comm_,
-                                        Column{grid.columns(), column});
+                                        Column{grid.columns(), column}, reducer_.get());
     };
+    if (grid.columns() > 1) {
+      reducer_ = std::make_unique<GradientReducer>(
+          plan_.job.model, plan_.parts, grid,
+          plan_.training_programs[static_cast<std::size_t>(pipeline_rank)],
+          shards_.front()->store(), lasting_);
+    }
     training_ = executor(plan_.training_programs);
     validation_ = executor(plan_.validation_programs);
     // An exchange must start when it can, not when the compute lane is free.
@@ -249,13 +256,9 @@ class PipelineTrainer final : public TrainerBase {
     return result;
   }
   Expected<void> run_training(RankReport& report) override {
-    Expected<void> ran = watched([&]() -> Expected<void> {
-      PLAIT_TRY_VOID(run_step(*training_, threads_));
-      ParameterStore& store = shards_.front()->store();
-      store.add_alias_gradients();
-      return reduce_gradients(store, plan_.grid(), comm_);
-    });
-    if (!ran) return ran;
+    if (Expected<void> ran = watched([&] { return run_step(*training_, threads_); }); !ran)
+      return ran;
+    if (plan_.grid().columns() == 1) shards_.front()->store().add_alias_gradients();
     report.times = training_->times();
     report.pairs_braided = training_->counts().pairs_braided;
     report.pairs_in_sequence = training_->counts().pairs_in_sequence;
@@ -273,6 +276,7 @@ class PipelineTrainer final : public TrainerBase {
 
   int rank_;
   Comm& comm_;
+  std::unique_ptr<GradientReducer> reducer_;  // where several columns hold the same parameters
   std::unique_ptr<Executor> training_;
   std::unique_ptr<Executor> validation_;
   Threads threads_ = Threads::kOnePerRank;
