@@ -12,6 +12,7 @@
 #include "plait/passes/insert_comm.h"
 #include "plait/passes/passes.h"
 #include "plait/runtime/check_program.h"
+#include "plait/runtime/collective_order.h"
 #include "plait/schedule/generators.h"
 #include "plait/schedule/source.h"
 #include "plait/train/reduce.h"
@@ -58,6 +59,15 @@ Expected<std::vector<RankProgram>> lower_all(const VerifiedSchedule& schedule,
               fmt::format("the lowered program of rank {} is wrong at instruction {}: {}",
                           violations.front().rank, violations.front().instruction,
                           violations.front().message));
+}
+
+/// All columns run the same.
+std::vector<const RankProgram*> by_rank(const Grid& grid,
+                                        const std::vector<RankProgram>& programs) {
+  std::vector<const RankProgram*> all;
+  for (int rank = 0; rank < grid.ranks(); ++rank)
+    all.push_back(&programs[static_cast<std::size_t>(grid.pipeline_of(rank))]);
+  return all;
 }
 
 Expected<LayerOrder> read_layer_order(const std::string& path) {
@@ -178,6 +188,7 @@ Expected<JobPlan> make_plan(JobConfig job) {
   PLAIT_TRY(std::vector<RankProgram> validation_programs, lower_all(validation, options));
   options.reduced = reduced_groups(job.model, parts, grid);
   PLAIT_TRY(std::vector<RankProgram> training_programs, lower_all(training, options));
+  PLAIT_TRY_VOID(check_collective_order(grid, by_rank(grid, training_programs)));
   return JobPlan{
       std::move(job),        std::move(compute_only),      std::move(training),
       std::move(validation), std::move(training_programs), std::move(validation_programs),

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "plait/runtime/collective_order.h"
 #include "plait/runtime/driver.h"
 #include "plait/runtime/inproc_comm.h"
 
@@ -91,7 +92,8 @@ Expected<RunOutcome> run_in_process(const JobPlan& plan, const DataSplit& data, 
 Expected<RunOutcome> run_as_process(const JobPlan& plan, const DataSplit& data,
                                     const C10dOptions& options, const RunHooks& hooks) {
   PLAIT_TRY(const std::unique_ptr<C10dWorld> world, C10dWorld::connect(options));
-  PLAIT_TRY_VOID(agree_on_job(world->exchange(), print_job_config(plan.job)));
+  PLAIT_TRY_VOID(agree_on_job(world->exchange(),
+                              print_job_config(plan.job) + print_programs(plan.training_programs)));
   PLAIT_TRY(const std::unique_ptr<RankTrainer> trainer,
             make_pipeline_trainer(plan, data, options.rank, world->comm(), world->exchange()));
   Watchdog watchdog(trainer->executors(), [&](const Error& error) { world->abort(error); });

@@ -28,11 +28,12 @@ def variables(launcher: str, rank: int, ranks: int, port: int) -> dict[str, str]
 
 
 class LaunchedRanks(command.CommandTest):
-    def launch(self, launcher: str, per_rank: list[list[str]], ranks: int = 2) -> list[tuple[int, str, str]]:
+    def launch(self, launcher: str, per_rank: list[list[str]], ranks: int = 2,
+               folders: list[str] | None = None) -> list[tuple[int, str, str]]:
         port = free_port()
         processes = [
-            subprocess.Popen([command.PLAIT, "train", "job.toml", "--comm", "gloo", *arguments], cwd=self.folder, text=True,
-                             env=os.environ | variables(launcher, rank, ranks, port), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            subprocess.Popen([command.PLAIT, "train", "job.toml", "--comm", "gloo", *arguments], cwd=self.folder / (folders[rank] if folders else "."),
+                             text=True, env=os.environ | variables(launcher, rank, ranks, port), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             for rank, arguments in enumerate(per_rank)]
         results = []
         for process in processes:
@@ -65,6 +66,17 @@ class LaunchedRanks(command.CommandTest):
             self.assertEqual(code, 2, err)
             self.assertIn("rank 1 has 'lr = 0.5', rank 0 has 'lr = 0.003'", err)
         self.assertFalse((self.folder / "runs").exists())
+
+    def test_ranks_whose_schedule_files_differ(self) -> None:
+        for rank, order in enumerate(("0F0,0F1,0B0,0B1", "0F0,0B0,0F1,0B1")):
+            (self.folder / f"rank{rank}").mkdir()
+            (self.folder / f"rank{rank}" / "own.csv").write_text(f"{order}\n1F0,1B0,1F1,1B1\n")
+            for file in ("job.toml", "text.txt"):
+                (self.folder / f"rank{rank}" / file).symlink_to(self.folder / file)
+        own = ["--schedule", "own.csv", "--ranks", "2", "--microbatches", "2"]
+        for code, _, err in self.launch("torchrun", [own, own], folders=["rank0", "rank1"]):
+            self.assertEqual(code, 2, err)
+            self.assertIn("the ranks disagree about the job: rank 1 has 'rank 0 ", err)
 
     def test_a_rank_that_never_comes(self) -> None:
         for code, _, err in self.launch("torchrun", [["--set", "run.start_timeout_s=2.0"]]):

@@ -64,8 +64,8 @@ class C10dWorld {
   std::shared_ptr<State> state_;
 };
 
-/// Compares the job's text between ranks. Errors (kInvalidInput): the first line that differs from
-/// rank 0's, and the rank.
+/// Compares the text of the job and of what it was lowered to between ranks. Errors
+/// (kInvalidInput): the first line that differs from rank 0's, and the rank.
 Expected<void> agree_on_job(Exchange& exchange, const std::string& job);
 
 }  // namespace plait
