@@ -67,7 +67,8 @@ bool Executor::run(std::int32_t index) {
   if (computes) in_compute_.store(false, std::memory_order_relaxed);
   if (!result) {
     Error error = std::move(result).error();
-    error.where = fmt::format("rank {} in {}", rank(), describe(instruction));
+    const std::string inside = error.where.empty() ? "" : ", " + error.where;
+    error.where = fmt::format("rank {} in {}{}", rank(), describe(instruction), inside);
     fail_step(error);
     return false;
   }
