@@ -25,12 +25,13 @@ class Values {
       : rank_of_stage_(schedule.placement.rank_of_stage),
         stages_(schedule.placement.stages()),
         copies_(schedule.placement.copies),
-        microbatches_(schedule.microbatches) {}
+        microbatches_(schedule.microbatches),
+        row_bits_(std::bit_width(static_cast<unsigned>(microbatches_ - 1))) {}
 
-  std::size_t size() const {
-    return 2 * static_cast<std::size_t>(stages_) * static_cast<std::size_t>(microbatches_);
-  }
-  std::size_t microbatches() const { return static_cast<std::size_t>(microbatches_); }
+  /// Numbers are below this. A consumer's forward or backward has a row of 2^row_bits() of them,
+  /// the first by micro-batch.
+  std::size_t size() const { return 2 * static_cast<std::size_t>(stages_) << row_bits_; }
+  int row_bits() const { return row_bits_; }
   std::size_t rank_of(int stage, int microbatch) const {
     int index = stage;
     if (copies_ > 1)
@@ -51,9 +52,8 @@ class Values {
     return stage < stages_ ? stage : -1;
   }
   std::size_t number(bool forward, int consumer_stage, int microbatch) const {
-    return (static_cast<std::size_t>(consumer_stage) * 2 + (forward ? 1 : 0)) *
-               static_cast<std::size_t>(microbatches_) +
-           static_cast<std::size_t>(microbatch);
+    const std::size_t row = static_cast<std::size_t>(consumer_stage) * 2 + (forward ? 1 : 0);
+    return (row << row_bits_) + static_cast<std::size_t>(microbatch);
   }
   /// The value an action needs from a neighbouring stage, kNone if it needs none.
   std::size_t needed(const Action& action) const {
@@ -73,6 +73,7 @@ class Values {
   int stages_;
   int copies_;
   int microbatches_;
+  int row_bits_;
 };
 
 /// The values that are there. Most come by ascending micro-batch, where one number for each
@@ -80,30 +81,34 @@ class Values {
 class Arrived {
  public:
   explicit Arrived(const Values& values)
-      : microbatches_(values.microbatches()),
-        below_(values.size() / microbatches_),
+      : row_bits_(values.row_bits()),
+        below_(values.size() >> row_bits_),
         beyond_(below_.size()),
         bits_(values.size()) {}
 
   bool has(std::size_t value) const {
-    const std::size_t row = value / microbatches_;
-    return value % microbatches_ < below_[row] || (beyond_[row] > 0 && bits_[value]);
+    const std::size_t row = value >> row_bits_;
+    return microbatch(value) < below_[row] || (beyond_[row] > 0 && bits_[value]);
   }
   void add(std::size_t value) {
     if (has(value)) return;
-    const std::size_t row = value / microbatches_;
-    if (value % microbatches_ != below_[row]) {
+    const std::size_t row = value >> row_bits_;
+    if (microbatch(value) != below_[row]) {
       bits_[value] = true;
       ++beyond_[row];
       return;
     }
     ++below_[row];
-    for (; beyond_[row] > 0 && bits_[row * microbatches_ + below_[row]]; ++below_[row])
+    for (; beyond_[row] > 0 && bits_[(row << row_bits_) + below_[row]]; ++below_[row])
       --beyond_[row];
   }
 
  private:
-  std::size_t microbatches_;
+  std::size_t microbatch(std::size_t value) const {
+    return value & ((std::size_t{1} << row_bits_) - 1);
+  }
+
+  int row_bits_;
   std::vector<std::size_t> below_;   // of each row, all micro-batches below this are there,
   std::vector<std::size_t> beyond_;  // and this many others, by their bits
   std::vector<bool> bits_;

@@ -18,8 +18,13 @@ TEST(Arrived, AnswersAsASetDoesInAnyOrderOfArrival) {
   const Values values(schedule);
   std::mt19937 random(1);
   for (int round = 0; round < 50; ++round) {
-    std::vector<std::size_t> order(values.size());
-    for (std::size_t value = 0; value < order.size(); ++value) order[value] = value;
+    std::vector<std::size_t> order;
+    for (const bool forward : {false, true}) {
+      for (int stage = 0; stage < 2; ++stage) {
+        for (int mb = 0; mb < schedule.microbatches; ++mb)
+          order.push_back(values.number(forward, stage, mb));
+      }
+    }
     std::shuffle(order.begin(), order.end(), random);
     Arrived arrived(values);
     for (std::size_t count = 0; count < order.size(); ++count) {
