@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "plait/base/write_file.h"
 #include "plait/nn/model_folder.h"
 #include "plait/nn/safetensors.h"
 #include "plait/nn/test_models.h"

@@ -15,6 +15,7 @@
 #include <string_view>
 #include <utility>
 
+#include "plait/base/write_file.h"
 #include "plait/nn/model.h"
 #include "plait/nn/safetensors.h"
 

@@ -2,17 +2,14 @@
 
 #include <ATen/ops/empty.h>
 #include <c10/core/ScalarType.h>
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <bit>
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -20,6 +17,8 @@
 #include <set>
 #include <string_view>
 #include <utility>
+
+#include "plait/base/write_file.h"
 
 namespace plait {
 
@@ -153,61 +152,6 @@ Expected<void> check_layout(const std::string& path, const std::map<std::string,
   return {};
 }
 
-/// A file that takes its name when it is whole.
-class AtomicFile {
- public:
-  explicit AtomicFile(std::string path)
-      : path_(std::move(path)), temporary_(fmt::format("{}.{}.tmp", path_, ::getpid())) {}
-  AtomicFile(const AtomicFile&) = delete;
-  AtomicFile& operator=(const AtomicFile&) = delete;
-  ~AtomicFile() {
-    if (file_ >= 0) ::close(file_);
-    if (created_) ::unlink(temporary_.c_str());
-  }
-
-  Expected<void> open() {
-    constexpr int kMode = 0644;
-    file_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, kMode);
-    if (file_ < 0) return io_error(path_, "write");
-    created_ = true;
-    return {};
-  }
-
-  Expected<void> write(const void* data, std::size_t bytes) {
-    const auto* next = static_cast<const char*>(data);
-    while (bytes > 0) {
-      const ssize_t done = ::write(file_, next, bytes);
-      if (done < 0 && errno == EINTR) continue;
-      if (done <= 0) return io_error(path_, "write");
-      next += done;
-      bytes -= static_cast<std::size_t>(done);
-    }
-    return {};
-  }
-
-  Expected<void> commit() {
-    if (::fsync(file_) != 0) return io_error(path_, "flush");
-    const bool closed = ::close(std::exchange(file_, -1)) == 0;
-    if (!closed || ::rename(temporary_.c_str(), path_.c_str()) != 0) {
-      return io_error(path_, "write");
-    }
-    created_ = false;
-    // The name lives in the folder: without this a crash may take it back.
-    std::string folder = std::filesystem::path(path_).parent_path().string();
-    const int handle = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY);
-    if (handle >= 0) {
-      ::fsync(handle);
-      ::close(handle);
-    }
-    return {};
-  }
-
- private:
-  std::string path_, temporary_;
-  int file_ = -1;
-  bool created_ = false;
-};
-
 }  // namespace
 
 Expected<SafetensorsFile> SafetensorsFile::open(const std::string& path) {
@@ -300,13 +244,6 @@ Expected<void> write_safetensors(const std::string& path, const std::vector<Para
   for (const auto& [name, tensor] : sorted) {
     PLAIT_TRY_VOID(file.write(tensor.data_ptr(), tensor.nbytes()));
   }
-  return file.commit();
-}
-
-Expected<void> write_file_atomically(const std::string& path, const std::string& bytes) {
-  AtomicFile file(path);
-  PLAIT_TRY_VOID(file.open());
-  PLAIT_TRY_VOID(file.write(bytes.data(), bytes.size()));
   return file.commit();
 }
 

@@ -42,12 +42,8 @@ class SafetensorsFile {
   std::map<std::string, std::string> metadata_;
 };
 
-/// Writes float32 tensors in order of names, atomically: a temporary file beside it, flushed to the
-/// disk, then renamed.
+/// Writes float32 tensors in order of names, atomically.
 Expected<void> write_safetensors(const std::string& path, const std::vector<Parameter>& tensors,
                                  const std::map<std::string, std::string>& metadata);
-
-/// Replaces the file at `path` by `bytes`, atomically as above.
-Expected<void> write_file_atomically(const std::string& path, const std::string& bytes);
 
 }  // namespace plait

@@ -82,16 +82,6 @@ TEST_F(Safetensors, EqualTensorsGiveEqualBytes) {
   EXPECT_EQ(read_bytes(path("1")), read_bytes(path("2")));
 }
 
-TEST_F(Safetensors, AFailedWriteLeavesTheOldFile) {
-  ASSERT_TRUE(write_file_atomically(path(), "old"));
-  const auto result = write_file_atomically((folder_ / "none" / "x").string(), "new");
-  ASSERT_FALSE(result);
-  EXPECT_EQ(result.error().code, ErrorCode::kIo);
-  EXPECT_EQ(read_bytes(path()), "old");
-  ASSERT_TRUE(write_file_atomically(path(), "new"));
-  EXPECT_EQ(read_bytes(path()), "new");
-}
-
 TEST_F(Safetensors, ReadsHalfPrecision) {
   // 1.5 is 0x3FC0 in bfloat16 and 0x3E00 in float16, little-endian.
   write(R"({"b":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]},)"

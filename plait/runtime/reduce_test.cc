@@ -20,7 +20,6 @@ namespace plait {
 namespace {
 
 using testing::ExchangingStage;
-using testing::numbers;
 using testing::numbers_in;
 using testing::NumbersExchange;
 using testing::Outcome;

@@ -1,9 +1,11 @@
 #include "plait/trace/timeline.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <tuple>
 #include <utility>
 
 #include "plait/ir/action_text.h"
@@ -69,15 +71,65 @@ StepMetrics measure(const Timeline& timeline) {
   }
   metrics.span_ns = last - first;
   for (std::size_t rank = 0; rank < metrics.ranks.size(); ++rank) {
-    metrics.ranks[rank].busy_ns = length(unite(std::move(busy[rank])));
-    metrics.ranks[rank].bubble_ns = metrics.span_ns - metrics.ranks[rank].busy_ns;
+    RankMetrics& mine = metrics.ranks[rank];
+    const std::vector<Interval> ran = unite(std::move(busy[rank]));
+    mine.busy_ns = length(ran);
+    mine.bubble_ns = metrics.span_ns - mine.busy_ns;
+    mine.fill_ns = ran.empty() ? metrics.span_ns : ran.front().first - first;
+    mine.drain_ns = ran.empty() ? 0 : last - ran.back().second;
+    mine.steady_ns = mine.bubble_ns - mine.fill_ns - mine.drain_ns;
     metrics.ranks[rank].exposed_comm_ns = length(unite(std::move(exposed[rank])));
   }
   return metrics;
 }
 
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+/// A message of the step: whether forward, the stage that sends, and the micro-batch.
+using MessageName = std::tuple<bool, int, int>;
+
+MessageName message_of(const Action& action) {
+  const bool forward = action.type == ActionType::kSendF || action.type == ActionType::kRecvF;
+  const int sender = is_send(action.type) ? action.stage : action.stage + (forward ? -1 : 1);
+  return {forward, sender, action.microbatch};
+}
+
+/// An arrow from each send to its receive. Several columns send messages of one name; sorted by
+/// rank, the n-th send of a name belongs to the n-th receive.
+void add_flows(const Timeline& timeline, Nanoseconds first, Json& events) {
+  std::map<MessageName, std::array<std::vector<const TimelineEvent*>, 2>> messages;
+  for (const TimelineEvent& event : timeline.events) {
+    if (!is_communication(event.action.type)) continue;
+    messages[message_of(event.action)][is_send(event.action.type) ? 0 : 1].push_back(&event);
+  }
+  int id = 0;
+  for (auto& [name, ends] : messages) {
+    for (auto& side : ends)
+      std::stable_sort(side.begin(), side.end(),
+                       [](const auto* a, const auto* b) { return a->rank < b->rank; });
+    for (std::size_t i = 0; i < std::min(ends[0].size(), ends[1].size()); ++i, ++id) {
+      const auto arrow = [&](const TimelineEvent& event, const char* phase, Nanoseconds at) {
+        Json flow = {{"name", "message"},
+                     {"cat", "message"},
+                     {"ph", phase},
+                     {"id", id},
+                     {"pid", event.rank},
+                     {"tid", static_cast<int>(event.lane)},
+                     {"ts", static_cast<double>(at - first) / 1000.0}};
+        if (*phase == 'f') flow["bp"] = "e";  // into the receive that is under way, not the next
+        events.push_back(std::move(flow));
+      };
+      arrow(*ends[0][i], "s", ends[0][i]->begin);
+      arrow(*ends[1][i], "f", ends[1][i]->end);
+    }
+  }
+}
+
+}  // namespace
+
 std::string print_chrome_trace(const Timeline& timeline) {
-  using Json = nlohmann::ordered_json;
   Nanoseconds first = std::numeric_limits<Nanoseconds>::max();
   for (const TimelineEvent& event : timeline.events) first = std::min(first, event.begin);
   Json events = Json::array();
@@ -99,6 +151,9 @@ std::string print_chrome_trace(const Timeline& timeline) {
                  {"begin_ns", event.begin - first},
                  {"end_ns", event.end - first}};
     if (event.part > 0) args["part"] = event.part;
+    if (event.awaited_instruction >= 0) {
+      args["awaited"] = {{"rank", event.awaited_rank}, {"instruction", event.awaited_instruction}};
+    }
     if (event.pair >= 0)
       args["pair"] = std::to_string(event.pair) + (event.braided ? ", braided" : ", in sequence");
     events.push_back({{"name", print_action(event.action)},
@@ -110,6 +165,7 @@ std::string print_chrome_trace(const Timeline& timeline) {
                       {"dur", static_cast<double>(event.end - event.begin) / 1000.0},
                       {"args", std::move(args)}});
   }
+  add_flows(timeline, first, events);
   const bool braided = std::any_of(timeline.events.begin(), timeline.events.end(),
                                    [](const TimelineEvent& event) { return event.braided; });
   const Json trace = {

@@ -36,7 +36,10 @@ struct Timeline {
 /// One rank's figures of a step.
 struct RankMetrics {
   Nanoseconds busy_ns = 0;    ///< union of the compute lane's intervals
-  Nanoseconds bubble_ns = 0;  ///< the step's span minus busy_ns
+  Nanoseconds bubble_ns = 0;  ///< the step's span minus busy_ns = fill + steady + drain
+  Nanoseconds fill_ns = 0;    ///< before its first compute event
+  Nanoseconds steady_ns = 0;  ///< between its compute events
+  Nanoseconds drain_ns = 0;   ///< after its last compute event
   Nanoseconds exposed_comm_ns =
       0;  ///< the part of the bubble in which an awaited value was made already
 };
@@ -51,7 +54,8 @@ struct StepMetrics {
 StepMetrics measure(const Timeline& timeline);
 
 /// Chrome and Perfetto trace JSON: a process per rank, a thread per lane, times in microseconds
-/// from the step's first event. Pairs are labelled "in sequence" where they ran so.
+/// from the step's first event, a flow from each send to its receive. Pairs are labelled "in
+/// sequence" where they ran so.
 std::string print_chrome_trace(const Timeline& timeline);
 
 }  // namespace plait

@@ -2,7 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
 #include <nlohmann/json.hpp>
+#include <utility>
+#include <vector>
 
 namespace plait {
 namespace {
@@ -45,6 +48,44 @@ TEST(Timeline, ExposedCommunicationCountsFromTheProducersEnd) {
   timeline.events[3].awaited_instruction = 1;
   EXPECT_EQ(measure(timeline).ranks[1].exposed_comm_ns, 30 + 40);
   EXPECT_EQ(measure(timeline).ranks[0].exposed_comm_ns, 0);
+}
+
+TEST(Timeline, TheBubbleIsFillSteadyAndDrain) {
+  Timeline timeline{3,
+                    {compute_event(0, 0, ActionType::kForward, 0, 100),
+                     compute_event(1, 0, ActionType::kForward, 100, 150),
+                     compute_event(1, 1, ActionType::kForward, 170, 180)}};
+  const RankMetrics rank = measure(timeline).ranks[1];
+  EXPECT_EQ(rank.fill_ns, 100);
+  EXPECT_EQ(rank.steady_ns, 20);
+  EXPECT_EQ(rank.drain_ns, 0);
+  EXPECT_EQ(measure(timeline).ranks[0].drain_ns, 80);
+  EXPECT_EQ(measure(timeline).ranks[2].fill_ns, 180);  // it never ran
+  EXPECT_EQ(measure(timeline).ranks[2].bubble_ns, 180);
+}
+
+TEST(Timeline, FlowsLeadFromSendsToTheirReceivesWithinAColumn) {
+  const auto message = [](int rank, ActionType type, int stage, Nanoseconds begin) {
+    TimelineEvent event = compute_event(rank, 0, type, begin, begin + 1000);
+    event.action.stage = stage;
+    event.lane = Lane::kCommunication;
+    return event;
+  };
+  // Ranks 0 and 1 send to 2 and 3; rank 2 sends a gradient back.
+  const Timeline timeline{
+      4,
+      {message(3, ActionType::kRecvF, 1, 7000), message(1, ActionType::kSendF, 0, 2000),
+       message(0, ActionType::kSendF, 0, 1000), message(2, ActionType::kRecvF, 1, 5000),
+       message(2, ActionType::kSendB, 1, 9000), message(0, ActionType::kRecvB, 0, 9500)}};
+  const auto trace = nlohmann::json::parse(print_chrome_trace(timeline));
+  std::map<int, std::vector<std::pair<int, double>>> flows;  // by id: rank and time
+  for (const auto& event : trace["traceEvents"]) {
+    if (event["ph"] == "s" || event["ph"] == "f")
+      flows[event["id"]].push_back({event["pid"], event["ts"]});
+  }
+  const std::map<int, std::vector<std::pair<int, double>>> expected = {
+      {0, {{2, 8.0}, {0, 9.5}}}, {1, {{0, 0.0}, {2, 5.0}}}, {2, {{1, 1.0}, {3, 7.0}}}};
+  EXPECT_EQ(flows, expected);
 }
 
 TEST(Timeline, TraceNamesActionsAndPairs) {

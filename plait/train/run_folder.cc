@@ -7,7 +7,7 @@
 #include <filesystem>
 #include <utility>
 
-#include "plait/nn/safetensors.h"
+#include "plait/base/write_file.h"
 
 namespace plait {
 namespace {

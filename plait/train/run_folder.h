@@ -16,9 +16,9 @@ enum class ExistingFolder : std::uint8_t { kRefuse, kOverwrite };
 
 /// All that a run writes there, beside rank-<r>.log. --overwrite spares a folder that holds
 /// anything else.
-inline constexpr std::array<std::string_view, 7> kRunFolderEntries = {
-    "job.toml",    "metrics.jsonl",         "timeline.json", "model",
-    "checkpoints", "gradients.safetensors", ".previous"};
+inline constexpr std::array<std::string_view, 8> kRunFolderEntries = {
+    "job.toml", "metrics.jsonl", "timeline.json",         "timeline.svg",
+    "model",    "checkpoints",   "gradients.safetensors", ".previous"};
 
 /// Made before the first step; keep() makes it stay. Until then the destructor undoes what create()
 /// did, so that a job that never began leaves nothing behind: folders that were made are removed,

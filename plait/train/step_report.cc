@@ -64,7 +64,10 @@ std::string print_json(const StepLine& line) {
               {"cpu_ns", line.cpu_ns},
               {"pairs_braided", line.pairs_braided},
               {"pairs_in_sequence", line.pairs_in_sequence},
-              {"whole_backwards", line.whole_backwards}}
+              {"whole_backwards", line.whole_backwards},
+              {"fill_ns", line.fill_ns},
+              {"steady_ns", line.steady_ns},
+              {"drain_ns", line.drain_ns}}
       .dump();
 }
 

@@ -43,6 +43,7 @@ struct StepLine {
   std::int64_t tokens = 0;  ///< of the step
   Nanoseconds step_ns = 0;
   std::vector<double> bubble_share;
+  std::vector<Nanoseconds> fill_ns, steady_ns, drain_ns;  ///< the bubble's three parts
   std::vector<Nanoseconds> exposed_comm_ns;
   std::vector<Bytes> peak_activation_bytes;
   std::vector<Nanoseconds> cpu_ns;

@@ -202,8 +202,12 @@ class TrainerBase : public RankTrainer {
     outcome.timeline = timeline_of(reports);
     const StepMetrics metrics = measure(outcome.timeline);
     for (int rank = 0; rank < static_cast<int>(metrics.ranks.size()); ++rank) {
+      const RankMetrics& mine = metrics.ranks[static_cast<std::size_t>(rank)];
       line.bubble_share.push_back(metrics.bubble_share(rank));
-      line.exposed_comm_ns.push_back(metrics.ranks[static_cast<std::size_t>(rank)].exposed_comm_ns);
+      line.fill_ns.push_back(mine.fill_ns);
+      line.steady_ns.push_back(mine.steady_ns);
+      line.drain_ns.push_back(mine.drain_ns);
+      line.exposed_comm_ns.push_back(mine.exposed_comm_ns);
     }
     const double limit = plan_.job.optimizer.clip_norm;
     const double scale = limit > 0 && line.grad_norm > limit ? limit / line.grad_norm : 1.0;

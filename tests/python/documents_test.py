@@ -1,8 +1,10 @@
 """Pictures and commands in the documents are what the command prints."""
 
 import json
+import pathlib
 import re
 import subprocess
+import tempfile
 import unittest
 
 import command
@@ -19,6 +21,15 @@ class Documents(unittest.TestCase):
         simulated = ["simulate", "dualpipe-v", "--ranks", "4", "--microbatches", "10"]
         self.assertIn("$ plait " + " ".join(simulated) + "\n" + plait(*simulated), readme)
         self.assertIn("$ plait check examples/hangs.csv\n" + plait("check", "examples/hangs.csv"), readme)
+
+    def test_pictures_are_those_drawn(self) -> None:
+        readme = (command.ROOT / "README.md").read_text()
+        drawn = re.findall(r"`plait (simulate [^`]*) --svg (docs/pictures/[^`]*)`", readme)
+        self.assertEqual(len(drawn), 1)
+        for arguments, picture in drawn:
+            with tempfile.TemporaryDirectory() as folder:
+                plait(*arguments.split(), "--svg", f"{folder}/picture.svg")
+                self.assertEqual((command.ROOT / picture).read_text(), pathlib.Path(folder, "picture.svg").read_text())
 
     def test_prices_are_those_printed(self) -> None:
         blocks = (command.ROOT / "docs/simulate.md").read_text().split("```")[1::2]

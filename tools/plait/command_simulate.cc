@@ -1,12 +1,12 @@
 #include <fmt/format.h>
 
 #include <cstdio>
-#include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "plait/base/write_file.h"
 #include "plait/ir/action_text.h"
+#include "plait/trace/svg.h"
 #include "tools/plait/commands.h"
 #include "tools/plait/cost_arguments.h"
 
@@ -15,6 +15,7 @@ namespace {
 
 struct SimulateArguments {
   std::string timeline;
+  std::string svg;
   bool json = false;
 };
 
@@ -84,15 +85,6 @@ void print_price(const Price& price, const CostModel& costs) {
   print_critical_path(prediction, unit);
 }
 
-Expected<void> write_timeline(const Timeline& timeline, const std::string& path) {
-  const std::string text = print_chrome_trace(timeline);
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  file.close();
-  if (!file) return fail(ErrorCode::kIo, "the timeline cannot be written", path);
-  return {};
-}
-
 Expected<void> run(const ScheduleArguments& schedule_arguments, const CostArguments& cost_arguments,
                    const SimulateArguments& arguments) {
   PLAIT_TRY(const CostSettings settings, cost_arguments.settings());
@@ -105,10 +97,18 @@ Expected<void> run(const ScheduleArguments& schedule_arguments, const CostArgume
   PLAIT_TRY(const CostModel costs, make_cost_model(settings, schedule.placement.stages()));
   SimulateOptions options;
   options.critical_path = !arguments.json;
-  options.keep_timeline = !arguments.timeline.empty();
+  options.keep_timeline = !arguments.timeline.empty() || !arguments.svg.empty();
   PLAIT_TRY(const Price priced, price(std::move(schedule), costs, options));
-  if (options.keep_timeline)
-    PLAIT_TRY_VOID(write_timeline(*priced.prediction.timeline, arguments.timeline));
+  if (!arguments.timeline.empty()) {
+    PLAIT_TRY_VOID(
+        write_file_atomically(arguments.timeline, print_chrome_trace(*priced.prediction.timeline)));
+  }
+  if (!arguments.svg.empty()) {
+    const std::string title = fmt::format("{}, {} ranks, {} micro-batches", priced.schedule,
+                                          priced.ranks, priced.microbatches);
+    PLAIT_TRY_VOID(
+        write_file_atomically(arguments.svg, draw_svg(*priced.prediction.timeline, {title})));
+  }
   if (arguments.json) {
     fmt::print("{}\n", print_price_json(priced).dump(1));
   } else {
@@ -127,6 +127,7 @@ void add_simulate(CLI::App& app, int& exit_code) {
   auto arguments = std::make_shared<SimulateArguments>();
   command->add_option("--timeline", arguments->timeline,
                       "write what ran when to this file, for Perfetto or chrome://tracing");
+  command->add_option("--svg", arguments->svg, "draw what ran when into this file");
   command->add_flag("--json", arguments->json, "for machines");
   command->callback([schedule, costs, arguments, &exit_code] {
     const Expected<void> done = run(*schedule, *costs, *arguments);

@@ -11,6 +11,7 @@
 #include <memory>
 #include <thread>
 
+#include "plait/base/write_file.h"
 #include "plait/config/job_config.h"
 #include "plait/nn/model_folder.h"
 #include "plait/nn/safetensors.h"
@@ -18,6 +19,7 @@
 #include "plait/runtime/signals.h"
 #include "plait/runtime/torch/c10d_world.h"
 #include "plait/trace/ascii.h"
+#include "plait/trace/svg.h"
 #include "plait/trace/timeline.h"
 #include "plait/train/ngram.h"
 #include "plait/train/plan.h"
@@ -171,6 +173,9 @@ class Reporter {
     if (outcome.line.step == options_.record_step) {
       PLAIT_TRY_VOID(write_file_atomically(run_folder_->file("timeline.json"),
                                            print_chrome_trace(outcome.timeline)));
+      const std::string title = fmt::format("{}, step {}", folder_of(plan_.job), outcome.line.step);
+      PLAIT_TRY_VOID(write_file_atomically(run_folder_->file("timeline.svg"),
+                                           draw_svg(outcome.timeline, {title})));
     }
     progress_.step(outcome.line, now() - begin_);
     return {};
@@ -352,7 +357,9 @@ void add_train(CLI::App& app, int& exit_code) {
                     "one process, unpipelined: the run to compare with");
   command->add_flag("--save-gradients", options->save_gradients,
                     "also write the last step's gradients");
-  command->add_option("--record", options->record_step, "write timeline.json of this step, from 1")
+  command
+      ->add_option("--record", options->record_step,
+                   "write timeline.json and timeline.svg of this step, from 1")
       ->check(CLI::PositiveNumber);
   command
       ->add_option("--link-latency-us", options->link_latency_us,
