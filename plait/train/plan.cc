@@ -183,8 +183,19 @@ std::string describe_pairs(const JobPlan& plan) {
   return text + "\n";
 }
 
+namespace {
+
+/// The global ranks that stand at a pipeline rank: "3", or "6-7".
+std::string ranks_at(const Grid& grid, int pipeline_rank) {
+  const int first = grid.rank_of(pipeline_rank, 0);
+  return grid.columns() == 1 ? std::to_string(first)
+                             : fmt::format("{}-{}", first, first + grid.columns() - 1);
+}
+
+}  // namespace
+
 std::string describe_stages(const JobPlan& plan) {
-  std::string text = fmt::format("{:>5}  {:>4}  {:<24} {:>12}  {:>6}\n", "stage", "rank", "holds",
+  std::string text = fmt::format("{:>5}  {:>5}  {:<24} {:>12}  {:>6}\n", "stage", "rank", "holds",
                                  "parameters", "cost");
   double all = 0;
   for (const StagePart& part : plan.parts)
@@ -196,7 +207,8 @@ std::string describe_stages(const JobPlan& plan) {
                                 : fmt::format("layers {}-{}", part.first_layer, part.end_layer - 1);
     if (part.head) holds += ", head";
     text += fmt::format(
-        "{:>5}  {:>4}  {:<24} {:>12}  {:>5.1f}%\n", stage, plan.placement().rank_of(stage), holds,
+        "{:>5}  {:>5}  {:<24} {:>12}  {:>5.1f}%\n", stage,
+        ranks_at(plan.grid(), plan.placement().rank_of(stage)), holds,
         parameter_count(plan.job.model, part),
         100 * forward_flops_per_token(plan.job.model, part, plan.job.data.sequence_length) / all);
   }
@@ -219,9 +231,9 @@ std::string describe_memory(const JobPlan& plan) {
       sum.optimizer += memory.optimizer;
       sum.activations += memory.activations * alive[static_cast<std::size_t>(stage)];
     }
-    text +=
-        fmt::format("{:>5}  {:>10}  {:>10}  {:>10}  {:>12}\n", rank, megabytes(sum.parameters),
-                    megabytes(sum.gradients), megabytes(sum.optimizer), megabytes(sum.activations));
+    text += fmt::format("{:>5}  {:>10}  {:>10}  {:>10}  {:>12}\n", ranks_at(plan.grid(), rank),
+                        megabytes(sum.parameters), megabytes(sum.gradients),
+                        megabytes(sum.optimizer), megabytes(sum.activations));
   }
   return text;
 }

@@ -82,7 +82,9 @@ class ExpertParity(command.CommandTest):
             run = self.train(*MODEL, "--dry-run", *job("dualpipe-v", 2, 4, [1, 1, 1, 1], expert, 1),
                              "--set", "model.moe_intermediate_size=512")
             self.assertEqual(run.returncode, 0, run.stderr)
-            return float(run.stdout.splitlines()[-1].split()[1])
+            ranks, weight = run.stdout.splitlines()[-1].split()[:2]
+            self.assertEqual(ranks, "1" if expert == 1 else "2-3")
+            return float(weight)
 
         # Half of eight routed experts, and the shared one: 5 of 9 where they are nearly all that a layer holds.
         self.assertLess(weights(2), 0.6 * weights(1))
