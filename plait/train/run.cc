@@ -33,12 +33,14 @@ Expected<RunOutcome> run_rank(RankTrainer& trainer, const JobPlan& plan, Exchang
     if (outcome.steps_done++ == 0) on_first_step();
     outcome.stop_signal = step.stop_signal;
     if (rank == 0 && hooks.on_step) PLAIT_TRY_VOID(hooks.on_step(step));
-    const bool due = run.validate_every > 0 && outcome.steps_done % run.validate_every == 0;
+    const bool due =
+        hooks.validates && run.validate_every > 0 && outcome.steps_done % run.validate_every == 0;
     if (due && outcome.steps_done < run.steps && outcome.stop_signal == 0) {
       PLAIT_TRY_VOID(validate(trainer, rank, outcome.steps_done, hooks));
     }
   }
-  if (outcome.stop_signal == 0) PLAIT_TRY_VOID(validate(trainer, rank, outcome.steps_done, hooks));
+  if (hooks.validates && outcome.stop_signal == 0)
+    PLAIT_TRY_VOID(validate(trainer, rank, outcome.steps_done, hooks));
   PLAIT_TRY(const std::vector<Parameter> parameters, trainer.gather(false));
   std::vector<Parameter> gradients;
   if (hooks.gradients) {

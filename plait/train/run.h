@@ -22,7 +22,8 @@ struct RunHooks {
   std::function<Expected<void>(const std::vector<Parameter>&, const std::vector<Parameter>&)>
       on_end;
   bool gradients = false;
-  EmulatedLink link;  ///< between ranks that are threads
+  bool validates = true;  ///< as the job says, and at the end
+  EmulatedLink link;      ///< between ranks that are threads
 };
 
 struct RunOutcome {

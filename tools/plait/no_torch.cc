@@ -18,6 +18,7 @@ void add_missing(CLI::App& app, const char* name, int& exit_code) {
 }  // namespace
 
 void add_train(CLI::App& app, int& exit_code) { add_missing(app, "train", exit_code); }
+void add_profile(CLI::App& app, int& exit_code) { add_missing(app, "profile", exit_code); }
 void add_sample(CLI::App& app, int& exit_code) { add_missing(app, "sample", exit_code); }
 
 }  // namespace plait::tools

@@ -27,14 +27,14 @@
 #include "plait/train/run.h"
 #include "plait/train/run_folder.h"
 #include "tools/plait/commands.h"
+#include "tools/plait/job_arguments.h"
 
 namespace plait::tools {
 namespace {
 
 struct TrainOptions {
-  std::string job;
-  std::vector<std::string> settings;
-  std::string ranks, microbatches, schedule, comm, steps;
+  std::shared_ptr<JobArguments> job;
+  std::string comm, steps;
   bool dry_run = false;
   bool overwrite = false;
   bool resume = false;
@@ -48,26 +48,11 @@ struct TrainOptions {
   std::vector<std::string> arguments;  ///< as given, for the ranks
 };
 
-Expected<std::vector<Override>> overrides_of(const TrainOptions& options) {
-  std::vector<Override> overrides;
-  for (const std::string& setting : options.settings) {
-    const std::size_t equals = setting.find('=');
-    if (equals == std::string::npos) {
-      return fail(ErrorCode::kInvalidInput,
-                  fmt::format("'{}' has no '=', needed section.key=value", setting), "--set");
-    }
-    overrides.push_back(
-        {setting.substr(0, equals), setting.substr(equals + 1), "--set " + setting});
-  }
-  const auto shortcut = [&](const char* flag, const char* key, const std::string& value) {
-    if (!value.empty()) overrides.push_back({key, value, fmt::format("{} {}", flag, value)});
-  };
-  shortcut("--ranks", "parallel.pipeline", options.ranks);
-  shortcut("--microbatches", "parallel.microbatches", options.microbatches);
-  shortcut("--schedule", "parallel.schedule", options.schedule);
-  shortcut("--comm", "run.comm", options.comm);
-  shortcut("--steps", "run.steps", options.steps);
-  return overrides;
+Expected<JobConfig> read_job(const TrainOptions& options) {
+  PLAIT_TRY(std::vector<Override> overrides, options.job->overrides());
+  add_shortcut(overrides, "--comm", "run.comm", options.comm);
+  add_shortcut(overrides, "--steps", "run.steps", options.steps);
+  return read_job_config(options.job->job, overrides);
 }
 
 /// This process's arguments, without its name.
@@ -287,8 +272,7 @@ Expected<int> train(const TrainOptions& options) {
         "this version writes no checkpoints to resume from; start from a model with model.init",
         "--resume");
   }
-  PLAIT_TRY(const std::vector<Override> overrides, overrides_of(options));
-  PLAIT_TRY(JobConfig job, read_job_config(options.job, overrides));
+  PLAIT_TRY(JobConfig job, read_job(options));
   PLAIT_TRY(const JobPlan plan, make_plan(std::move(job)));
   PLAIT_TRY(const DataSplit data, open_data(plan.job.data, plan.job.model.vocab_size));
   const ExistingFolder existing =
@@ -341,13 +325,7 @@ Expected<int> train(const TrainOptions& options) {
 void add_train(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("train", "train a job");
   auto options = std::make_shared<TrainOptions>();
-  command->add_option("job", options->job, "the job file (docs/job.md)")->required();
-  command->add_option("--set", options->settings, "section.key=value, wins over the file")
-      ->take_all()
-      ->allow_extra_args(false);
-  command->add_option("--ranks", options->ranks, "parallel.pipeline");
-  command->add_option("--microbatches", options->microbatches, "parallel.microbatches");
-  command->add_option("--schedule", options->schedule, "parallel.schedule");
+  options->job = JobArguments::add_to(*command);
   command->add_option("--comm", options->comm, "run.comm: inproc or gloo");
   command->add_option("--steps", options->steps, "run.steps");
   command->add_flag("--dry-run", options->dry_run, "print job, proof, stages and memory, and stop");

@@ -1,0 +1,41 @@
+/// Costs fitted to measured steps, to forecast others.
+#pragma once
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include "plait/base/error.h"
+#include "plait/sim/cost_file.h"
+#include "plait/trace/timeline.h"
+
+namespace plait {
+
+/// Collects the times of compute actions by stage, and how long a value takes from one rank to the
+/// next. Fits medians, which a pause of the machine does not move. Only times of stages that
+/// compute: exchanges inside stages have no place in it. Not thread-safe.
+class CostProfile {
+ public:
+  explicit CostProfile(int stages) : times_(static_cast<std::size_t>(stages)) {}
+
+  /// A measured step; the first ones of a run are not worth it. Cost: O(n log n) in its events.
+  void add(const Timeline& timeline);
+
+  /// F, I, W and B of every stage, each with the time that lies between two actions neither of
+  /// which waits, and the hop between ranks. Errors (kInvalidInput): a stage of which F, I or W
+  /// was never seen.
+  Expected<CostSettings> settings() const;
+
+ private:
+  std::vector<std::array<std::vector<Nanoseconds>, 4>> times_;  // by stage: F, I, W, B
+  std::vector<Nanoseconds> hops_;
+  std::vector<Nanoseconds> gaps_;
+};
+
+/// The costs of stages of which each holds `count` neighbours of those given.
+CostSettings merge_stages(const CostSettings& settings, int count);
+
+/// The times of stages and the hop, as parse_cost_file reads them.
+std::string print_costs(const CostSettings& settings);
+
+}  // namespace plait
