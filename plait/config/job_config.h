@@ -13,7 +13,7 @@
 
 namespace plait {
 
-/// Keys of Hugging Face's config.json, and how routers are balanced.
+/// Keys of Hugging Face's config.json, and what no file holds: dropout, how routers are balanced.
 struct ModelConfig {
   std::string architecture = "llama";  ///< or "deepseek-v3": with a mixture of experts
   std::int64_t vocab_size = 256;
@@ -25,7 +25,8 @@ struct ModelConfig {
   double rms_norm_eps = 1e-5;
   double rope_theta = 10000.0;
   bool tie_word_embeddings = false;
-  int n_routed_experts = 0;  ///< this and what follows: of deepseek-v3 only
+  double hidden_dropout = 0.0;  ///< of no file
+  int n_routed_experts = 0;     ///< this and what follows: of deepseek-v3 only
   int n_shared_experts = 0;
   int num_experts_per_tok = 0;
   std::int64_t moe_intermediate_size = 0;

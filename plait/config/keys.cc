@@ -29,6 +29,9 @@ constexpr std::array kKeys = {
     KeyInfo{"model", "rope_theta", PLAIT_FIELD(model.rope_theta), "base of the rotary positions"},
     KeyInfo{"model", "tie_word_embeddings", PLAIT_FIELD(model.tie_word_embeddings),
             "one tensor for embedding and head; both must lie on one rank"},
+    KeyInfo{"model", "hidden_dropout", PLAIT_FIELD(model.hidden_dropout),
+            "share of a residual branch's outputs set to zero in training; not of the model's "
+            "file"},
     KeyInfo{"model", "n_routed_experts", PLAIT_FIELD(model.n_routed_experts),
             "experts a layer that the router chooses from; this and the next nine keys are of "
             "`deepseek-v3` only"},

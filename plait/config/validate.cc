@@ -124,6 +124,9 @@ void validate_model(const ModelConfig& model, Validator& v) {
                   model.hidden_size, model.num_attention_heads));
   v.positive("model.rms_norm_eps", model.rms_norm_eps);
   v.positive("model.rope_theta", model.rope_theta);
+  v.need(model.hidden_dropout >= 0 && model.hidden_dropout < 1, "model.hidden_dropout",
+         fmt::format("hidden_dropout is {}, needs to be at least 0 and below 1",
+                     model.hidden_dropout));
   if (!model.init.empty()) return;  // the folder says which model it is
   if (model.architecture == "deepseek-v3") validate_mixture(model, v);
   if (model.architecture == "llama") validate_no_mixture(model, v);

@@ -51,7 +51,8 @@ class RoutedAttentionSegment final : public NamedSegment {
 /// each local expert.
 class ExpertsSegment final : public NamedSegment {
  public:
-  ExpertsSegment(std::string name, std::vector<Parameter> parameters, bool shared, int members);
+  ExpertsSegment(std::string name, std::vector<Parameter> parameters, bool shared, int members,
+                 Dropout dropout);
   TensorList forward(const TensorList& inputs, int microbatch) override;
 
  private:
@@ -60,13 +61,18 @@ class ExpertsSegment final : public NamedSegment {
   bool shared_;
   int members_;
   std::size_t local_;
+  Dropout dropout_;
 };
 
-/// The weighted sum of the rows that came back, added to residual and shared experts.
+/// The weighted sum of the rows that came back, added to residual and shared experts. It and
+/// ExpertsSegment drop what they add by one mask, which is as if their sum were dropped.
 class JoinSegment final : public NamedSegment {
  public:
-  explicit JoinSegment(std::string name);
+  JoinSegment(std::string name, Dropout dropout);
   TensorList forward(const TensorList& inputs, int microbatch) override;
+
+ private:
+  Dropout dropout_;
 };
 
 /// The three exchanges of a layer for experts spread over `members`.
