@@ -84,6 +84,11 @@ constexpr std::array kKeys = {
             "`none`, `selective` or `full`"},
     KeyInfo{"parallel", "layers_per_stage", PLAIT_FIELD(parallel.layers_per_stage),
             "a number for each stage; empty: spread by cost"},
+    KeyInfo{"parallel", "token_bound", PLAIT_FIELD(parallel.token_bound),
+            "most rows that a dispatch may bring to a rank, in multiples of the even share; more "
+            "end the run; 0: any number"},
+    KeyInfo{"parallel", "memory_limit_bytes", PLAIT_FIELD(parallel.memory_limit_bytes),
+            "a plan that may need more on a rank is refused; 0: no limit"},
     KeyInfo{"optimizer", "lr", PLAIT_FIELD(optimizer.lr), "AdamW's learning rate after warm-up"},
     KeyInfo{"optimizer", "betas", PLAIT_FIELD(optimizer.betas), "AdamW's two decays"},
     KeyInfo{"optimizer", "eps", PLAIT_FIELD(optimizer.eps), "AdamW's epsilon"},

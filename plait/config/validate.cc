@@ -161,6 +161,13 @@ void validate_parallel(const ParallelConfig& parallel, Validator& v) {
   v.at_least("parallel.expert", parallel.expert, 1);
   v.one_of("parallel.pairs", parallel.pairs, {"braid", "sequence", "off"}, {}, "");
   v.one_of("parallel.recompute", parallel.recompute, {"none", "selective", "full"}, {}, "");
+  const double bound = parallel.token_bound;
+  v.need(
+      bound == 0 || (bound >= 1 && bound <= kMost), "parallel.token_bound",
+      fmt::format("token_bound is {}, needs to be 0, or at least 1 and at most {}", bound, kMost));
+  v.need(
+      parallel.memory_limit_bytes >= 0, "parallel.memory_limit_bytes",
+      fmt::format("memory_limit_bytes is {}, needs to be at least 0", parallel.memory_limit_bytes));
   for (const int layers : parallel.layers_per_stage) {
     v.need(layers >= 1, "parallel.layers_per_stage",
            fmt::format("layers_per_stage holds {}, needs at least 1 a stage", layers));

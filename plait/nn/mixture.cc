@@ -11,6 +11,8 @@
 #include <numeric>
 #include <utility>
 
+#include "plait/nn/part_memory.h"
+
 namespace plait {
 
 namespace {
@@ -58,6 +60,20 @@ Grouping group_by_expert(const at::Tensor& received, int members, std::size_t lo
     for (std::int64_t row = 0; row < came[i]; ++row) *place++ = next[i % local]++;
   }
   return grouping;
+}
+
+/// Every member has as many rows to send, so those are the even share of what comes.
+void check_rows_that_come(const std::string& segment, const RowSplits& splits, double token_bound) {
+  const auto sum = [](const std::vector<std::int64_t>& rows) {
+    return std::accumulate(rows.begin(), rows.end(), std::int64_t{0});
+  };
+  const std::int64_t share = sum(splits.send), come = sum(splits.receive);
+  const std::int64_t most = rows_at_bound(token_bound, share);
+  if (come <= most) return;
+  throw SegmentError(ErrorCode::kRuntime,
+                     fmt::format("{} would bring {} rows, parallel.token_bound {} allows {} (the "
+                                 "even share is {})",
+                                 segment, come, token_bound, most, share));
 }
 
 at::Tensor inverse_of(const at::Tensor& places) {
@@ -169,12 +185,17 @@ std::shared_ptr<Segment> make_counts_segment(std::string name, int members) {
       });
 }
 
-std::shared_ptr<Segment> make_dispatch_segment(std::string name, int members) {
-  return std::make_shared<ExchangeSegment>(
-      std::move(name), kRows, /*has_gradient=*/true, [members](const TensorList& inputs) {
-        return RowSplits{sums_of_parts(inputs[kSent], members),
-                         sums_of_parts(inputs[kReceived], members)};
-      });
+std::shared_ptr<Segment> make_dispatch_segment(std::string name, int members, double token_bound) {
+  const std::string mine = name;
+  return std::make_shared<ExchangeSegment>(std::move(name), kRows, /*has_gradient=*/true,
+                                           [members, token_bound, mine](const TensorList& inputs) {
+                                             RowSplits splits{
+                                                 sums_of_parts(inputs[kSent], members),
+                                                 sums_of_parts(inputs[kReceived], members)};
+                                             if (token_bound > 0)
+                                               check_rows_that_come(mine, splits, token_bound);
+                                             return splits;
+                                           });
 }
 
 std::shared_ptr<Segment> make_combine_segment(std::string name, int members) {

@@ -77,7 +77,10 @@ class JoinSegment final : public NamedSegment {
 
 /// The three exchanges of a layer for experts spread over `members`.
 std::shared_ptr<Segment> make_counts_segment(std::string name, int members);
-std::shared_ptr<Segment> make_dispatch_segment(std::string name, int members);
+/// `token_bound`: the most rows that may come, in multiples of the even share; more are an error of
+/// the segment (kRuntime). 0: any number.
+std::shared_ptr<Segment> make_dispatch_segment(std::string name, int members,
+                                               double token_bound = 0);
 std::shared_ptr<Segment> make_combine_segment(std::string name, int members);
 
 }  // namespace plait

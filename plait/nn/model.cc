@@ -148,6 +148,7 @@ struct LayerContext {
   const ModelConfig& model;
   std::shared_ptr<const RotaryTable> rotary;
   std::shared_ptr<const BatchSlot> batch;
+  double token_bound;
 
   Dropout dropout(int layer, Branch branch) const {
     return {model.hidden_dropout, layer, branch, batch};
@@ -179,7 +180,7 @@ void add_mixture_layer(const LayerContext& context, int layer, GroupPlace place,
       RouterParts{layer, make.router_bias(layer, model.n_routed_experts), router_options(model),
                   std::move(loads)}));
   segments.push_back(make_counts_segment(name("counts"), place.members));
-  segments.push_back(make_dispatch_segment(name("dispatch"), place.members));
+  segments.push_back(make_dispatch_segment(name("dispatch"), place.members, context.token_bound));
   segments.push_back(
       std::make_shared<ExpertsSegment>(name("mlp"), expert_parameters(make, model, layer, place),
                                        model.n_shared_experts > 0, place.members, dropout));
@@ -245,7 +246,7 @@ Shapes buffer_shapes(const ModelConfig& model) {
 Expected<std::vector<std::shared_ptr<Segment>>> make_model_segments(
     const ModelConfig& model, const StagePart& part, std::shared_ptr<BatchSlot> batch,
     std::uint64_t seed, std::int64_t max_sequence, ParameterStore& store, GroupPlace place,
-    const std::shared_ptr<RouterLoads>& loads) {
+    const std::shared_ptr<RouterLoads>& loads, double token_bound) {
   PLAIT_TRY_VOID(check_model(model));
   PLAIT_TRY_VOID(check_mixture(model));
   PLAIT_TRY_VOID(check_place(model, place));
@@ -259,7 +260,7 @@ Expected<std::vector<std::shared_ptr<Segment>>> make_model_segments(
       model,
       std::make_shared<const RotaryTable>(make_rotary_table(
           max_sequence, model.hidden_size / model.num_attention_heads, model.rope_theta)),
-      batch};
+      batch, token_bound};
   for (int layer = part.first_layer; layer < part.end_layer; ++layer) {
     if (is_mixture_layer(model, layer)) {
       add_mixture_layer(context, layer, place, loads, make, segments);

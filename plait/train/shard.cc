@@ -84,7 +84,8 @@ Expected<void> Shard::build(const std::vector<int>& stages, MemoryAccount& lasti
     const StagePart& part = plan_.parts[static_cast<std::size_t>(stage)];
     PLAIT_TRY(std::vector<std::shared_ptr<Segment>> segments,
               make_model_segments(plan_.job.model, part, batch_, plan_.job.run.seed,
-                                  plan_.job.data.sequence_length, store_, place, loads_));
+                                  plan_.job.data.sequence_length, store_, place, loads_,
+                                  plan_.job.parallel.token_bound));
     has_embedding_ = has_embedding_ || part.embedding;
     has_head_ = has_head_ || part.head;
     owned_.push_back(std::make_unique<ReceivingStage>(
