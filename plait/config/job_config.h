@@ -13,7 +13,7 @@
 
 namespace plait {
 
-/// Keys of Hugging Face's config.json, and how routers are balanced.
+/// Keys of Hugging Face's config.json, and what no file holds: dropout, how routers are balanced.
 struct ModelConfig {
   std::string architecture = "llama";  ///< or "deepseek-v3": with a mixture of experts
   std::int64_t vocab_size = 256;
@@ -25,7 +25,8 @@ struct ModelConfig {
   double rms_norm_eps = 1e-5;
   double rope_theta = 10000.0;
   bool tie_word_embeddings = false;
-  int n_routed_experts = 0;  ///< this and what follows: of deepseek-v3 only
+  double hidden_dropout = 0.0;  ///< of no file
+  int n_routed_experts = 0;     ///< this and what follows: of deepseek-v3 only
   int n_shared_experts = 0;
   int num_experts_per_tok = 0;
   std::int64_t moe_intermediate_size = 0;
@@ -59,8 +60,10 @@ struct ParallelConfig {
   int microbatches = 8;
   std::string pairs = "sequence";  ///< "braid", "sequence", "off"
   std::string braid;  ///< file of the order inside a braided pair; empty: the default order
-  std::string recompute = "none";     ///< "none", "selective", "full"
-  std::vector<int> layers_per_stage;  ///< empty: by cost
+  std::string recompute = "none";       ///< "none", "selective", "full"
+  std::vector<int> layers_per_stage;    ///< empty: by cost
+  double token_bound = 0.0;             ///< rows a dispatch may bring, in even shares; 0: any
+  std::int64_t memory_limit_bytes = 0;  ///< of each rank; 0: none
 
   friend bool operator==(const ParallelConfig&, const ParallelConfig&) = default;
 };

@@ -181,6 +181,15 @@ TEST_F(JobConfigTest, NumbersAreFiniteAndWithinBounds) {
             "--set x: vocab_size is 9223372036854775807, needs to be at most 2147483647");
 }
 
+TEST_F(JobConfigTest, DropoutIsAShareBelowOne) {
+  EXPECT_EQ(read(kData, {{"model.hidden_dropout", "0.1", "--set x"}})->model.hidden_dropout, 0.1);
+  for (const char* value : {"1", "1.5", "-0.1", "nan"}) {
+    EXPECT_NE(error_of(kData, {{"model.hidden_dropout", value, "--set x"}})
+                  .find("needs to be at least 0 and below 1"),
+              std::string::npos);
+  }
+}
+
 TEST_F(JobConfigTest, BrokenTomlNamesLineAndColumn) {
   EXPECT_EQ(error_of("[run\n").substr(0, 11), "job.toml:1:");
 }

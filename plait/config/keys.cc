@@ -29,6 +29,9 @@ constexpr std::array kKeys = {
     KeyInfo{"model", "rope_theta", PLAIT_FIELD(model.rope_theta), "base of the rotary positions"},
     KeyInfo{"model", "tie_word_embeddings", PLAIT_FIELD(model.tie_word_embeddings),
             "one tensor for embedding and head; both must lie on one rank"},
+    KeyInfo{"model", "hidden_dropout", PLAIT_FIELD(model.hidden_dropout),
+            "share of a residual branch's outputs set to zero in training; not of the model's "
+            "file"},
     KeyInfo{"model", "n_routed_experts", PLAIT_FIELD(model.n_routed_experts),
             "experts a layer that the router chooses from; this and the next nine keys are of "
             "`deepseek-v3` only"},
@@ -81,6 +84,11 @@ constexpr std::array kKeys = {
             "`none`, `selective` or `full`"},
     KeyInfo{"parallel", "layers_per_stage", PLAIT_FIELD(parallel.layers_per_stage),
             "a number for each stage; empty: spread by cost"},
+    KeyInfo{"parallel", "token_bound", PLAIT_FIELD(parallel.token_bound),
+            "most rows that a dispatch may bring to a rank, in multiples of the even share; more "
+            "end the run; 0: any number"},
+    KeyInfo{"parallel", "memory_limit_bytes", PLAIT_FIELD(parallel.memory_limit_bytes),
+            "a plan that may need more on a rank is refused; 0: no limit"},
     KeyInfo{"optimizer", "lr", PLAIT_FIELD(optimizer.lr), "AdamW's learning rate after warm-up"},
     KeyInfo{"optimizer", "betas", PLAIT_FIELD(optimizer.betas), "AdamW's two decays"},
     KeyInfo{"optimizer", "eps", PLAIT_FIELD(optimizer.eps), "AdamW's epsilon"},

@@ -124,6 +124,9 @@ void validate_model(const ModelConfig& model, Validator& v) {
                   model.hidden_size, model.num_attention_heads));
   v.positive("model.rms_norm_eps", model.rms_norm_eps);
   v.positive("model.rope_theta", model.rope_theta);
+  v.need(model.hidden_dropout >= 0 && model.hidden_dropout < 1, "model.hidden_dropout",
+         fmt::format("hidden_dropout is {}, needs to be at least 0 and below 1",
+                     model.hidden_dropout));
   if (!model.init.empty()) return;  // the folder says which model it is
   if (model.architecture == "deepseek-v3") validate_mixture(model, v);
   if (model.architecture == "llama") validate_no_mixture(model, v);
@@ -158,6 +161,13 @@ void validate_parallel(const ParallelConfig& parallel, Validator& v) {
   v.at_least("parallel.expert", parallel.expert, 1);
   v.one_of("parallel.pairs", parallel.pairs, {"braid", "sequence", "off"}, {}, "");
   v.one_of("parallel.recompute", parallel.recompute, {"none", "selective", "full"}, {}, "");
+  const double bound = parallel.token_bound;
+  v.need(
+      bound == 0 || (bound >= 1 && bound <= kMost), "parallel.token_bound",
+      fmt::format("token_bound is {}, needs to be 0, or at least 1 and at most {}", bound, kMost));
+  v.need(
+      parallel.memory_limit_bytes >= 0, "parallel.memory_limit_bytes",
+      fmt::format("memory_limit_bytes is {}, needs to be at least 0", parallel.memory_limit_bytes));
   for (const int layers : parallel.layers_per_stage) {
     v.need(layers >= 1, "parallel.layers_per_stage",
            fmt::format("layers_per_stage holds {}, needs at least 1 a stage", layers));

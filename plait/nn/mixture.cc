@@ -1,15 +1,17 @@
 #include "plait/nn/mixture.h"
 
-#include <ATen/ops/add.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/split_with_sizes.h>
+#include <ATen/ops/zeros_like.h>
 #include <fmt/format.h>
 
 #include <numeric>
 #include <utility>
+
+#include "plait/nn/part_memory.h"
 
 namespace plait {
 
@@ -60,6 +62,20 @@ Grouping group_by_expert(const at::Tensor& received, int members, std::size_t lo
   return grouping;
 }
 
+/// Every member has as many rows to send, so those are the even share of what comes.
+void check_rows_that_come(const std::string& segment, const RowSplits& splits, double token_bound) {
+  const auto sum = [](const std::vector<std::int64_t>& rows) {
+    return std::accumulate(rows.begin(), rows.end(), std::int64_t{0});
+  };
+  const std::int64_t share = sum(splits.send), come = sum(splits.receive);
+  const std::int64_t most = rows_at_bound(token_bound, share);
+  if (come <= most) return;
+  throw SegmentError(ErrorCode::kRuntime,
+                     fmt::format("{} would bring {} rows, parallel.token_bound {} allows {} (the "
+                                 "even share is {})",
+                                 segment, come, token_bound, most, share));
+}
+
 at::Tensor inverse_of(const at::Tensor& places) {
   at::Tensor inverse = at::empty_like(places);
   const auto* from = static_cast<const std::int64_t*>(places.const_data_ptr());
@@ -88,8 +104,8 @@ RoutedAttentionSegment::RoutedAttentionSegment(std::string name, std::vector<Par
       router_(std::move(router)) {}
 
 TensorList RoutedAttentionSegment::forward(const TensorList& inputs, int microbatch) {
-  const at::Tensor x =
-      attention_.add_to(inputs[0], {weight(0), weight(1), weight(2), weight(3), weight(4)});
+  const at::Tensor x = attention_.add_to(
+      inputs[0], {weight(0), weight(1), weight(2), weight(3), weight(4)}, microbatch);
   const at::Tensor normed = rms_norm(x, weight(5), eps_);
   const Routing routing = route(at::mm(normed, weight(6).t()), router_.bias, router_.options);
   const at::Tensor rows = copy_rows(normed, routing.inverse);
@@ -102,13 +118,14 @@ TensorList RoutedAttentionSegment::forward(const TensorList& inputs, int microba
 }
 
 ExpertsSegment::ExpertsSegment(std::string name, std::vector<Parameter> parameters, bool shared,
-                               int members)
+                               int members, Dropout dropout)
     : NamedSegment(std::move(name), std::move(parameters)),
       shared_(shared),
       members_(members),
-      local_(this->parameters().size() / 3 - (shared ? 1 : 0)) {}
+      local_(this->parameters().size() / 3 - (shared ? 1 : 0)),
+      dropout_(std::move(dropout)) {}
 
-TensorList ExpertsSegment::forward(const TensorList& inputs, int) {
+TensorList ExpertsSegment::forward(const TensorList& inputs, int microbatch) {
   const at::Tensor& residual = inputs[kResidual];
   const at::Tensor& came = inputs[kRows];
   const Grouping grouping = group_by_expert(inputs[kReceived], members_, local_, came.size(0));
@@ -118,7 +135,8 @@ TensorList ExpertsSegment::forward(const TensorList& inputs, int) {
   at::Tensor sum = residual;
   if (shared_) {
     const at::Tensor product = gated_product(inputs[kNormed], weight(0), weight(1));
-    sum = at::add(residual, at::mm(product, weight(2).t()).view(residual.sizes()));
+    const at::Tensor out = at::mm(product, weight(2).t()).view(residual.sizes());
+    sum = dropout_.add(residual, out, microbatch);
   }
   return {sum, rows, inputs[kWeights], inputs[kInverse], inputs[kSent], inputs[kReceived]};
 }
@@ -143,13 +161,19 @@ at::Tensor ExpertsSegment::run_experts(const at::Tensor& rows,
   return at::cat(parts);
 }
 
-JoinSegment::JoinSegment(std::string name) : NamedSegment(std::move(name), {}) {}
+JoinSegment::JoinSegment(std::string name, Dropout dropout)
+    : NamedSegment(std::move(name), {}), dropout_(std::move(dropout)) {}
 
-TensorList JoinSegment::forward(const TensorList& inputs, int) {
+TensorList JoinSegment::forward(const TensorList& inputs, int microbatch) {
   const at::Tensor& sum = inputs[kSum];
-  return {add_weighted_rows(sum.view({-1, sum.size(-1)}), inputs[kRowsBack], inputs[kWeightsAfter],
-                            inputs[kInverseAfter])
-              .view(sum.sizes())};
+  const at::Tensor rows = sum.view({-1, sum.size(-1)});
+  const auto added_to = [&](const at::Tensor& base) {
+    return add_weighted_rows(base, inputs[kRowsBack], inputs[kWeightsAfter], inputs[kInverseAfter]);
+  };
+  const at::Tensor joined = dropout_.drops()
+                                ? dropout_.add(rows, added_to(at::zeros_like(rows)), microbatch)
+                                : added_to(rows);
+  return {joined.view(sum.sizes())};
 }
 
 std::shared_ptr<Segment> make_counts_segment(std::string name, int members) {
@@ -161,12 +185,17 @@ std::shared_ptr<Segment> make_counts_segment(std::string name, int members) {
       });
 }
 
-std::shared_ptr<Segment> make_dispatch_segment(std::string name, int members) {
-  return std::make_shared<ExchangeSegment>(
-      std::move(name), kRows, /*has_gradient=*/true, [members](const TensorList& inputs) {
-        return RowSplits{sums_of_parts(inputs[kSent], members),
-                         sums_of_parts(inputs[kReceived], members)};
-      });
+std::shared_ptr<Segment> make_dispatch_segment(std::string name, int members, double token_bound) {
+  const std::string mine = name;
+  return std::make_shared<ExchangeSegment>(std::move(name), kRows, /*has_gradient=*/true,
+                                           [members, token_bound, mine](const TensorList& inputs) {
+                                             RowSplits splits{
+                                                 sums_of_parts(inputs[kSent], members),
+                                                 sums_of_parts(inputs[kReceived], members)};
+                                             if (token_bound > 0)
+                                               check_rows_that_come(mine, splits, token_bound);
+                                             return splits;
+                                           });
 }
 
 std::shared_ptr<Segment> make_combine_segment(std::string name, int members) {

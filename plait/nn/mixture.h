@@ -51,7 +51,8 @@ class RoutedAttentionSegment final : public NamedSegment {
 /// each local expert.
 class ExpertsSegment final : public NamedSegment {
  public:
-  ExpertsSegment(std::string name, std::vector<Parameter> parameters, bool shared, int members);
+  ExpertsSegment(std::string name, std::vector<Parameter> parameters, bool shared, int members,
+                 Dropout dropout);
   TensorList forward(const TensorList& inputs, int microbatch) override;
 
  private:
@@ -60,18 +61,26 @@ class ExpertsSegment final : public NamedSegment {
   bool shared_;
   int members_;
   std::size_t local_;
+  Dropout dropout_;
 };
 
-/// The weighted sum of the rows that came back, added to residual and shared experts.
+/// The weighted sum of the rows that came back, added to residual and shared experts. It and
+/// ExpertsSegment drop what they add by one mask, which is as if their sum were dropped.
 class JoinSegment final : public NamedSegment {
  public:
-  explicit JoinSegment(std::string name);
+  JoinSegment(std::string name, Dropout dropout);
   TensorList forward(const TensorList& inputs, int microbatch) override;
+
+ private:
+  Dropout dropout_;
 };
 
 /// The three exchanges of a layer for experts spread over `members`.
 std::shared_ptr<Segment> make_counts_segment(std::string name, int members);
-std::shared_ptr<Segment> make_dispatch_segment(std::string name, int members);
+/// `token_bound`: the most rows that may come, in multiples of the even share; more are an error of
+/// the segment (kRuntime). 0: any number.
+std::shared_ptr<Segment> make_dispatch_segment(std::string name, int members,
+                                               double token_bound = 0);
 std::shared_ptr<Segment> make_combine_segment(std::string name, int members);
 
 }  // namespace plait

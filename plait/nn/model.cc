@@ -143,32 +143,49 @@ std::vector<Parameter> expert_parameters(Maker& make, const ModelConfig& model, 
 
 using SegmentList = std::vector<std::shared_ptr<Segment>>;
 
-void add_dense_layer(const ModelConfig& model, int layer, const Attention& attention, Maker& make,
-                     SegmentList& segments) {
-  segments.push_back(std::make_shared<AttentionSegment>(
-      fmt::format("layers.{}.attn", layer), attention_parameters(make, layer), attention));
-  segments.push_back(std::make_shared<MlpSegment>(fmt::format("layers.{}.mlp", layer),
-                                                  mlp_parameters(make, layer), model.rms_norm_eps));
+/// What every layer is made with.
+struct LayerContext {
+  const ModelConfig& model;
+  std::shared_ptr<const RotaryTable> rotary;
+  std::shared_ptr<const BatchSlot> batch;
+  double token_bound;
+
+  Dropout dropout(int layer, Branch branch) const {
+    return {model.hidden_dropout, layer, branch, batch};
+  }
+  Attention attention(int layer) const {
+    return {model, rotary, dropout(layer, Branch::kAttention)};
+  }
+};
+
+void add_dense_layer(const LayerContext& context, int layer, Maker& make, SegmentList& segments) {
+  segments.push_back(std::make_shared<AttentionSegment>(fmt::format("layers.{}.attn", layer),
+                                                        attention_parameters(make, layer),
+                                                        context.attention(layer)));
+  segments.push_back(std::make_shared<MlpSegment>(
+      fmt::format("layers.{}.mlp", layer), mlp_parameters(make, layer), context.model.rms_norm_eps,
+      context.dropout(layer, Branch::kMlp)));
 }
 
-void add_mixture_layer(const ModelConfig& model, int layer, const Attention& attention,
-                       GroupPlace place, std::shared_ptr<RouterLoads> loads, Maker& make,
-                       SegmentList& segments) {
+void add_mixture_layer(const LayerContext& context, int layer, GroupPlace place,
+                       std::shared_ptr<RouterLoads> loads, Maker& make, SegmentList& segments) {
+  const ModelConfig& model = context.model;
+  const Dropout dropout = context.dropout(layer, Branch::kMlp);
   const auto name = [&](const char* part) { return fmt::format("layers.{}.{}", layer, part); };
   std::vector<Parameter> parameters = attention_parameters(make, layer);
   parameters.push_back(make.norm(layer_name(layer, "post_attention_layernorm.weight")));
   parameters.push_back(make.matrix(layer_name(layer, "mlp.gate.weight")));
   segments.push_back(std::make_shared<RoutedAttentionSegment>(
-      name("attn"), std::move(parameters), attention, model.rms_norm_eps,
+      name("attn"), std::move(parameters), context.attention(layer), model.rms_norm_eps,
       RouterParts{layer, make.router_bias(layer, model.n_routed_experts), router_options(model),
                   std::move(loads)}));
   segments.push_back(make_counts_segment(name("counts"), place.members));
-  segments.push_back(make_dispatch_segment(name("dispatch"), place.members));
-  segments.push_back(std::make_shared<ExpertsSegment>(name("mlp"),
-                                                      expert_parameters(make, model, layer, place),
-                                                      model.n_shared_experts > 0, place.members));
+  segments.push_back(make_dispatch_segment(name("dispatch"), place.members, context.token_bound));
+  segments.push_back(
+      std::make_shared<ExpertsSegment>(name("mlp"), expert_parameters(make, model, layer, place),
+                                       model.n_shared_experts > 0, place.members, dropout));
   segments.push_back(make_combine_segment(name("combine"), place.members));
-  segments.push_back(std::make_shared<JoinSegment>(name("join")));
+  segments.push_back(std::make_shared<JoinSegment>(name("join"), dropout));
 }
 
 void add_swiglu_shapes(Shapes& shapes, const std::string& prefix, std::int64_t hidden,
@@ -229,7 +246,7 @@ Shapes buffer_shapes(const ModelConfig& model) {
 Expected<std::vector<std::shared_ptr<Segment>>> make_model_segments(
     const ModelConfig& model, const StagePart& part, std::shared_ptr<BatchSlot> batch,
     std::uint64_t seed, std::int64_t max_sequence, ParameterStore& store, GroupPlace place,
-    const std::shared_ptr<RouterLoads>& loads) {
+    const std::shared_ptr<RouterLoads>& loads, double token_bound) {
   PLAIT_TRY_VOID(check_model(model));
   PLAIT_TRY_VOID(check_mixture(model));
   PLAIT_TRY_VOID(check_place(model, place));
@@ -239,14 +256,16 @@ Expected<std::vector<std::shared_ptr<Segment>>> make_model_segments(
     segments.push_back(std::make_shared<EmbeddingSegment>(
         std::vector<Parameter>{make.matrix(kEmbeddingName)}, batch));
   }
-  const auto rotary = std::make_shared<const RotaryTable>(make_rotary_table(
-      max_sequence, model.hidden_size / model.num_attention_heads, model.rope_theta));
-  const Attention attention(model, rotary);
+  const LayerContext context{
+      model,
+      std::make_shared<const RotaryTable>(make_rotary_table(
+          max_sequence, model.hidden_size / model.num_attention_heads, model.rope_theta)),
+      batch, token_bound};
   for (int layer = part.first_layer; layer < part.end_layer; ++layer) {
     if (is_mixture_layer(model, layer)) {
-      add_mixture_layer(model, layer, attention, place, loads, make, segments);
+      add_mixture_layer(context, layer, place, loads, make, segments);
     } else {
-      add_dense_layer(model, layer, attention, make, segments);
+      add_dense_layer(context, layer, make, segments);
     }
   }
   if (part.head) {

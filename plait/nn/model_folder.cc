@@ -365,6 +365,7 @@ Expected<ModelConfig> read_model_config(const std::string& folder, const ModelCo
   model.init = folder;
   model.router_aux_loss_coef = job.router_aux_loss_coef;
   model.bias_update_speed = job.bias_update_speed;
+  model.hidden_dropout = job.hidden_dropout;
   PLAIT_TRY(const Family family, read_family(reader, path, model));
   reader.only("architectures", Json::array({family.architecture}));
   reader.only("hidden_act", "silu");

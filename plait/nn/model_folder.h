@@ -14,9 +14,9 @@
 namespace plait {
 
 /// config.json of a LlamaForCausalLM or a Glm4MoeForCausalLM, or our own of a mixture that scores
-/// by softmax. `init` of the result is `folder`; how routers are balanced is `job`'s, no file holds
-/// it. Errors (kInvalidInput, kNotBuilt) name file and key: another architecture, biases, scaled
-/// rotary positions, groups of experts, ….
+/// by softmax. `init` of the result is `folder`; dropout and how routers are balanced are `job`'s,
+/// no file holds them. Errors (kInvalidInput, kNotBuilt) name file and key: another architecture,
+/// biases, scaled rotary positions, groups of experts, ….
 Expected<ModelConfig> read_model_config(const std::string& folder, const ModelConfig& job = {});
 
 /// Loads the parameters and buffers that `store` holds; others of the model are left in the file.

@@ -225,47 +225,4 @@ double forward_flops_per_token(const ModelConfig& model, const StagePart& part,
   return layers + embedding + head;
 }
 
-namespace {
-
-/// What a layer's operations save from F to B, in numbers of float32 a token.
-std::int64_t saved_by_layer(const ModelConfig& model, bool mixture, int expert_members) {
-  const std::int64_t d = model.hidden_size;
-  // Input, its norm's factor, the normalised input; q, k, v; the output and a log-sum per head.
-  const std::int64_t attention = 4 * d + 2 * key_value_size(model) + model.num_attention_heads + 1;
-  // Input, factor, normalised input; gate, up and their product.
-  if (!mixture) return attention + 2 * d + 1 + 3 * model.intermediate_size;
-  const std::int64_t k = model.num_experts_per_tok;
-  // Residual, factor, normalised residual; scores; chosen experts and places in int64, weights; the
-  // residual with the shared experts.
-  const std::int64_t router = 3 * d + 1 + model.n_routed_experts + 5 * k;
-  // A token's rows as they came, sorted by expert if they are from several members, and as they
-  // came back.
-  const std::int64_t rows = (expert_members > 1 ? 3 : 2) * k * d;
-  const std::int64_t products = 3 * model.moe_intermediate_size * (k + model.n_shared_experts);
-  return attention + router + rows + products;
-}
-
-}  // namespace
-
-StageMemory estimate_stage_memory(const ModelConfig& model, const StagePart& part,
-                                  std::int64_t sequences, std::int64_t sequence_length,
-                                  int expert_members) {
-  constexpr Bytes kFloat = 4;
-  const std::int64_t tokens = sequences * sequence_length;
-  const std::int64_t d = model.hidden_size;
-  StageMemory memory;
-  memory.parameters = kFloat * parameter_count(model, part, expert_members);
-  memory.gradients = memory.parameters;
-  memory.optimizer = 2 * memory.parameters;
-  memory.message = kFloat * tokens * d;
-  std::int64_t activations = 0;
-  for (int layer = part.first_layer; layer < part.end_layer; ++layer) {
-    activations += tokens * saved_by_layer(model, is_mixture_layer(model, layer), expert_members);
-  }
-  // head: input, factor, normalised input, logarithms of the probabilities.
-  if (part.head) activations += tokens * (2 * d + 1 + model.vocab_size);
-  memory.activations = kFloat * activations;
-  return memory;
-}
-
 }  // namespace plait

@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "plait/base/error.h"
-#include "plait/base/units.h"
 #include "plait/config/job_config.h"
 
 namespace plait {
@@ -51,18 +50,5 @@ std::int64_t parameter_count(const ModelConfig& model, const StagePart& part,
 /// of the sequence because it is causal, the experts that one token goes to.
 double forward_flops_per_token(const ModelConfig& model, const StagePart& part,
                                std::int64_t sequence_length);
-
-/// An estimate from shapes, in float32, with as many rows for each expert; the counting allocator
-/// measures.
-struct StageMemory {
-  Bytes parameters = 0;
-  Bytes gradients = 0;
-  Bytes optimizer = 0;    ///< AdamW: two moments
-  Bytes activations = 0;  ///< from F to B, per micro-batch
-  Bytes message = 0;      ///< hidden states of one micro-batch, as sent to the next stage
-};
-StageMemory estimate_stage_memory(const ModelConfig& model, const StagePart& part,
-                                  std::int64_t sequences, std::int64_t sequence_length,
-                                  int expert_members = 1);
 
 }  // namespace plait

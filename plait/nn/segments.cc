@@ -18,14 +18,22 @@ at::Tensor gated_product(const at::Tensor& h, const at::Tensor& gate, const at::
   return swiglu(at::mm(h, gate.t()), at::mm(h, up.t()));
 }
 
-Attention::Attention(const ModelConfig& model, std::shared_ptr<const RotaryTable> rotary)
+at::Tensor add_product(const at::Tensor& rows, const at::Tensor& left, const at::Tensor& matrix,
+                       const Dropout& dropout, int microbatch) {
+  if (!dropout.drops()) return at::addmm(rows, left, matrix.t());
+  return dropout.add(rows, at::mm(left, matrix.t()), microbatch);
+}
+
+Attention::Attention(const ModelConfig& model, std::shared_ptr<const RotaryTable> rotary,
+                     Dropout dropout)
     : heads_(model.num_attention_heads),
       key_value_heads_(model.num_key_value_heads),
       head_size_(model.hidden_size / model.num_attention_heads),
       eps_(model.rms_norm_eps),
-      rotary_(std::move(rotary)) {}
+      rotary_(std::move(rotary)),
+      dropout_(std::move(dropout)) {}
 
-at::Tensor Attention::add_to(const at::Tensor& x, const Weights& weights) const {
+at::Tensor Attention::add_to(const at::Tensor& x, const Weights& weights, int microbatch) const {
   if (x.size(1) > rotary_->cosine.size(0)) {
     throw SegmentError(ErrorCode::kInvalidInput,
                        fmt::format("sequence has {} tokens, the model was made for at most {}",
@@ -43,7 +51,7 @@ at::Tensor Attention::add_to(const at::Tensor& x, const Weights& weights) const 
       query, key, value, /*attn_mask=*/{}, /*dropout_p=*/0.0, /*is_causal=*/true,
       /*scale=*/std::nullopt, /*enable_gqa=*/heads_ != key_value_heads_);
   const at::Tensor joined = mixed.transpose(1, 2).reshape(rows.sizes());
-  return at::addmm(rows, joined, weights.output.t());
+  return add_product(rows, joined, weights.output, dropout_, microbatch);
 }
 
 at::Tensor Attention::project(const at::Tensor& h, at::IntArrayRef batch, const at::Tensor& matrix,
@@ -64,20 +72,25 @@ AttentionSegment::AttentionSegment(std::string name, std::vector<Parameter> para
                                    Attention attention)
     : NamedSegment(std::move(name), std::move(parameters)), attention_(std::move(attention)) {}
 
-TensorList AttentionSegment::forward(const TensorList& inputs, int) {
-  return {attention_.add_to(inputs[0], {weight(0), weight(1), weight(2), weight(3), weight(4)})
-              .view(inputs[0].sizes())};
+TensorList AttentionSegment::forward(const TensorList& inputs, int microbatch) {
+  return {
+      attention_
+          .add_to(inputs[0], {weight(0), weight(1), weight(2), weight(3), weight(4)}, microbatch)
+          .view(inputs[0].sizes())};
 }
 
-MlpSegment::MlpSegment(std::string name, std::vector<Parameter> parameters, double eps)
-    : NamedSegment(std::move(name), std::move(parameters)), eps_(eps) {}
+MlpSegment::MlpSegment(std::string name, std::vector<Parameter> parameters, double eps,
+                       Dropout dropout)
+    : NamedSegment(std::move(name), std::move(parameters)),
+      eps_(eps),
+      dropout_(std::move(dropout)) {}
 
-TensorList MlpSegment::forward(const TensorList& inputs, int) {
+TensorList MlpSegment::forward(const TensorList& inputs, int microbatch) {
   const at::Tensor& x = inputs[0];
   const at::Tensor rows = x.view({-1, x.size(-1)});
   const at::Tensor h = rms_norm(rows, weight(0), eps_);
   const at::Tensor product = gated_product(h, weight(1), weight(2));
-  return {at::addmm(rows, product, weight(3).t()).view(x.sizes())};
+  return {add_product(rows, product, weight(3), dropout_, microbatch).view(x.sizes())};
 }
 
 HeadSegment::HeadSegment(std::vector<Parameter> parameters, double eps,

@@ -13,6 +13,7 @@
 
 #include "plait/config/job_config.h"
 #include "plait/nn/batch.h"
+#include "plait/nn/dropout.h"
 #include "plait/nn/kernels.h"
 #include "plait/runtime/torch/segment.h"
 
@@ -38,16 +39,21 @@ class NamedSegment : public Segment {
 /// swiglu(h gate^T, h up^T): what a SwiGLU's last matrix multiplies.
 at::Tensor gated_product(const at::Tensor& h, const at::Tensor& gate, const at::Tensor& up);
 
-/// No parameters of its own: x + A(norm(x)).
+/// rows + left matrix^T, the product dropped if `dropout` drops.
+at::Tensor add_product(const at::Tensor& rows, const at::Tensor& left, const at::Tensor& matrix,
+                       const Dropout& dropout, int microbatch);
+
+/// No parameters of its own: x + A(norm(x)), A's output dropped if `dropout` drops.
 class Attention {
  public:
-  Attention(const ModelConfig& model, std::shared_ptr<const RotaryTable> rotary);
+  Attention(const ModelConfig& model, std::shared_ptr<const RotaryTable> rotary,
+            Dropout dropout = {});
 
   struct Weights {
     const at::Tensor &norm, &query, &key, &value, &output;
   };
   /// Hidden states to rows. Throws SegmentError if a sequence is longer than the rotary table.
-  at::Tensor add_to(const at::Tensor& x, const Weights& weights) const;
+  at::Tensor add_to(const at::Tensor& x, const Weights& weights, int microbatch) const;
 
  private:
   at::Tensor project(const at::Tensor& h, at::IntArrayRef batch, const at::Tensor& matrix,
@@ -56,6 +62,7 @@ class Attention {
   std::int64_t heads_, key_value_heads_, head_size_;
   double eps_;
   std::shared_ptr<const RotaryTable> rotary_;
+  Dropout dropout_;
 };
 
 /// Parameters: the table.
@@ -81,11 +88,12 @@ class AttentionSegment final : public NamedSegment {
 /// Parameters: norm, gate, up, down.
 class MlpSegment final : public NamedSegment {
  public:
-  MlpSegment(std::string name, std::vector<Parameter> parameters, double eps);
+  MlpSegment(std::string name, std::vector<Parameter> parameters, double eps, Dropout dropout);
   TensorList forward(const TensorList& inputs, int microbatch) override;
 
  private:
   double eps_;
+  Dropout dropout_;
 };
 
 /// Parameters: norm, projection.

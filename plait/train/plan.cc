@@ -34,23 +34,6 @@ Expected<LayerOrder> read_layer_order(const std::string& path) {
   return braid.order();
 }
 
-/// The most micro-batches of a stage that have run F and not yet B or W.
-std::vector<int> most_alive(const Schedule& schedule) {
-  const auto stages = static_cast<std::size_t>(schedule.placement.stages());
-  std::vector<int> alive(stages);
-  std::vector<int> most(stages);
-  for (const std::vector<Action>& list : schedule.ranks) {
-    for (const Action& action : list) {
-      if (action.stage < 0) continue;
-      const auto stage = static_cast<std::size_t>(action.stage);
-      if (action.type == ActionType::kForward) most[stage] = std::max(most[stage], ++alive[stage]);
-      if (action.type == ActionType::kBackward || action.type == ActionType::kBackwardWeight)
-        --alive[stage];
-    }
-  }
-  return most;
-}
-
 std::set<std::string> recomputed_kinds(const std::string& recompute) {
   if (recompute == "full") return {"attn", "mlp"};
   if (recompute == "selective") return {"mlp"};
@@ -147,10 +130,14 @@ Expected<JobPlan> make_plan(JobConfig job) {
   options.reduced = reduced_groups(job.model, parts, grid);
   PLAIT_TRY(std::vector<RankProgram> training_programs, lower_all(training, options));
   PLAIT_TRY_VOID(check_collective_order(grid, by_rank(grid, training_programs)));
+  const std::set<std::string> recomputed = recomputed_kinds(parallel.recompute);
+  std::vector<RankMemory> memory =
+      plan_memory({job, placement, parts, recomputed, training_programs, validation_programs});
+  PLAIT_TRY_VOID(check_memory(job, memory));
   return JobPlan{
       std::move(job),        std::move(compute_only),      std::move(training),
       std::move(validation), std::move(training_programs), std::move(validation_programs),
-      std::move(parts),      std::move(options.shapes)};
+      std::move(parts),      std::move(options.shapes),    std::move(memory)};
 }
 
 bool JobPlan::has_exchanges() const {
@@ -217,23 +204,14 @@ std::string describe_stages(const JobPlan& plan) {
 
 std::string describe_memory(const JobPlan& plan) {
   std::string text =
-      fmt::format("{:>5}  {:>10}  {:>10}  {:>10}  {:>12}  (MB, estimated from shapes)\n", "rank",
-                  "weights", "gradients", "optimizer", "activations");
-  const std::vector<int> alive = most_alive(plan.training.schedule());
+      fmt::format("{:>5}  {:>10}  {:>10}  {:>10}  {:>10}  {:>12}  {:>14}  (MB, at most)\n", "rank",
+                  "weights", "gradients", "reductions", "optimizer", "activations", "bytes in all");
   for (int rank = 0; rank < plan.placement().ranks; ++rank) {
-    StageMemory sum;
-    for (const int stage : plan.placement().stages_of(rank)) {
-      const StageMemory memory = estimate_stage_memory(
-          plan.job.model, plan.parts[static_cast<std::size_t>(stage)], plan.sequences(),
-          plan.job.data.sequence_length, plan.grid().expert);
-      sum.parameters += memory.parameters;
-      sum.gradients += memory.gradients;
-      sum.optimizer += memory.optimizer;
-      sum.activations += memory.activations * alive[static_cast<std::size_t>(stage)];
-    }
-    text += fmt::format("{:>5}  {:>10}  {:>10}  {:>10}  {:>12}\n", ranks_at(plan.grid(), rank),
-                        megabytes(sum.parameters), megabytes(sum.gradients),
-                        megabytes(sum.optimizer), megabytes(sum.activations));
+    const RankMemory& memory = plan.memory[static_cast<std::size_t>(rank)];
+    text += fmt::format("{:>5}  {:>10}  {:>10}  {:>10}  {:>10}  {:>12}  {:>14}\n",
+                        ranks_at(plan.grid(), rank), megabytes(memory.weights),
+                        megabytes(memory.gradients), megabytes(memory.reductions),
+                        megabytes(memory.optimizer), megabytes(memory.activations), memory.total());
   }
   return text;
 }

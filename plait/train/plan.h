@@ -11,6 +11,7 @@
 #include "plait/nn/partition.h"
 #include "plait/runtime/grid.h"
 #include "plait/runtime/program.h"
+#include "plait/train/memory_plan.h"
 #include "plait/verify/verify.h"
 
 namespace plait {
@@ -24,6 +25,7 @@ struct JobPlan {
   std::vector<RankProgram> validation_programs;  ///< by rank
   std::vector<StagePart> parts;                  ///< by stage
   std::vector<StageShape> shapes;                ///< by stage
+  std::vector<RankMemory> memory;                ///< by rank of the pipeline
 
   const Placement& placement() const { return training.placement(); }
   Grid grid() const { return {placement().ranks, job.parallel.data, job.parallel.expert}; }
@@ -42,7 +44,8 @@ struct JobPlan {
 };
 
 /// Errors: a schedule that cannot be made or proven for this job, fewer layers than stages, tied
-/// embeddings whose two ends lie on different ranks. Cost: O(actions).
+/// embeddings whose two ends lie on different ranks, a rank that may need more than
+/// parallel.memory_limit_bytes. Cost: O(actions * ranks).
 Expected<JobPlan> make_plan(JobConfig job);
 
 /// The share of forwards that run in pairs, and how those pairs run.
@@ -51,8 +54,8 @@ std::string describe_pairs(const JobPlan& plan);
 /// The table of stages, layers, parameters and ranks.
 std::string describe_stages(const JobPlan& plan);
 
-/// The estimate of memory per rank: weights, gradients, optimiser, and activations at the most
-/// micro-batches that are alive at once in the schedule.
+/// The most memory of each rank: weights, gradients, optimiser, activations, and all of it in
+/// bytes, as a limit is compared with.
 std::string describe_memory(const JobPlan& plan);
 
 }  // namespace plait

@@ -84,7 +84,8 @@ Expected<void> Shard::build(const std::vector<int>& stages, MemoryAccount& lasti
     const StagePart& part = plan_.parts[static_cast<std::size_t>(stage)];
     PLAIT_TRY(std::vector<std::shared_ptr<Segment>> segments,
               make_model_segments(plan_.job.model, part, batch_, plan_.job.run.seed,
-                                  plan_.job.data.sequence_length, store_, place, loads_));
+                                  plan_.job.data.sequence_length, store_, place, loads_,
+                                  plan_.job.parallel.token_bound));
     has_embedding_ = has_embedding_ || part.embedding;
     has_head_ = has_head_ || part.head;
     owned_.push_back(std::make_unique<ReceivingStage>(
@@ -123,6 +124,7 @@ void Shard::new_batch() {
   const std::int64_t length = plan_.job.data.sequence_length;
   batch_->batch.tokens.clear();
   batch_->batch.targets.clear();
+  batch_->batch.draws.reset();
   for (int mb = 0; mb < plan_.microbatches(); ++mb) {
     batch_->batch.tokens.push_back(at::empty({plan_.sequences(), length}, at::kLong));
     batch_->batch.targets.push_back(at::empty({plan_.sequences(), length}, at::kLong));
@@ -146,6 +148,9 @@ void Shard::begin_step(int step) {
   new_batch();
   store_.zero_gradients();
   loads_->reset(plan_.microbatches());
+  BatchDraws& draws = batch_->batch.draws.emplace(BatchDraws{plan_.job.run.seed, step, {}});
+  for (int mb = 0; mb < plan_.microbatches(); ++mb)
+    draws.first_tokens.push_back(std::int64_t{sequence_of(mb, 0)} * plan_.job.data.sequence_length);
   if (!has_embedding_ && !has_head_) return;
   const auto length = static_cast<std::size_t>(plan_.job.data.sequence_length);
   const std::vector<std::size_t> starts = sample_starts(

@@ -68,6 +68,13 @@ class ExpertParity(command.CommandTest):
         self.assertEqual(pairs[0][0][0], 0)
         self.assertGreater(pairs[0][0][1], 0)
 
+    def test_dropout(self) -> None:
+        dropout = ("--set", "model.hidden_dropout=0.1")
+        base = job("dualpipe-v", 2, 5, [2, 1, 1, 2], 2, 1, *dropout)
+        self.assert_parity(base, *[self.variant("inproc", pair, recompute) for pair in ("braid", "sequence")
+                                   for recompute in ("none", "full")], self.variant("gloo", "braid", "selective"))
+        self.assert_parity(job("1f1b", 2, 3, [1, 2], 2, 2, *dropout), self.variant("inproc", "braid", "none"))
+
     def test_replicas(self) -> None:
         for expert, data in ((1, 2), (2, 2), (1, 3)):
             self.assert_parity(job("1f1b", 2, 3, [1, 2], expert, data), self.variant("inproc", "braid", "none"))

@@ -51,6 +51,27 @@ class Parity(command.CommandTest):
             self.assert_parity("--schedule", schedule, "--ranks", str(ranks), "--microbatches", str(2 * ranks), "--set",
                                f"run.batch_size={4 * ranks}", "--set", "model.tie_word_embeddings=true")
 
+    def test_dropout_is_the_same_whatever_runs_it(self) -> None:
+        job = ("--microbatches", "8", "--set", "run.batch_size=16", "--set", "model.hidden_dropout=0.1")
+        for threads in (1, 3):
+            at_threads = (*job, "--set", f"run.threads={threads}")
+            reference = self.run_case("reference", "--reference", *at_threads)
+            for more in (("--schedule", "dualpipe-v", "--ranks", "4"), ("--schedule", "1f1b", "--ranks", "2"),
+                         ("--schedule", "zbv", "--ranks", "2", "--comm", "gloo")):
+                for recompute in ("none", "full"):
+                    with self.subTest(threads=threads, more=more, recompute=recompute):
+                        run = self.run_case("pipelined", *at_threads, *more, "--set", f"parallel.recompute={recompute}")
+                        self.assert_same_training(run, reference)
+
+    def test_dropout_is_of_training_only(self) -> None:
+        still = ("--set", "optimizer.lr=1e-30", "--set", "optimizer.warmup_steps=0", "--reference")  # weights stay
+        without = self.run_case("without", *still)
+        dropped = self.run_case("dropped", *still, "--set", "model.hidden_dropout=0.3")
+        self.assertTrue(without[2] == dropped[2], "parameters moved")
+        for one, other in zip(without[0][:3], dropped[0][:3], strict=True):
+            self.assertNotEqual(one, other)
+        self.assertEqual(without[0][3], dropped[0][3])
+
     def test_a_difference_would_be_seen(self) -> None:
         one = self.run_case("one", "--reference")
         other = self.run_case("other", "--reference", "--set", "run.seed=8")

@@ -158,6 +158,11 @@ class WrongInput(command.CommandTest):
             with self.subTest(setting):
                 self.refused(found, needed, arguments=("--set", setting))
 
+    def test_dropout_of_everything(self) -> None:
+        for share in ("1.0", "-0.5", "nan"):
+            with self.subTest(share):
+                self.refused("hidden_dropout is", "at least 0 and below 1", arguments=("--set", f"model.hidden_dropout={share}"))
+
     def test_missing_init(self) -> None:
         self.refused("nowhere", arguments=("--set", "model.init=nowhere"))
 

@@ -1,0 +1,240 @@
+#include "plait/train/memory_plan.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <vector>
+
+#include "plait/nn/model.h"
+#include "plait/nn/model_folder.h"
+#include "plait/nn/part_memory.h"
+#include "plait/runtime/torch/memory.h"
+#include "plait/train/run.h"
+#include "plait/train/shard.h"
+
+namespace plait {
+namespace {
+
+class MemoryPlan : public testing::Test {
+ protected:
+  void SetUp() override {
+    path_ = (std::filesystem::temp_directory_path() / ("plait_memory_" + std::to_string(getpid())))
+                .string();
+    std::ofstream text(path_);
+    for (int i = 0; i < 20000; ++i) text << static_cast<char>(32 + (i * i + i / 7) % 90);
+  }
+  void TearDown() override { std::filesystem::remove(path_); }
+
+  /// Two ranks, four micro-batches of two sequences; `expert` 0: a dense model.
+  JobConfig job(const std::string& schedule, int expert) const {
+    JobConfig job;
+    job.model.hidden_size = 32;
+    job.model.intermediate_size = 48;
+    job.model.num_hidden_layers = 6;
+    job.model.num_attention_heads = 4;
+    job.model.num_key_value_heads = 2;
+    if (expert > 0) {
+      job.model.architecture = "deepseek-v3";
+      job.model.n_routed_experts = 8;
+      job.model.n_shared_experts = 1;
+      job.model.num_experts_per_tok = 2;
+      job.model.moe_intermediate_size = 24;
+      job.model.first_k_dense_replace = 1;
+    }
+    job.data.train = path_;
+    job.data.sequence_length = 32;
+    job.parallel.pipeline = 2;
+    job.parallel.schedule = schedule;
+    job.parallel.microbatches = 4;
+    job.parallel.expert = std::max(1, expert);
+    job.parallel.pairs = "braid";
+    job.run.batch_size = 8 * job.parallel.expert;
+    job.run.steps = 2;
+    job.data.validation_share = 0.04;
+    return job;
+  }
+
+  /// Trains; by rank, the largest share of what was planned that was needed.
+  std::vector<double> needed(const JobConfig& job) const {
+    const JobPlan plan = make_plan(job).value();
+    const DataSplit data = open_data(plan.job.data, plan.job.model.vocab_size).value();
+    std::vector<double> shares(static_cast<std::size_t>(plan.ranks()));
+    RunHooks hooks;
+    hooks.on_step = [&](const StepOutcome& outcome) -> Expected<void> {
+      for (std::size_t rank = 0; rank < shares.size(); ++rank) {
+        const auto place =
+            static_cast<std::size_t>(plan.grid().pipeline_of(static_cast<int>(rank)));
+        shares[rank] =
+            std::max(shares[rank], static_cast<double>(outcome.line.peak_activation_bytes[rank]) /
+                                       static_cast<double>(plan.memory[place].activations));
+      }
+      return {};
+    };
+    const auto ran = run_in_process(plan, data, /*reference=*/false, hooks);
+    EXPECT_TRUE(ran) << ran.error().text();
+    return shares;
+  }
+
+  std::string path_;
+};
+
+// A bound that is never passed, and is no more than a few times what is needed.
+TEST_F(MemoryPlan, NoRankNeedsMoreThanWasPlanned) {
+  for (const char* schedule : {"dualpipe-v", "1f1b", "zbv", "gpipe"}) {
+    for (const int expert : {0, 1, 2}) {
+      for (const char* recompute : {"none", "selective", "full"}) {
+        JobConfig one = job(schedule, expert);
+        one.parallel.recompute = recompute;
+        one.model.hidden_dropout = 0.2;
+        const std::vector<double> shares = needed(one);
+        for (std::size_t rank = 0; rank < shares.size(); ++rank) {
+          SCOPED_TRACE(testing::Message() << schedule << ", expert " << expert << ", recompute "
+                                          << recompute << ", rank " << rank);
+          EXPECT_LE(shares[rank], 1.0);
+          EXPECT_GE(shares[rank], 0.3);
+        }
+      }
+    }
+  }
+}
+
+TEST_F(MemoryPlan, HoldsForOtherShapes) {
+  std::vector<JobConfig> jobs;
+  const auto add = [&](const char* schedule, int expert, const auto& change) {
+    jobs.push_back(job(schedule, expert));
+    change(jobs.back());
+  };
+  for (const int expert : {0, 1, 2}) {
+    const auto many = [](JobConfig& one) {
+      one.run.batch_size *= 4;
+      one.parallel.microbatches *= 4;
+    };
+    add("gpipe", expert, many);
+    add("zbv", expert, many);
+    add("interleaved-1f1b", expert, many);
+    add("dualpipe-v", expert, [](JobConfig& one) { one.data.sequence_length = 300; });
+    add("dualpipe-v", expert, [](JobConfig& one) { one.run.threads = 3; });
+    add("dualpipe-v", expert, [](JobConfig& one) { one.parallel.pipeline = 1; });
+    add("dualpipe-v", expert, [](JobConfig& one) { one.model.tie_word_embeddings = true; });
+    add("1f1b", expert, [](JobConfig& one) { one.model.vocab_size = 2000; });
+    add("1f1b", expert, [](JobConfig& one) {
+      one.parallel.data = 2;
+      one.run.batch_size *= 2;
+    });
+    add("dualpipe-v", expert, [](JobConfig& one) {
+      one.parallel.pipeline = 4;
+      one.model.num_hidden_layers = 8;
+      one.parallel.microbatches = 8;
+      one.run.batch_size *= 2;
+    });
+  }
+  for (const JobConfig& one : jobs) {
+    const std::vector<double> shares = needed(one);
+    for (std::size_t rank = 0; rank < shares.size(); ++rank) {
+      SCOPED_TRACE(print_job_config(one));
+      EXPECT_LE(shares[rank], 1.0);
+      EXPECT_GE(shares[rank], 0.2);
+    }
+  }
+}
+
+// A bias that outweighs all scores sends every token to the first experts, which one member holds:
+// what the plan without a bound is for.
+TEST_F(MemoryPlan, HoldsWhereAllRowsGoToOneRank) {
+  JobConfig one = job("gpipe", 2);
+  LanguageModel model = LanguageModel::make(one.model, 1, one.data.sequence_length).value();
+  for (const Parameter& bias : model.store().buffers()) bias.tensor.narrow(0, 0, 4).fill_(10);
+  const std::string folder = path_ + "_model";
+  ASSERT_TRUE(
+      write_model_folder(folder, one.model, one.data.sequence_length, model.store().tensors()));
+  one.model.init = folder;
+  for (const char* recompute : {"none", "selective", "full"}) {
+    one.parallel.recompute = recompute;
+    const std::vector<double> skewed = needed(one);
+    for (std::size_t rank = 0; rank < skewed.size(); ++rank) {
+      EXPECT_LE(skewed[rank], 1.0);
+    }
+    EXPECT_GT(skewed[0], 1.25 * skewed[1]);
+  }
+  one.parallel.token_bound = 1.5;
+  const JobPlan plan = make_plan(one).value();
+  const DataSplit data = open_data(plan.job.data, plan.job.model.vocab_size).value();
+  const auto ran = run_in_process(plan, data, /*reference=*/false, {});
+  ASSERT_FALSE(ran);
+  EXPECT_EQ(ran.error().code, ErrorCode::kRuntime);
+  // 2 sequences of 32 tokens with 2 copies each are 128 rows; 2 times as many come.
+  EXPECT_EQ(ran.error().text(),
+            "rank 0 in 0F0 dispatch 0: step 1: layers.1.dispatch would bring 256 rows, "
+            "parallel.token_bound 1.5 allows 192 (the even share is 128)");
+  std::filesystem::remove_all(folder);
+}
+
+TEST_F(MemoryPlan, WhatStaysIsWhatIsAllocated) {
+  for (const int expert : {0, 1, 2}) {
+    for (const bool tied : {false, true}) {
+      JobConfig one = job("dualpipe-v", expert);
+      one.model.tie_word_embeddings = tied;
+      const JobPlan plan = make_plan(one).value();
+      const DataSplit data = open_data(plan.job.data, plan.job.model.vocab_size).value();
+      install_counting_allocator();
+      for (int rank = 0; rank < plan.placement().ranks; ++rank) {
+        MemoryAccount account;
+        Shard shard(plan, data, 0);
+        ASSERT_TRUE(shard.build(plan.placement().stages_of(rank), account));
+        shard.begin_step(0);
+        const RankMemory& memory = plan.memory[static_cast<std::size_t>(rank)];
+        EXPECT_EQ(account.live(), memory.total() - memory.activations)
+            << "expert " << expert << " tied " << tied << " rank " << rank;
+      }
+    }
+  }
+}
+
+TEST_F(MemoryPlan, ALimitIsHeldAgainstTheRankThatNeedsMost) {
+  JobConfig one = job("1f1b", 2);
+  const JobPlan plan = make_plan(one).value();
+  const Bytes most = std::max(plan.memory[0].total(), plan.memory[1].total());
+  one.parallel.memory_limit_bytes = most;
+  EXPECT_TRUE(make_plan(one));
+  one.parallel.memory_limit_bytes = most - 1;
+  const auto refused = make_plan(one);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kInvalidInput);
+  const bool first = plan.memory[0].total() == most;
+  EXPECT_EQ(refused.error().text(),
+            fmt::format("parallel.memory_limit_bytes: each of ranks {} needs up to {} bytes, "
+                        "memory_limit_bytes is {}",
+                        first ? "0 to 1" : "2 to 3", most, most - 1));
+}
+
+TEST_F(MemoryPlan, ABoundOnRowsMakesItSmaller) {
+  JobConfig one = job("dualpipe-v", 2);
+  const Bytes worst = make_plan(one).value().memory[0].activations;
+  one.parallel.token_bound = 1.5;
+  const Bytes bounded = make_plan(one).value().memory[0].activations;
+  one.parallel.token_bound = 2.0;
+  EXPECT_LT(bounded, worst);
+  EXPECT_EQ(make_plan(one).value().memory[0].activations, worst);
+}
+
+// Eight experts, two a token, 10 tokens: 20 rows are the even share.
+TEST(MostRows, AreThoseThatGoToDifferentExperts) {
+  ModelConfig model;
+  EXPECT_EQ(most_rows(model, 1, 10, 0), 0);
+  model.n_routed_experts = 8;
+  model.num_experts_per_tok = 2;
+  EXPECT_EQ(most_rows(model, 1, 10, 0), 20);
+  EXPECT_EQ(most_rows(model, 1, 10, 1.0), 20);
+  EXPECT_EQ(most_rows(model, 4, 10, 0), 80);
+  EXPECT_EQ(most_rows(model, 8, 10, 0), 80);  // one expert here: one copy of a token
+  EXPECT_EQ(most_rows(model, 4, 10, 1.23), 24);
+  EXPECT_EQ(most_rows(model, 4, 10, 9), 80);
+}
+
+}  // namespace
+}  // namespace plait
