@@ -169,8 +169,9 @@ TEST_F(MemoryPlan, HoldsWhereAllRowsGoToOneRank) {
   EXPECT_EQ(ran.error().code, ErrorCode::kRuntime);
   // 2 sequences of 32 tokens with 2 copies each are 128 rows; 2 times as many come.
   EXPECT_EQ(ran.error().text(),
-            "rank 0 in 0F0 dispatch 0: step 1: layers.1.dispatch would bring 256 rows, "
-            "parallel.token_bound 1.5 allows 192 (the even share is 128)");
+            "rank 0 in 0F0 dispatch 0, segment layers.1.dispatch, micro-batch 0: step 1: "
+            "layers.1.dispatch would bring 256 rows, parallel.token_bound 1.5 allows 192 (the even "
+            "share is 128)");
   std::filesystem::remove_all(folder);
 }
 
@@ -188,7 +189,7 @@ TEST_F(MemoryPlan, WhatStaysIsWhatIsAllocated) {
         ASSERT_TRUE(shard.build(plan.placement().stages_of(rank), account));
         shard.begin_step(0);
         const RankMemory& memory = plan.memory[static_cast<std::size_t>(rank)];
-        EXPECT_EQ(account.live(), memory.total() - memory.activations)
+        EXPECT_EQ(account.live(), memory.total() - memory.activations - memory.reductions)
             << "expert " << expert << " tied " << tied << " rank " << rank;
       }
     }
