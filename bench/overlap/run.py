@@ -131,10 +131,11 @@ class Bench:
         return microbatches * self.arguments.layers * 4 * rows / 2 * self.config["hidden_size"] * 4 / 1e6
 
     def rows_leaving(self, bytes_a_row: float) -> float:
-        """Of one rank in a step with the most micro-batches. From runs of two lengths, so that what does not grow with
-        micro-batches (start, the sum of gradients, validation) drops out."""
+        """Of one rank in a step with the most micro-batches. From the runs with the fewest and the most, so that what does not
+        grow with micro-batches (start, the sum of gradients) drops out; validation, a forward of them all, is half a step."""
         fewest, most = min(self.sent), max(self.sent)
-        return (self.sent[most] - self.sent[fewest]) / (most - fewest) * most / 2 / self.arguments.step * 1e6 / bytes_a_row
+        of_one = (self.sent[most] - self.sent[fewest]) / (most - fewest) / (self.arguments.step + 0.5)
+        return of_one * most / 2 * 1e6 / bytes_a_row
 
 
 def measure(run: Run, microbatches: list[int], rounds: int) -> dict[int, dict[str, Figures]]:

@@ -10,8 +10,8 @@ there in sequence too. An exchange's event lasts from its issue to its end: its 
   pairs_communication      communication of the events of pairs only: |union of the exchanges' events that belong to a pair|
   pairs_hidden             of that, the part that lies under any compute event of the same rank
   pairs_waiting            of that, the part in which the peer has not issued its side of the exchange yet
-  pairs_late               of that, and outside it, the time between what an exchange needs being there (what its rank computed
-                           before it for the same action, and the exchange before it on its lane) and its issue
+  pairs_late               from when an exchange of a pair could be issued (what its rank computes before it for the same action is
+                           there, and the exchange before it on its lane was issued) until it was, summed; mean of the ranks
   bound                    of a run in sequence: what a step with ideal pairs would take. Of each rank the step's span, less the
                            spans of its pairs, plus for each pair the larger of its two lanes; the larger of the ranks'.
                            What lies outside pairs stays as it was measured: the schedule's own fill and drain.
