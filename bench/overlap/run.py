@@ -25,6 +25,7 @@ import argparse
 import json
 import os
 import pathlib
+import random
 import shutil
 import statistics
 import subprocess
@@ -80,7 +81,8 @@ class Bench:
                        "num_attention_heads": 4, "num_key_value_heads": 4, "n_routed_experts": 8, "num_experts_per_tok": CHOSEN,
                        "moe_intermediate_size": 256, "rms_norm_eps": 1e-5, "rope_theta": 10000.0}
         self.sent: dict[int, float] = {}  # by micro-batches: megabytes that left both ranks of a run
-        (folder / "text.txt").write_bytes(bytes(32 + (i * i + i // 7) % 90 for i in range(400_000)))
+        # Any byte as likely: tokens that repeat go to the same experts, and one rank would get most of the work.
+        (folder / "text.txt").write_bytes(random.Random(1).randbytes(400_000))
         (folder / "validation.txt").write_bytes(bytes(LENGTH + 1))  # one window: validation is not what is measured
         (folder / "job.toml").write_text(JOB.format(**self.config, length=LENGTH, steps=arguments.step))
 
@@ -114,16 +116,13 @@ class Bench:
 
     def torch(self, microbatches: int, namespaces: Namespaces) -> tuple[Figures, float]:
         """Milliseconds of the slower rank, and the link's bytes for a row that leaves a rank, headers and all."""
-        steps = self.arguments.rounds
-        before = namespaces.megabytes_sent()
         printed = namespaces.run([sys.executable, str(HERE / "torch_trainer.py"), "--config", json.dumps(self.config), "--text", "text.txt",
                                   "--length", str(LENGTH), "--microbatches", str(microbatches), "--sequences",
-                                  str(self.arguments.sequences), "--steps", str(steps)], self.folder)
-        sent = namespaces.megabytes_sent() - before
+                                  str(self.arguments.sequences), "--steps", str(self.arguments.rounds)], self.folder)
         ranks = [json.loads(one) for one in printed]
         figures = {key: max(rank[key] for rank in ranks) * 1e3 for key in ("step", "compute", "communication")}
         figures["rows"] = sum(rank["rows_leaving"] for rank in ranks) / len(ranks)
-        return figures, sent * 1e6 / (figures["rows"] * len(ranks) * (1 + 2 * steps))
+        return figures, sum(rank["bytes_leaving"] for rank in ranks) / len(ranks) / figures["rows"]
 
     def exchanged_megabytes(self, microbatches: int) -> float:
         """What leaves one rank in a step: half of the rows of dispatch and combine, there and back."""
@@ -151,21 +150,23 @@ def measure(run: Run, microbatches: list[int], rounds: int) -> dict[int, dict[st
 def report(bench: Bench, medians: dict[int, dict[str, Figures]]) -> None:
     sequence, braid = (medians[max(medians)][pairs] for pairs in ("sequence", "braid"))
     larger = max(sequence["compute"], sequence["communication"])
-    print(f"  compute alone {sequence['compute']:.0f} ms, communication alone {sequence['communication']:.0f} ms")
+    print(f"  compute alone {sequence['compute']:.0f} ms, communication alone {sequence['communication']:.0f} ms, of which "
+          f"{sequence['reduction']:.0f} ms sum gradients")
     for pairs, one in (("sequence", sequence), ("braid", braid)):
         print(f"  {pairs:<9} step {one['span']:6.0f} ms = {one['span'] / larger:.2f} x the larger lane;  communication hidden "
               f"{one['hidden'] / one['communication']:4.0%}, exposed {one['exposed']:.0f} ms")
-    own = braid["pairs_communication"]
-    print(f"  of the pairs' own communication, {own:.0f} ms, {braid['pairs_hidden'] / own:.0%} is hidden (aim {AIM_HIDDEN:.0%}); there is "
+    own, transfer = braid["pairs_communication"], braid["pairs_transfer"]
+    print(f"  of the pairs' own communication, {own:.0f} ms, {braid['pairs_hidden'] / own:.0%} is hidden (aim {AIM_HIDDEN:.0%}); pairs have "
           f"compute for {min(1.0, braid['pairs_compute'] / own):.0%}\n"
-          f"    {braid['pairs_waiting'] / own:.0%} of it waits for the peer to come to the same exchange; exchanges that could begin are "
-          f"issued {braid['pairs_late']:.0f} ms late in all\n"
+          f"    {1 - transfer / own:.0%} of it waits for the peer to come to the same exchange; of the rest "
+          f"{braid['transfer_hidden'] / transfer:.0%} is hidden; exchanges are issued {braid['pairs_late']:.0f} ms late in all\n"
           f"  with ideal pairs the step in sequence would take {sequence['bound']:.0f} ms: braided is "
           f"{braid['span'] / sequence['bound']:.2f} x that (aim {AIM_STEP:.2f})")
     print("    M  coverage  sequence ms  ideal ms  braided ms  gain predicted  measured")
     for m, kinds in medians.items():
         step, bound, braided = kinds["sequence"]["span"], kinds["sequence"]["bound"], kinds["braid"]["span"]
-        print(f"  {m:>3}  {bench.coverage(m):8.1%}  {step:11.0f}  {bound:8.0f}  {braided:10.0f}  {step / bound:14.2f}  {step / braided:8.2f}")
+        print(f"  {m:>3}  {bench.coverage(m):8.1%}  {step:11.0f}  {bound:8.0f}  {braided:10.0f}  {step / bound:14.2f}  "
+              f"{step / braided:8.2f}")
 
 
 def report_torch(bench: Bench, torch: Figures, bytes_a_row: float, ours: dict[str, Figures]) -> None:
@@ -173,8 +174,8 @@ def report_torch(bench: Bench, torch: Figures, bytes_a_row: float, ours: dict[st
     plait = ours["sequence"]["compute"] + ours["sequence"]["communication"]
     rows = bench.rows_leaving(bytes_a_row)
     print(f"torch's ScheduleDualPipeV over the same link: the same shape, 1 pipeline rank x 2 expert ranks\n"
-          f"  compute alone (exchanges are local copies) {torch['compute']:.0f} ms, communication alone (the exchanges of a step and nothing "
-          f"else) {torch['communication']:.0f} ms\n"
+          f"  compute alone (no communication) {torch['compute']:.0f} ms, communication alone (a step's, and nothing else) "
+          f"{torch['communication']:.0f} ms\n"
           f"  step {torch['step']:.0f} ms = {torch['step'] / both:.2f} x (compute + communication); plait's braided step is "
           f"{ours['braid']['span'] / plait:.2f} x its own, {torch['step'] / ours['braid']['span']:.2f} times as fast as torch's\n"
           f"  rows that leave a rank in a step: torch {torch['rows']:.0f}, plait {rows:.0f} (by the link's counters), "
@@ -200,11 +201,11 @@ def main() -> None:
         rate = bench.exchanged_megabytes(most) / compute * 1e3 / arguments.ratio
 
         def calibrated(sequence_at: Callable[[float], timeline.Step]) -> float:
-            """Uneven rows, headers and wake-ups take a link's time too."""
+            """Uneven rows, headers and wake-ups take a link's time too: what counts is the time in pairs."""
             if arguments.quick:
                 return rate
             step = sequence_at(rate)
-            return rate * step.transfer / step.compute / arguments.ratio
+            return rate * step.pairs_transfer / step.pairs_compute / arguments.ratio
 
         print(f"{arguments.layers} layers, {most} micro-batches, dualpipe-v on 1 pipeline rank x 2 expert ranks; about "
               f"{bench.exchanged_megabytes(most):.1f} MB leave a rank in a step")

@@ -4,12 +4,13 @@ An event is one part of an action on one lane of one rank; its `pair` names the 
 there in sequence too. An exchange's event lasts from its issue to its end: its wait for the peer to issue the same is in it.
 
   compute, communication   length of the union of a lane's events: the larger of the ranks', the mean of the ranks
-  transfer                 communication without the part of an exchange in which the peer has not issued its side yet; mean
+  reduction                of the communication, the part in which the gradients' sum over the ranks is under way; mean of the ranks
   hidden                   of the communication, the part that lies under compute events of the same rank; exposed: the rest
   pairs_compute            of each pair the length of the union of its compute events, summed; mean of the ranks
   pairs_communication      communication of the events of pairs only: |union of the exchanges' events that belong to a pair|
   pairs_hidden             of that, the part that lies under any compute event of the same rank
-  pairs_waiting            of that, the part in which the peer has not issued its side of the exchange yet
+  pairs_transfer           of that, the part in which the peer has issued its side of the exchange too: the link's own time
+  transfer_hidden          of that, the part that lies under any compute event of the same rank
   pairs_late               from when an exchange of a pair could be issued (what its rank computes before it for the same action is
                            there, and the exchange before it on its lane was issued) until it was, summed; mean of the ranks
   bound                    of a run in sequence: what a step with ideal pairs would take. Of each rank the step's span, less the
@@ -22,8 +23,8 @@ import json
 import pathlib
 
 Intervals = list[tuple[int, int]]
-FIGURES = ("span", "compute", "communication", "transfer", "hidden", "exposed", "bound", "pairs_compute", "pairs_communication", "pairs_hidden",
-           "pairs_waiting", "pairs_late")
+FIGURES = ("span", "compute", "communication", "reduction", "hidden", "exposed", "bound", "pairs_compute", "pairs_communication",
+           "pairs_hidden", "pairs_transfer", "transfer_hidden", "pairs_late")
 
 
 def union(intervals: Intervals) -> Intervals:
@@ -88,12 +89,14 @@ class Step:
         paired = [event for event in exchanges if event.pair is not None]
         self.compute = max(self.compute, length(compute))
         self.communication += length(communication) / ranks
-        self.transfer += length([(max(event.begin, min(event.end, issued[event.instruction])), event.end) for event in exchanges]) / ranks
+        self.reduction += length([event.interval for event in exchanges if event.action.endswith("REDUCE_GRAD")]) / ranks
         self.hidden += overlap(communication, compute) / ranks
         self.exposed = self.communication - self.hidden
         self.pairs_communication += length([event.interval for event in paired]) / ranks
         self.pairs_hidden += overlap([event.interval for event in paired], compute) / ranks
-        self.pairs_waiting += length([(event.begin, min(event.end, issued[event.instruction])) for event in paired]) / ranks
+        transfers = [(min(event.end, issued[event.instruction]), event.end) for event in paired]
+        self.pairs_transfer += length(transfers) / ranks
+        self.transfer_hidden += overlap(transfers, compute) / ranks
         self.pairs_late += late(events, exchanges) / ranks
         members = collections.defaultdict(list)
         for event in events:

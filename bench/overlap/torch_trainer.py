@@ -1,13 +1,15 @@
 """torch's own DualPipeV on a mixture of experts, a process a rank; started by run.py in two network namespaces.
 
-A pipeline of one rank with two stages, and an expert group of all ranks, over Gloo with one intra-op thread. No parameter changes and
-every step has the same tokens, so that all steps route alike. After a step that is not counted: `steps` steps as they are; `steps`
-steps whose exchanges are local copies (compute alone); `steps` times the exchanges of a step and nothing else (communication alone).
-Prints one JSON line: seconds of each, and what left this rank in a step.
+A pipeline of one rank with two stages, and an expert group of all ranks, over Gloo with one intra-op thread. A step ends with the sum
+of the gradients that all ranks have, one all_reduce a stage, as plait's does. No parameter changes and every step has the same tokens,
+so that all steps route alike. After a step that is not timed: `steps` steps as they are; `steps` times the communication of a step and
+nothing else; `steps` steps without communication, exchanges being local copies. Prints one JSON line: the median seconds of each, and
+what the exchanges of a step took out of this rank, in rows of a hidden state and in bytes of the link with headers and all.
 """
 
 import argparse
 import json
+import os
 import pathlib
 import statistics
 import sys
@@ -21,6 +23,18 @@ import mixture
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "peer"))
 import sampler  # noqa: E402
+
+
+def bytes_sent() -> int:
+    return int(pathlib.Path(f"/sys/class/net/{os.environ['GLOO_SOCKET_IFNAME']}/statistics/tx_bytes").read_text())
+
+
+def add_gradients(stage: torch.nn.Module) -> None:
+    parameters = [parameter for name, parameter in stage.named_parameters() if ".experts." not in name]
+    flat = torch.cat([parameter.grad.flatten() for parameter in parameters])
+    dist.all_reduce(flat)
+    for parameter, one in zip(parameters, flat.split([parameter.numel() for parameter in parameters])):
+        parameter.grad.copy_(one.view_as(parameter))
 
 
 def seconds_of(run) -> float:
@@ -54,23 +68,32 @@ def main() -> None:
         [PipelineStage(stage, index, 2, torch.device("cpu"), *shapes[index], group=pipelines[rank]) for index, stage in enumerate(stages)],
         args.microbatches, loss_fn=mixture.loss_of)
 
+    def train() -> None:
+        schedule.step(tokens, target=targets)
+        for stage in stages if exchanger.mode == "real" else ():
+            add_gradients(stage)
+
+    def communicate() -> None:
+        exchanger.replay()
+        for stage in stages:
+            add_gradients(stage)
+
     def step() -> float:
         for stage in stages:
             stage.zero_grad(set_to_none=False)
         exchanger.begin_step()
-        return seconds_of(lambda: schedule.step(tokens, target=targets))
+        return seconds_of(train)
 
-    step()
-    taken: dict[str, list[float]] = {"step": [], "compute": [], "communication": []}
-    for _ in range(args.steps):
-        taken["step"].append(step())
-    rows_leaving = exchanger.rows_leaving
-    for _ in range(args.steps):
-        taken["communication"].append(seconds_of(exchanger.replay))
+    dist.barrier()
+    before = bytes_sent()
+    schedule.step(tokens, target=targets)
+    dist.barrier()
+    figures = {"rows_leaving": exchanger.rows_leaving, "bytes_leaving": bytes_sent() - before}
+    figures["step"] = statistics.median(step() for _ in range(args.steps))
+    figures["communication"] = statistics.median(seconds_of(communicate) for _ in range(args.steps))
     exchanger.mode = "copy"
-    for _ in range(args.steps):
-        taken["compute"].append(step())
-    print(json.dumps({**{part: statistics.median(seconds) for part, seconds in taken.items()}, "rows_leaving": rows_leaving}))
+    figures["compute"] = statistics.median(step() for _ in range(args.steps))
+    print(json.dumps(figures))
     dist.barrier()
     dist.destroy_process_group()
 
