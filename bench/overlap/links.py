@@ -41,11 +41,13 @@ class Namespaces:
             ranks.append(subprocess.Popen(["ip", "netns", "exec", name, *command], cwd=folder, env=environment,
                                           stdout=subprocess.PIPE, stderr=errors[-1], text=True))
         printed = [rank.communicate()[0] for rank in ranks]
-        for rank, error in zip(ranks, errors):
+        said = []
+        for error in errors:
             error.seek(0)
-            if rank.returncode != 0:
-                raise RuntimeError(f"a rank of {' '.join(command)} failed: {error.read()}")
+            said.append(error.read())
             error.close()
+        if any(rank.returncode != 0 for rank in ranks):
+            raise RuntimeError(f"a rank of {' '.join(command)} failed:\n" + "\n".join(said))
         return printed
 
     def megabytes_sent(self) -> float:
