@@ -40,7 +40,11 @@ class Namespaces:
             errors.append(tempfile.TemporaryFile("w+"))
             ranks.append(subprocess.Popen(["ip", "netns", "exec", name, *command], cwd=folder, env=environment,
                                           stdout=subprocess.PIPE, stderr=errors[-1], text=True))
-        printed = [rank.communicate()[0] for rank in ranks]
+        try:
+            printed = [rank.communicate()[0] for rank in ranks]
+        finally:
+            for rank in ranks:
+                rank.kill()  # where this was interrupted; others have ended
         said = []
         for error in errors:
             error.seek(0)
