@@ -26,7 +26,7 @@ class Values {
         stages_(schedule.placement.stages()),
         copies_(schedule.placement.copies),
         microbatches_(schedule.microbatches),
-        row_bits_(std::bit_width(static_cast<unsigned>(microbatches_ - 1))) {}
+        row_bits_(static_cast<int>(std::bit_width(static_cast<unsigned>(microbatches_ - 1)))) {}
 
   /// Numbers are below this. A consumer's forward or backward has a row of 2^row_bits() of them,
   /// the first by micro-batch.

@@ -240,8 +240,9 @@ class RankPeak {
   Bytes bytes_read(const Instruction& reader, int side) const {
     if (reader.opcode == Opcode::kSend) {
       const bool forward = reader.action.type == ActionType::kSendF;
-      const auto stage = static_cast<std::size_t>(reader.action.stage + (forward ? 1 : -1));
-      return forward ? parts_[stage].front().input : parts_[stage].back().gradient;
+      const int stage = reader.action.stage + (forward ? 1 : -1);
+      const std::vector<PartMemory>& there = parts_[static_cast<std::size_t>(stage)];
+      return forward ? there.front().input : there.back().gradient;
     }
     const PartMemory& memory = part(reader);
     switch (reader.opcode) {
