@@ -10,7 +10,7 @@ namespace plait {
 namespace {
 
 // A wake-up by the kernel costs about ten microseconds: what arrives sooner than that is spun for,
-// and where threads share a core the others are let through first.
+// and where ranks share a core the others are let through first.
 constexpr int kSpinRounds = 40;
 constexpr int kSpinsPerRound = 400;
 
@@ -23,6 +23,13 @@ void wait_for_change(Executor& executor, std::uint32_t seen) {
     std::this_thread::yield();
   }
   changes.wait(seen, std::memory_order_acquire);
+}
+
+// Lanes of one rank always share their cores with other lanes, and a thread that yields to one that
+// computes may not run again before the scheduler's next tick, milliseconds later; a woken one
+// does.
+void sleep_for_change(Executor& executor, std::uint32_t seen) {
+  executor.changes().wait(seen, std::memory_order_acquire);
 }
 
 void drive_both(Executor& executor) {
@@ -42,7 +49,7 @@ void drive_lane(Executor& executor, Lane lane) {
     const std::uint32_t seen = executor.changes().load(std::memory_order_acquire);
     const LaneStatus status = executor.advance(lane, -1);
     if (status == LaneStatus::kFailed || status == LaneStatus::kDone) return;
-    wait_for_change(executor, seen);
+    sleep_for_change(executor, seen);
   }
 }
 
@@ -50,7 +57,7 @@ void wait_for_messages(Executor& executor) {
   while (true) {
     const std::uint32_t seen = executor.changes().load(std::memory_order_acquire);
     if (executor.failed() || executor.finished()) return;
-    wait_for_change(executor, seen);
+    sleep_for_change(executor, seen);
   }
 }
 
