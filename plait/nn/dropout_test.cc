@@ -28,8 +28,8 @@ TEST(Dropout, TheKeyAndNothingElseMakesTheMask) {
   others[1].step = 4;
   others[2].layer = 3;
   others[3].branch = Branch::kMlp;
-  others[4].first = 96;       // another token
-  others[5].first = 64 * 96;  // another micro-batch
+  others[4].first = 96;                     // another token
+  others[5].first = std::int64_t{64} * 96;  // another micro-batch
   std::vector<at::Tensor> masks = {one};
   for (const MaskKey& key : others) masks.push_back(mask({64, 96}, 0.5, key));
   // Masks of fair coins agree in half of 6144 places, with a deviation of 39.
