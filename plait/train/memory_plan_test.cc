@@ -54,7 +54,7 @@ class MemoryPlan : public testing::Test {
     job.parallel.expert = std::max(1, expert);
     job.parallel.pairs = "braid";
     job.run.batch_size = 8 * job.parallel.expert;
-    job.run.steps = 2;
+    job.run.steps = 1;
     job.data.validation_share = 0.04;
     return job;
   }
