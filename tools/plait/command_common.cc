@@ -42,11 +42,16 @@ std::string FormatOption::print(const Schedule& schedule) const {
 }
 
 std::shared_ptr<ScheduleArguments> ScheduleArguments::add_to(CLI::App& command) {
-  auto arguments = std::make_shared<ScheduleArguments>();
+  auto arguments = add_shape_to(command);
   command
       .add_option("schedule", arguments->schedule,
                   "a schedule's name (plait list) or a file (CSV, JSON, plait)")
       ->required();
+  return arguments;
+}
+
+std::shared_ptr<ScheduleArguments> ScheduleArguments::add_shape_to(CLI::App& command) {
+  auto arguments = std::make_shared<ScheduleArguments>();
   command.add_option("--ranks", arguments->ranks, "ranks P")->check(CLI::Range(1, 1 << 16));
   command.add_option("--microbatches", arguments->microbatches, "micro-batches M")
       ->check(CLI::Range(1, 1 << 24));
@@ -94,6 +99,17 @@ Expected<Schedule> ScheduleArguments::load(const ScheduleShape& base) const {
   if (microbatches > 0) shape.microbatches = microbatches;
   if (!placement.empty()) shape.placement = placement;
   return schedule_by_name_or_file(schedule, wanted, shape);
+}
+
+Expected<VerifiedSchedule> prove(Schedule schedule) {
+  const std::string name = schedule.name;
+  auto verified = verify(std::move(schedule));
+  if (verified) return *std::move(verified);
+  const Diagnostics& findings = verified.error();
+  return fail(ErrorCode::kCheckFailed,
+              fmt::format("the schedule breaks a rule ({} found, plait check lists them): {}",
+                          findings.size(), findings.front().text()),
+              name);
 }
 
 }  // namespace plait::tools

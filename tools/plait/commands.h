@@ -8,6 +8,7 @@
 #include "plait/base/error.h"
 #include "plait/ir/csv.h"
 #include "plait/schedule/generators.h"
+#include "plait/verify/verify.h"
 
 namespace plait::tools {
 
@@ -28,6 +29,7 @@ void add_check(CLI::App& app, int& exit_code);
 void add_simulate(CLI::App& app, int& exit_code);
 void add_compare(CLI::App& app, int& exit_code);
 void add_braid(CLI::App& app, int& exit_code);
+void add_view(CLI::App& app, int& exit_code);
 void add_train(CLI::App& app, int& exit_code);
 void add_profile(CLI::App& app, int& exit_code);
 void add_sample(CLI::App& app, int& exit_code);
@@ -56,10 +58,15 @@ struct ScheduleArguments {
   std::string placement;
 
   static std::shared_ptr<ScheduleArguments> add_to(CLI::App& command);
+  /// The flags alone, for a command that takes several schedules.
+  static std::shared_ptr<ScheduleArguments> add_shape_to(CLI::App& command);
   /// `base`: what a cost-aware schedule is made for, beyond these flags.
   Expected<Schedule> load(const ScheduleShape& base = {}) const;
   /// Stages of a schedule that is given by name; 0: it is a file, or no schedule's name.
   int generated_stages() const;
 };
+
+/// The schedule as proven. Errors: the first of its violations.
+Expected<VerifiedSchedule> prove(Schedule schedule);
 
 }  // namespace plait::tools

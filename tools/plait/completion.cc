@@ -33,6 +33,7 @@ struct ValueSource {
 };
 constexpr std::array kSources = {
     ValueSource{"schedule", ValueKind::kWordOrFile, names_of<kGenerators>},
+    ValueSource{"files", ValueKind::kWordOrFile, names_of<kGenerators>},
     ValueSource{"--schedule", ValueKind::kWordOrFile, names_of<kGenerators>},
     ValueSource{"--passes", ValueKind::kWordList, names_of<kPasses>},
     ValueSource{"--placement", ValueKind::kWord, names_of<kPlacements>},

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "plait/passes/insert_comm.h"
+#include "tools/plait/commands.h"
 
 namespace plait::tools {
 namespace {
@@ -119,15 +120,8 @@ Expected<Price> price(Schedule schedule, const CostModel& costs, const SimulateO
   price.microbatches = schedule.microbatches;
   price.chunks = (schedule.placement.stages() + price.ranks - 1) / price.ranks;
   price.has_bytes = costs.has_bytes();
-  const auto verified = verify(std::move(schedule));
-  if (!verified) {
-    const Diagnostics& findings = verified.error();
-    return fail(ErrorCode::kCheckFailed,
-                fmt::format("the schedule breaks a rule ({} found, plait check lists them): {}",
-                            findings.size(), findings.front().text()),
-                price.schedule);
-  }
-  PLAIT_TRY(price.prediction, simulate(*verified, costs, options));
+  PLAIT_TRY(const VerifiedSchedule verified, prove(std::move(schedule)));
+  PLAIT_TRY(price.prediction, simulate(verified, costs, options));
   return price;
 }
 

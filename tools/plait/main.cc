@@ -16,6 +16,7 @@ int main(int argc, char** argv) {
   add_simulate(app, exit_code);
   add_compare(app, exit_code);
   add_braid(app, exit_code);
+  add_view(app, exit_code);
   add_train(app, exit_code);
   add_profile(app, exit_code);
   add_sample(app, exit_code);

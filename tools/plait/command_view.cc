@@ -1,0 +1,87 @@
+#include <fmt/format.h>
+
+#include <filesystem>
+
+#include "plait/base/read_file.h"
+#include "plait/base/write_file.h"
+#include "plait/sim/simulate.h"
+#include "plait/trace/timeline_file.h"
+#include "tools/plait/commands.h"
+#include "tools/plait/view_page.h"
+
+namespace plait::tools {
+namespace {
+
+struct ViewArguments {
+  std::vector<std::string> files;
+  std::string out;
+};
+
+/// What each action takes if F, I and W take one unit and B two.
+Expected<Timeline> draw_in_units(Schedule schedule) {
+  const CostModel costs = unit_cost_model(schedule.placement.stages());
+  PLAIT_TRY(const VerifiedSchedule verified, prove(std::move(schedule)));
+  return simulate(verified, costs, {.keep_timeline = true}).map([](Prediction&& prediction) {
+    return *std::move(prediction.timeline);
+  });
+}
+
+Expected<ViewedFile> load(const std::string& name, ScheduleArguments arguments) {
+  ViewedFile file{.name = name, .timeline = {}};
+  std::error_code ignored;
+  if (std::filesystem::exists(name, ignored)) {
+    PLAIT_TRY(const std::string text, read_file(name, "timeline or schedule"));
+    if (looks_like_trace(text)) {
+      PLAIT_TRY(file.timeline, read_timeline(text, name));
+      return file;
+    }
+  }
+  arguments.schedule = name;
+  PLAIT_TRY(Schedule schedule, arguments.load());
+  PLAIT_TRY(file.timeline, draw_in_units(std::move(schedule)));
+  if (file.timeline.events.empty())
+    return fail(ErrorCode::kInvalidInput, "found no action, needed one", name);
+  file.schedule = true;
+  return file;
+}
+
+Expected<void> run(const ViewArguments& arguments, const ScheduleArguments& shape) {
+  std::vector<ViewedFile> files;
+  std::size_t events = 0;
+  for (const std::string& name : arguments.files) {
+    std::error_code ignored;
+    if (std::filesystem::equivalent(name, arguments.out, ignored)) {
+      return fail(ErrorCode::kInvalidInput, "the page would replace the file that it shows",
+                  "--out " + arguments.out);
+    }
+    PLAIT_TRY(ViewedFile file, load(name, shape));
+    events += file.timeline.events.size();
+    files.push_back(std::move(file));
+  }
+  const std::string page = print_view_page(files);
+  PLAIT_TRY_VOID(write_file_atomically(arguments.out, page));
+  fmt::print("{}: {} actions, {} KB; open it in a browser\n", arguments.out, events,
+             (page.size() + 1023) / 1024);
+  return {};
+}
+
+}  // namespace
+
+void add_view(CLI::App& app, int& exit_code) {
+  CLI::App* command = app.add_subcommand(
+      "view", "a page for the browser that shows one timeline or schedule, or two");
+  auto arguments = std::make_shared<ViewArguments>();
+  command
+      ->add_option("files", arguments->files,
+                   "timelines (simulate --timeline, train --record), or schedules by file or name")
+      ->required()
+      ->expected(1, 2);
+  command->add_option("--out", arguments->out, "the page to write, as in page.html")->required();
+  auto shape = ScheduleArguments::add_shape_to(*command);
+  command->callback([arguments, shape, &exit_code] {
+    const Expected<void> done = run(*arguments, *shape);
+    if (!done) exit_code = report("view", done.error());
+  });
+}
+
+}  // namespace plait::tools
