@@ -8,7 +8,7 @@ BIN := build/$(PRESET)/bin
 all: build
 
 setup:
-	@scripts/setup $(SETUP)
+	@scripts/setup
 
 build: setup
 	@test -e build/$(PRESET)/build.ninja || cmake --preset $(PRESET) >build-configure.log 2>&1 || \
@@ -19,7 +19,6 @@ build: setup
 train: build
 	@$(BIN)/plait train $(JOB) --overwrite
 
-test: SETUP := --tests
 test: build
 	@ctest --test-dir build/$(PRESET) --output-on-failure -j2
 
