@@ -1,6 +1,6 @@
 """The page of plait view in a headless Chromium: what it shows, how it is moved, that nothing in a file is code.
 
-Without Chromium or playwright (scripts/setup --tests) it says so and ends with 77, which ctest counts as skipped.
+Without Chromium or playwright (scripts/setup --tests installs them) it says so and ends with 77, which ctest counts as skipped.
 """
 
 import json
