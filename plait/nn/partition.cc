@@ -35,14 +35,6 @@ std::int64_t layer_matrices(const ModelConfig& model, std::int64_t experts) {
          3 * d * model.moe_intermediate_size * (experts + model.n_shared_experts);
 }
 
-int mixture_layers(const ModelConfig& model, const StagePart& part) {
-  int count = 0;
-  for (int layer = part.first_layer; layer < part.end_layer; ++layer) {
-    count += is_mixture_layer(model, layer) ? 1 : 0;
-  }
-  return count;
-}
-
 /// What parts cost, in arbitrary equal units.
 struct Costs {
   std::vector<double> before;  ///< [l]: of layers 0 … l - 1
@@ -142,6 +134,14 @@ Expected<void> check_list(const std::vector<int>& list, int stages, int layers) 
 }
 
 }  // namespace
+
+int mixture_layers(const ModelConfig& model, const StagePart& part) {
+  int count = 0;
+  for (int layer = part.first_layer; layer < part.end_layer; ++layer) {
+    count += is_mixture_layer(model, layer) ? 1 : 0;
+  }
+  return count;
+}
 
 bool holds(const ModelConfig& model, const StagePart& part, std::string_view parameter) {
   if (const std::optional<int> layer = layer_of(parameter))

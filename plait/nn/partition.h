@@ -24,6 +24,9 @@ struct StagePart {
 /// Whether the layer has a mixture of experts in place of one SwiGLU.
 bool is_mixture_layer(const ModelConfig& model, int layer);
 
+/// How many layers of the part have one.
+int mixture_layers(const ModelConfig& model, const StagePart& part);
+
 /// Whether a stage with that part uses the parameter, wherever its experts lie.
 bool holds(const ModelConfig& model, const StagePart& part, std::string_view parameter);
 

@@ -28,13 +28,6 @@ MicrobatchShape shape_of(const MemoryInput& input) {
   return shape;
 }
 
-int mixture_layers(const ModelConfig& model, const StagePart& part) {
-  int count = 0;
-  for (int layer = part.first_layer; layer < part.end_layer; ++layer)
-    count += is_mixture_layer(model, layer) ? 1 : 0;
-  return count;
-}
-
 /// What one group's reduction holds (train/reduce.h): its rows flat and as they came, then the sum
 /// for each member and as those came, and the slice that is added up.
 Bytes reduction(std::int64_t numbers, int members) {

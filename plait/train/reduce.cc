@@ -31,10 +31,8 @@ std::vector<std::vector<Group>> reduced_groups(const ModelConfig& model,
   std::vector<std::vector<Group>> groups(parts.size());
   for (std::size_t stage = 0; stage < parts.size(); ++stage) {
     if (grid.columns() > 1) groups[stage].push_back(Group::kReplicas);
-    bool experts = false;
-    for (int layer = parts[stage].first_layer; layer < parts[stage].end_layer; ++layer)
-      experts = experts || is_mixture_layer(model, layer);
-    if (grid.data > 1 && experts) groups[stage].push_back(Group::kData);
+    if (grid.data > 1 && mixture_layers(model, parts[stage]) > 0)
+      groups[stage].push_back(Group::kData);
   }
   return groups;
 }
