@@ -168,11 +168,12 @@ std::string print_chrome_trace(const Timeline& timeline) {
   add_flows(timeline, first, events);
   const bool braided = std::any_of(timeline.events.begin(), timeline.events.end(),
                                    [](const TimelineEvent& event) { return event.braided; });
-  const Json trace = {
-      {"plait",
-       {{"format", "timeline"}, {"version", 1}, {"pairs", braided ? "braided" : "in sequence"}}},
-      {"displayTimeUnit", "ns"},
-      {"traceEvents", std::move(events)}};
+  const Json trace = {{"plait",
+                       {{"format", "timeline"},
+                        {"version", kTimelineVersion},
+                        {"pairs", braided ? "braided" : "in sequence"}}},
+                      {"displayTimeUnit", "ns"},
+                      {"traceEvents", std::move(events)}};
   return trace.dump(1) + "\n";
 }
 

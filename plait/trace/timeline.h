@@ -53,6 +53,9 @@ struct StepMetrics {
 /// Cost: O(n log n) in the events.
 StepMetrics measure(const Timeline& timeline);
 
+/// Of the trace that print_chrome_trace() writes and read_timeline() reads.
+inline constexpr int kTimelineVersion = 1;
+
 /// Chrome and Perfetto trace JSON: a process per rank, a thread per lane, times in microseconds
 /// from the step's first event, a flow from each send to its receive. Pairs are labelled "in
 /// sequence" where they ran so.

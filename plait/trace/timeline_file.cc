@@ -18,7 +18,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int kVersion = 1;
 constexpr int kMost = std::numeric_limits<int>::max();
 constexpr std::string_view kNeeded =
     "a timeline of plait (plait simulate --timeline, plait train --record)";
@@ -227,11 +226,11 @@ Expected<void> check_header(const Json& document, const std::string& name) {
   if (!header->is_object() || !header->contains("format") || (*header)["format"] != "timeline")
     return error(":/plait",
                  fmt::format("found {}, needed the header of {}", shown(*header), kNeeded));
-  if (!header->contains("version") || (*header)["version"] != kVersion) {
+  if (!header->contains("version") || (*header)["version"] != kTimelineVersion) {
     return error(":/plait/version",
                  fmt::format("the timeline's version is {}, this program reads {}",
                              header->contains("version") ? shown((*header)["version"]) : "missing",
-                             kVersion));
+                             kTimelineVersion));
   }
   const auto events = document.find("traceEvents");
   if (events == document.end() || !events->is_array()) {
