@@ -30,7 +30,8 @@ std::optional<std::size_t> index_of(ActionType type) {
   }
 }
 
-/// Of an even number the upper of the two in the middle; 0 of none.
+}  // namespace
+
 Nanoseconds median(std::vector<Nanoseconds> values) {
   if (values.empty()) return 0;
   const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
@@ -38,19 +39,21 @@ Nanoseconds median(std::vector<Nanoseconds> values) {
   return *middle;
 }
 
-}  // namespace
-
 void CostProfile::add(const Timeline& timeline) {
+  std::vector<const TimelineEvent*> compute;
   std::map<std::pair<int, int>, Nanoseconds> ends;  // by rank and instruction
   for (const TimelineEvent& event : timeline.events) {
-    if (event.lane == Lane::kCompute) ends[{event.rank, event.instruction}] = event.end;
-  }
-  const TimelineEvent* before = nullptr;  // on the same rank
-  Nanoseconds action = 0;                 // the present one's parts so far
-  for (std::size_t i = 0; i < timeline.events.size(); ++i) {
-    const TimelineEvent& event = timeline.events[i];
     if (event.lane != Lane::kCompute) continue;
-    if (before != nullptr && before->rank != event.rank) before = nullptr;
+    compute.push_back(&event);
+    ends[{event.rank, event.instruction}] = event.end;
+  }
+  Nanoseconds action = 0;  // the present one's parts so far
+  for (std::size_t i = 0; i < compute.size(); ++i) {
+    const TimelineEvent& event = *compute[i];
+    const auto of_this_rank = [&](std::size_t at) {
+      return at < compute.size() && compute[at]->rank == event.rank ? compute[at] : nullptr;
+    };
+    const TimelineEvent* before = i > 0 ? of_this_rank(i - 1) : nullptr;
     const auto made = ends.find({event.awaited_rank, event.awaited_instruction});
     const bool waited = made != ends.end() && (before == nullptr || made->second > before->end);
     if (waited && event.awaited_rank != event.rank) {
@@ -60,13 +63,8 @@ void CostProfile::add(const Timeline& timeline) {
     }
     const bool goes_on = before != nullptr && before->action == event.action;
     action = (goes_on ? action : 0) + event.end - event.begin;
-    before = &event;
-    // Its last part closes an action; the next compute event of the rank tells.
-    const auto next = std::find_if(
-        timeline.events.begin() + static_cast<std::ptrdiff_t>(i) + 1, timeline.events.end(),
-        [](const TimelineEvent& other) { return other.lane == Lane::kCompute; });
-    if (next != timeline.events.end() && next->rank == event.rank && next->action == event.action)
-      continue;
+    const TimelineEvent* next = of_this_rank(i + 1);
+    if (next != nullptr && next->action == event.action) continue;
     if (const auto index = index_of(event.action.type))
       times_[static_cast<std::size_t>(event.action.stage)][*index].push_back(action);
   }
@@ -75,11 +73,11 @@ void CostProfile::add(const Timeline& timeline) {
 Expected<CostSettings> CostProfile::settings() const {
   CostSettings settings;
   const Nanoseconds gap = median(gaps_);
-  bool has_whole = true;
   for (std::size_t key = 0; key < kKeys.size(); ++key) {
     StageCost cost;
     cost.is_list = true;
     cost.where = "profile";
+    bool all_seen = true;
     for (std::size_t stage = 0; stage < times_.size(); ++stage) {
       const std::vector<Nanoseconds>& seen = times_[stage][key];
       if (seen.empty() && kKeys[key] != StageKey::kBackward) {
@@ -89,10 +87,10 @@ Expected<CostSettings> CostProfile::settings() const {
                         "of every stage, as dualpipe-v or zbv",
                         stage, "FIW"[key]));
       }
-      has_whole = has_whole && !times_[stage][3].empty();
+      all_seen = all_seen && !seen.empty();
       cost.values.push_back(median(seen) + gap);
     }
-    if (kKeys[key] != StageKey::kBackward || has_whole) settings.of(kKeys[key]) = std::move(cost);
+    if (all_seen) settings.of(kKeys[key]) = std::move(cost);
   }
   settings.comm = std::max<Nanoseconds>(median(hops_), 0);
   return settings;

@@ -11,6 +11,9 @@
 
 namespace plait {
 
+/// Of an even number of values the upper of the two in the middle; 0 of none.
+Nanoseconds median(std::vector<Nanoseconds> values);
+
 /// Collects the times of compute actions by stage, and how long a value takes from one rank to the
 /// next. Fits medians, which a pause of the machine does not move. Only times of stages that
 /// compute: exchanges inside stages have no place in it. Not thread-safe.

@@ -13,7 +13,6 @@
 #include "plait/base/check.h"
 #include "plait/nn/model.h"
 #include "plait/runtime/side_by_side.h"
-
 #include "plait/train/reduce.h"
 #include "plait/train/shard.h"
 

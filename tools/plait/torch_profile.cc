@@ -1,10 +1,10 @@
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "plait/base/write_file.h"
@@ -44,8 +44,7 @@ Expected<std::vector<Timeline>> run_steps(const JobPlan& plan, const DataSplit& 
 Nanoseconds median_span(const std::vector<Timeline>& timelines) {
   std::vector<Nanoseconds> spans;
   for (const Timeline& timeline : timelines) spans.push_back(measure(timeline).span_ns);
-  std::sort(spans.begin(), spans.end());
-  return spans[spans.size() / 2];
+  return median(std::move(spans));
 }
 
 Expected<JobPlan> plan_of(JobConfig job, const ProfileOptions& options) {
