@@ -88,6 +88,7 @@ struct RunConfig {
   std::uint64_t seed = 1;
   std::string folder;  ///< empty: runs/<job's name>
   int threads = 1;     ///< intra-op threads per rank
+  bool pin = false;    ///< each rank on `threads` cores of its own
   std::string comm = "inproc";
   std::string device = "cpu";
   std::string dtype = "float32";

@@ -110,6 +110,8 @@ constexpr std::array kKeys = {
     KeyInfo{"run", "seed", PLAIT_FIELD(run.seed), "of parameters and batches"},
     KeyInfo{"run", "folder", PLAIT_FIELD(run.folder), "the run's folder; empty: runs/<job's name>"},
     KeyInfo{"run", "threads", PLAIT_FIELD(run.threads), "intra-op threads a rank"},
+    KeyInfo{"run", "pin", PLAIT_FIELD(run.pin),
+            "each rank stays on `threads` cores of its own, which must be there"},
     KeyInfo{"run", "comm", PLAIT_FIELD(run.comm),
             "`inproc`: ranks are threads; `gloo`: ranks are processes"},
     KeyInfo{"run", "device", PLAIT_FIELD(run.device), "`cpu` in this version"},

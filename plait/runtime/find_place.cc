@@ -40,6 +40,7 @@ constexpr int kDefaultPort = 29500;
 struct Names {
   const char* rank;
   const char* ranks;
+  const char* rank_on_machine;
 };
 
 Expected<RankPlace> from_variables(const Variables& variables, Launcher launcher, Names names,
@@ -48,6 +49,10 @@ Expected<RankPlace> from_variables(const Variables& variables, Launcher launcher
   place.launcher = launcher;
   PLAIT_TRY(place.ranks, variables.number(names.ranks, 1, kMaxRanks));
   PLAIT_TRY(place.rank, variables.number(names.rank, 0, place.ranks - 1));
+  place.rank_on_machine = place.rank;
+  if (variables.has(names.rank_on_machine)) {
+    PLAIT_TRY(place.rank_on_machine, variables.number(names.rank_on_machine, 0, place.ranks - 1));
+  }
   place.master_address =
       variables.has("MASTER_ADDR") ? variables.text("MASTER_ADDR") : address_if_none;
   place.master_port = kDefaultPort;
@@ -73,7 +78,7 @@ Expected<RankPlace> place_of(const Variables& variables, Launcher launcher) {
         return fail(ErrorCode::kInvalidInput, "is not set, needed the address of rank 0",
                     "MASTER_ADDR");
       }
-      return from_variables(variables, launcher, {"RANK", "WORLD_SIZE"}, "");
+      return from_variables(variables, launcher, {"RANK", "WORLD_SIZE", "LOCAL_RANK"}, "");
     case Launcher::kMpi: {
       const bool one_machine = variables.size_or_zero("OMPI_COMM_WORLD_LOCAL_SIZE") ==
                                variables.size_or_zero("OMPI_COMM_WORLD_SIZE");
@@ -82,11 +87,13 @@ Expected<RankPlace> place_of(const Variables& variables, Launcher launcher) {
                     "is not set, needed the address of rank 0: mpirun -x MASTER_ADDR=…",
                     "MASTER_ADDR");
       }
-      return from_variables(variables, launcher, {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"},
-                            "127.0.0.1");
+      return from_variables(
+          variables, launcher,
+          {"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK"},
+          "127.0.0.1");
     }
     case Launcher::kSlurm:
-      return from_variables(variables, launcher, {"SLURM_PROCID", "SLURM_NTASKS"},
+      return from_variables(variables, launcher, {"SLURM_PROCID", "SLURM_NTASKS", "SLURM_LOCALID"},
                             first_host(variables.text("SLURM_STEP_NODELIST")));
     case Launcher::kLocal:
       break;
@@ -95,6 +102,7 @@ Expected<RankPlace> place_of(const Variables& variables, Launcher launcher) {
   if (!variables.has(kRankVariable)) return place;
   PLAIT_TRY(place.ranks, variables.number(kRanksVariable, 1, kMaxRanks));
   PLAIT_TRY(place.rank, variables.number(kRankVariable, 0, place.ranks - 1));
+  place.rank_on_machine = place.rank;
   PLAIT_TRY(place.master_port, variables.number(kPortVariable, 1, 65535));
   place.master_address = "127.0.0.1";
   return place;

@@ -20,6 +20,8 @@ struct RankPlace {
   Launcher launcher = Launcher::kLocal;
   int rank = -1;  ///< -1: the parent under kLocal, which starts the ranks
   int ranks = 0;
+  int rank_on_machine =
+      -1;  ///< among the ranks of its machine; `rank` if the launcher says nothing
   std::string master_address;
   int master_port = 0;
 };

@@ -12,7 +12,7 @@ std::string error_of(const Environment& environment, const std::string& wanted, 
 
 const Environment kTorchrun = {{"RANK", "2"},
                                {"WORLD_SIZE", "4"},
-                               {"LOCAL_RANK", "2"},
+                               {"LOCAL_RANK", "0"},
                                {"MASTER_ADDR", "10.0.0.1"},
                                {"MASTER_PORT", "29511"}};
 
@@ -31,6 +31,7 @@ TEST(FindPlace, Torchrun) {
   ASSERT_TRUE(place);
   EXPECT_EQ(place->launcher, Launcher::kTorchrun);
   EXPECT_EQ(place->rank, 2);
+  EXPECT_EQ(place->rank_on_machine, 0);
   EXPECT_EQ(place->master_address, "10.0.0.1");
   EXPECT_EQ(place->master_port, 29511);
 }

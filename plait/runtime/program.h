@@ -113,9 +113,4 @@ std::string describe(const RankProgram& program, const Instruction& instruction,
 Expected<RankProgram> lower(const VerifiedSchedule& schedule, int rank,
                             const LowerOptions& options = {});
 
-/// The timeline of a step from the times of each rank's instructions, [begin, end] flat by global
-/// rank. A result of an exchange counts as made when this rank's own share was.
-Timeline make_timeline(const std::vector<RankProgram>& programs, const Grid& grid,
-                       const std::vector<std::vector<std::array<Nanoseconds, 2>>>& times);
-
 }  // namespace plait

@@ -5,6 +5,7 @@
 #include <limits>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <tuple>
 #include <utility>
 
@@ -35,7 +36,66 @@ Nanoseconds length(const std::vector<Interval>& intervals) {
   return sum;
 }
 
+/// How much of one lies in the other; both sorted and disjoint.
+Nanoseconds common_length(const std::vector<Interval>& one, const std::vector<Interval>& other) {
+  Nanoseconds sum = 0;
+  for (std::size_t i = 0, j = 0; i < one.size() && j < other.size();) {
+    sum += std::max<Nanoseconds>(
+        0, std::min(one[i].second, other[j].second) - std::max(one[i].first, other[j].first));
+    ++(one[i].second < other[j].second ? i : j);
+  }
+  return sum;
+}
+
+/// When the compute instructions of each rank ended.
+class Ends {
+ public:
+  explicit Ends(const Timeline& timeline)
+      : most_(timeline.events.size()), ends_(static_cast<std::size_t>(timeline.ranks)) {}
+
+  void add(const TimelineEvent& event) {
+    const auto index = static_cast<std::size_t>(event.instruction);
+    // A file may number them as it likes.
+    if (event.instruction < 0 || index >= most_) return;
+    auto& ends = ends_[static_cast<std::size_t>(event.rank)];
+    if (index >= ends.size()) ends.resize(index + 1);
+    ends[index] = event.end;
+  }
+  std::optional<Nanoseconds> find(int rank, int instruction) const {
+    if (rank < 0 || instruction < 0) return std::nullopt;
+    const auto& ends = ends_[static_cast<std::size_t>(rank)];
+    const auto index = static_cast<std::size_t>(instruction);
+    return index < ends.size() ? ends[index] : std::nullopt;
+  }
+
+ private:
+  std::size_t most_;
+  std::vector<std::vector<std::optional<Nanoseconds>>> ends_;
+};
+
+/// What one rank did and why it did nothing.
+struct RankIntervals {
+  std::vector<Interval> busy, peer_wait, exposed, transfer;
+  Nanoseconds idle_from = std::numeric_limits<Nanoseconds>::min();
+};
+
 }  // namespace
+
+double StepMetrics::mean_bubble_share() const {
+  double sum = 0;
+  for (std::size_t rank = 0; rank < ranks.size(); ++rank)
+    sum += bubble_share(static_cast<int>(rank));
+  return ranks.empty() ? 0 : sum / static_cast<double>(ranks.size());
+}
+
+double StepMetrics::overlap_efficiency() const {
+  Nanoseconds transfer = 0, hidden = 0;
+  for (const RankMetrics& rank : ranks) {
+    transfer += rank.transfer_ns;
+    hidden += rank.hidden_comm_ns;
+  }
+  return transfer == 0 ? 1 : static_cast<double>(hidden) / static_cast<double>(transfer);
+}
 
 double StepMetrics::bubble_share(int rank) const {
   if (span_ns == 0) return 0;
@@ -46,39 +106,47 @@ double StepMetrics::bubble_share(int rank) const {
 StepMetrics measure(const Timeline& timeline) {
   StepMetrics metrics;
   metrics.ranks.resize(static_cast<std::size_t>(timeline.ranks));
-  std::vector<std::vector<Interval>> busy(metrics.ranks.size());
-  std::vector<std::vector<Interval>> exposed(metrics.ranks.size());
-  std::vector<Nanoseconds> idle_from(metrics.ranks.size(), std::numeric_limits<Nanoseconds>::min());
-  std::map<std::pair<int, int>, Nanoseconds> ends;
+  std::vector<RankIntervals> intervals(metrics.ranks.size());
+  Ends ends(timeline);
   Nanoseconds first = std::numeric_limits<Nanoseconds>::max();
   Nanoseconds last = std::numeric_limits<Nanoseconds>::min();
   for (const TimelineEvent& event : timeline.events) {
     first = std::min(first, event.begin);
     last = std::max(last, event.end);
-    if (event.lane == Lane::kCompute) ends[{event.rank, event.instruction}] = event.end;
+    if (event.lane == Lane::kCompute) ends.add(event);
   }
   if (timeline.events.empty()) return metrics;
   for (const TimelineEvent& event : timeline.events) {
-    if (event.lane != Lane::kCompute) continue;
-    const auto rank = static_cast<std::size_t>(event.rank);
-    busy[rank].push_back({event.begin, event.end});
-    const auto made = ends.find({event.awaited_rank, event.awaited_instruction});
-    if (made != ends.end()) {
-      const Nanoseconds from = std::max({idle_from[rank], made->second, first});
-      if (from < event.begin) exposed[rank].push_back({from, event.begin});
+    RankIntervals& mine = intervals[static_cast<std::size_t>(event.rank)];
+    if (event.lane == Lane::kCommunication) {
+      mine.transfer.push_back({event.begin + event.waits_ns, event.end});
+      continue;
     }
-    idle_from[rank] = event.end;
+    mine.busy.push_back({event.begin, event.end});
+    const Nanoseconds idle = std::max(mine.idle_from, first);
+    const std::optional<Nanoseconds> made =
+        ends.find(event.awaited_rank, event.awaited_instruction);
+    if (made && idle < event.begin) {
+      const Nanoseconds there = std::clamp(*made, idle, event.begin);
+      mine.peer_wait.push_back({idle, there});
+      mine.exposed.push_back({there, event.begin});
+    }
+    mine.idle_from = event.end;
   }
   metrics.span_ns = last - first;
   for (std::size_t rank = 0; rank < metrics.ranks.size(); ++rank) {
     RankMetrics& mine = metrics.ranks[rank];
-    const std::vector<Interval> ran = unite(std::move(busy[rank]));
+    const std::vector<Interval> ran = unite(std::move(intervals[rank].busy));
+    const std::vector<Interval> moved = unite(std::move(intervals[rank].transfer));
     mine.busy_ns = length(ran);
     mine.bubble_ns = metrics.span_ns - mine.busy_ns;
     mine.fill_ns = ran.empty() ? metrics.span_ns : ran.front().first - first;
     mine.drain_ns = ran.empty() ? 0 : last - ran.back().second;
     mine.steady_ns = mine.bubble_ns - mine.fill_ns - mine.drain_ns;
-    metrics.ranks[rank].exposed_comm_ns = length(unite(std::move(exposed[rank])));
+    mine.peer_wait_ns = length(unite(std::move(intervals[rank].peer_wait)));
+    mine.exposed_comm_ns = length(unite(std::move(intervals[rank].exposed)));
+    mine.transfer_ns = length(moved);
+    mine.hidden_comm_ns = common_length(moved, ran);
   }
   return metrics;
 }
@@ -151,6 +219,7 @@ std::string print_chrome_trace(const Timeline& timeline) {
                  {"begin_ns", event.begin - first},
                  {"end_ns", event.end - first}};
     if (event.part > 0) args["part"] = event.part;
+    if (event.waits_ns > 0) args["waits_ns"] = event.waits_ns;
     if (event.awaited_instruction >= 0) {
       args["awaited"] = {{"rank", event.awaited_rank}, {"instruction", event.awaited_instruction}};
     }
@@ -168,12 +237,13 @@ std::string print_chrome_trace(const Timeline& timeline) {
   add_flows(timeline, first, events);
   const bool braided = std::any_of(timeline.events.begin(), timeline.events.end(),
                                    [](const TimelineEvent& event) { return event.braided; });
-  const Json trace = {{"plait",
-                       {{"format", "timeline"},
-                        {"version", kTimelineVersion},
-                        {"pairs", braided ? "braided" : "in sequence"}}},
-                      {"displayTimeUnit", "ns"},
-                      {"traceEvents", std::move(events)}};
+  Json header = {{"format", "timeline"},
+                 {"version", kTimelineVersion},
+                 {"pairs", braided ? "braided" : "in sequence"}};
+  for (const ClockOffset& clock : timeline.clocks)
+    header["clocks"].push_back({{"offset_ns", clock.offset}, {"error_ns", clock.error}});
+  const Json trace = {
+      {"plait", std::move(header)}, {"displayTimeUnit", "ns"}, {"traceEvents", std::move(events)}};
   return trace.dump(1) + "\n";
 }
 

@@ -122,6 +122,9 @@ class EventReader {
     if (args.contains("part")) read.part = number<int>(args, "/part", 0, kMost, "/args");
     read.begin = number<Nanoseconds>(args, "/begin_ns", 0, kMaxTimelineNanoseconds, "/args");
     read.end = number<Nanoseconds>(args, "/end_ns", read.begin, kMaxTimelineNanoseconds, "/args");
+    if (args.contains("waits_ns")) {
+      read.waits_ns = number<Nanoseconds>(args, "/waits_ns", 0, read.end - read.begin, "/args");
+    }
     check_microseconds(event, "ts", read.begin);
     check_microseconds(event, "dur", read.end - read.begin);
     read_action(at(event, "name"), read.action);
@@ -213,6 +216,32 @@ class EventReader {
   std::string message_;
 };
 
+/// The clocks of a header, which may name none.
+Expected<std::vector<ClockOffset>> read_clocks(const Json& header, int ranks,
+                                               const std::string& name) {
+  std::vector<ClockOffset> clocks;
+  const auto list = header.find("clocks");
+  if (list == header.end()) return clocks;
+  const auto whole = [](const Json& clock, const char* key) {
+    return clock.is_object() && clock.contains(key) && clock[key].is_number_integer();
+  };
+  const bool one_each = list->is_array() && list->size() == static_cast<std::size_t>(ranks);
+  const bool all_whole = one_each && std::all_of(list->begin(), list->end(), [&](const Json& one) {
+                           return whole(one, "offset_ns") && whole(one, "error_ns");
+                         });
+  if (!all_whole) {
+    return fail(
+        ErrorCode::kInvalidInput,
+        fmt::format("found {}, needed offset_ns and error_ns, whole numbers, for each of {} "
+                    "ranks",
+                    shown(*list), ranks),
+        name + ":/plait/clocks");
+  }
+  for (const Json& one : *list)
+    clocks.push_back({one["offset_ns"].get<Nanoseconds>(), one["error_ns"].get<Nanoseconds>()});
+  return clocks;
+}
+
 /// Whether the rest of the document is that of a timeline of ours.
 Expected<void> check_header(const Json& document, const std::string& name) {
   const auto error = [&](const char* pointer, std::string message) {
@@ -274,7 +303,9 @@ Expected<Timeline> read_timeline(std::string_view text, const std::string& name)
     if (twice)
       return fail(ErrorCode::kInvalidInput, "the key traceEvents stands here twice, needed once",
                   name);
-    return reader.finish(name);
+    PLAIT_TRY(Timeline timeline, reader.finish(name));
+    PLAIT_TRY(timeline.clocks, read_clocks(document["plait"], timeline.ranks, name));
+    return timeline;
   } catch (const Json::parse_error& error) {
     const std::size_t offset = error.byte > 0 ? error.byte - 1 : 0;
     return fail(ErrorCode::kInvalidInput, fmt::format("not JSON: {}", reason_of(error)),

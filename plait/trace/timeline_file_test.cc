@@ -30,7 +30,9 @@ Timeline every_field() {
                      event_of(1, Lane::kCommunication, {4, -1, ActionType::kReduceGrad, 0}, 1500,
                               kMaxTimelineNanoseconds)}};
   timeline.events[0].pair = 0;
+  timeline.clocks = {{0, 0}, {-1234567890123, 45000}, {7, 1}};
   timeline.events[1].instruction = 81;
+  timeline.events[1].waits_ns = 1234564;
   timeline.events[1].part = 3;
   timeline.events[1].pair = 12;
   timeline.events[1].braided = true;
@@ -43,7 +45,7 @@ Timeline every_field() {
 auto fields_of(const TimelineEvent& event) {
   return std::tie(event.rank, event.lane, event.instruction, event.action, event.part, event.pair,
                   event.braided, event.awaited_rank, event.awaited_instruction, event.begin,
-                  event.end);
+                  event.end, event.waits_ns);
 }
 
 std::string error_of(const std::string& text) {
@@ -72,6 +74,9 @@ TEST(TimelineFile, ReadsWhatIsPrinted) {
   const auto read = read_timeline(print_chrome_trace(timeline), "t.json");
   ASSERT_TRUE(read) << read.error().text();
   EXPECT_EQ(read->ranks, 3);
+  ASSERT_EQ(read->clocks.size(), 3U);
+  EXPECT_EQ(read->clocks[1].offset, -1234567890123);
+  EXPECT_EQ(read->clocks[1].error, 45000);
   ASSERT_EQ(read->events.size(), timeline.events.size());
   for (std::size_t i = 0; i < read->events.size(); ++i) {
     const TimelineEvent& a = read->events[i];
@@ -154,6 +159,19 @@ TEST(TimelineFile, WrongTimesAreErrorsThatSayWhere) {
             "t.json:/traceEvents/9/dur: found null, needed 0.007 microseconds, as begin_ns and "
             "end_ns say");
   EXPECT_NE(error_of(R"({"traceEvents": [{"ts": 1e999}]})").find("not JSON: "), std::string::npos);
+}
+
+TEST(TimelineFile, WrongClocksAreErrorsThatSayWhere) {
+  const std::string clocks = "/plait/clocks";
+  EXPECT_EQ(error_with(clocks, 3),
+            "t.json:/plait/clocks: found 3, needed offset_ns and error_ns, whole numbers, for each "
+            "of 3 ranks");
+  EXPECT_NE(error_with(clocks, Json::array()).find("found an array"), std::string::npos);
+  EXPECT_NE(error_with(clocks + "/1/offset_ns", 0.5).find("whole numbers"), std::string::npos);
+  EXPECT_NE(error_with(clocks + "/2", "<b>").find("whole numbers"), std::string::npos);
+  EXPECT_NE(error_with("/traceEvents/10/args/waits_ns", 1234565)
+                .find("waits_ns: found 1234565, needed a whole number from 0 to 1234564"),
+            std::string::npos);
 }
 
 TEST(TimelineFile, WrongPlacesAreErrorsThatSayWhere) {

@@ -50,6 +50,50 @@ TEST(Timeline, ExposedCommunicationCountsFromTheProducersEnd) {
   EXPECT_EQ(measure(timeline).ranks[0].exposed_comm_ns, 0);
 }
 
+TEST(Timeline, WaitingForAPeerIsToldFromWaitingForBytes) {
+  // Rank 1 is free at 20; its value is made at 100 and there at 130. It begins at 200 with a value
+  // that was made while it was busy, at 150: all of its wait from 180 on is for bytes.
+  Timeline timeline{2,
+                    {compute_event(0, 0, ActionType::kForward, 0, 100),
+                     compute_event(0, 1, ActionType::kForward, 100, 150),
+                     compute_event(1, 0, ActionType::kForward, 0, 20),
+                     compute_event(1, 1, ActionType::kForward, 130, 180),
+                     compute_event(1, 2, ActionType::kForward, 200, 210)}};
+  for (const auto& [event, maker] : {std::pair{3, 0}, {4, 1}}) {
+    timeline.events[static_cast<std::size_t>(event)].awaited_rank = 0;
+    timeline.events[static_cast<std::size_t>(event)].awaited_instruction = maker;
+  }
+  const RankMetrics rank = measure(timeline).ranks[1];
+  EXPECT_EQ(rank.peer_wait_ns, 80);
+  EXPECT_EQ(rank.exposed_comm_ns, 30 + 20);
+  EXPECT_EQ(rank.bubble_ns, rank.peer_wait_ns + rank.exposed_comm_ns);
+}
+
+TEST(Timeline, OverlapIsTheShareOfTransfersUnderCompute) {
+  // Compute [0,100] and [150,300]. Transfers [60,120], whose first 20 ns a peer is waited for, and
+  // [110,200] together are [80,200]: 120, of which 20 and 50 lie under compute.
+  Timeline timeline{2,
+                    {compute_event(0, 0, ActionType::kForward, 0, 100),
+                     compute_event(0, 1, ActionType::kForward, 150, 300),
+                     compute_event(0, 2, ActionType::kRecvF, 60, 120),
+                     compute_event(0, 3, ActionType::kRecvF, 110, 200)}};
+  timeline.events[2].lane = timeline.events[3].lane = Lane::kCommunication;
+  timeline.events[2].waits_ns = 20;
+  const StepMetrics metrics = measure(timeline);
+  EXPECT_EQ(metrics.ranks[0].transfer_ns, 120);
+  EXPECT_EQ(metrics.ranks[0].hidden_comm_ns, 70);
+  EXPECT_DOUBLE_EQ(metrics.overlap_efficiency(), 70.0 / 120);
+  EXPECT_DOUBLE_EQ(metrics.mean_bubble_share(), (50.0 / 300 + 1) / 2);
+  EXPECT_DOUBLE_EQ(measure({1, {}}).overlap_efficiency(), 1);
+}
+
+TEST(Timeline, InstructionNumbersOfAFileAreNotBelieved) {
+  Timeline timeline{1, {compute_event(0, 2'000'000'000, ActionType::kForward, 0, 100)}};
+  timeline.events[0].awaited_rank = 0;
+  timeline.events[0].awaited_instruction = 2'000'000'000;
+  EXPECT_EQ(measure(timeline).span_ns, 100);
+}
+
 TEST(Timeline, TheBubbleIsFillSteadyAndDrain) {
   Timeline timeline{3,
                     {compute_event(0, 0, ActionType::kForward, 0, 100),

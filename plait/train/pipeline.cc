@@ -9,6 +9,7 @@
 
 #include "plait/runtime/driver.h"
 #include "plait/runtime/inproc_comm.h"
+#include "plait/runtime/measured_timeline.h"
 #include "plait/runtime/torch/torch_stage.h"
 #include "plait/schedule/source.h"
 #include "plait/train/programs.h"
@@ -169,9 +170,9 @@ std::vector<at::Tensor> Pipeline::parameters() const { return state_->parameters
 std::string Pipeline::summary() const { return state_->schedule.summary(); }
 
 Timeline Pipeline::timeline() const {
-  std::vector<std::vector<std::array<Nanoseconds, 2>>> times;
+  std::vector<InstructionTimes> times;
   for (const auto& executor : state_->executors) times.push_back(executor->times());
-  return make_timeline(state_->programs, state_->grid, times);
+  return MeasuredTimeline(state_->programs, state_->grid).make(times);
 }
 
 }  // namespace plait

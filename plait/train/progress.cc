@@ -29,9 +29,10 @@ std::string step_text(const StepLine& line, const ProgressShape& shape) {
     peaks += (peaks.empty() ? "" : " ") + megabytes(peak);
   std::string text = fmt::format(
       "step {}/{}  loss {:.4f}  norm {:.3f}  lr {:.2e}  {:.0f} tok/s  bubble {:.0f}% worst ({})  "
-      "peak activations MB ({})",
+      "exposed {:.0f}% worst  overlap {:.0f}%  peak activations MB ({})",
       line.step, shape.steps, line.loss, line.grad_norm, line.learning_rate, line.tokens_per_s(),
-      line.worst_bubble() * 100, bubbles, peaks);
+      line.worst_bubble() * 100, bubbles, line.worst_exposed() * 100, line.overlap_efficiency * 100,
+      peaks);
   if (line.pairs_braided > 0) text += fmt::format("  pairs: {} braided", line.pairs_braided);
   if (line.pairs_in_sequence > 0) {
     text += line.pairs_braided > 0 ? ", " : "  pairs: ";

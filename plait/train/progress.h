@@ -17,7 +17,8 @@ struct ProgressShape {
 };
 
 /// "step 12/300  loss 2.345  norm 0.81  lr 3.0e-03  8123 tok/s  bubble 23% worst (10 12 20 23)
-/// peak 3.1 MB (…) pairs: 40 in sequence". Says which I's ran as whole B, if any.
+/// exposed 2% worst  overlap 81%  peak activations MB (…) pairs: 40 in sequence". Says which I's
+/// ran as whole B, if any.
 std::string step_text(const StepLine& line, const ProgressShape& shape);
 
 /// "[#####.....] 50%  1:05 left", or "2:01:05 left", from the time of the steps so far.

@@ -22,6 +22,9 @@ StepLine example() {
   line.tokens = 1024;
   line.step_ns = 128'000'000;  // 1024 tokens in 0.128 s: 8000 tokens/s
   line.bubble_share = {0.10, 0.12, 0.23, 0.2};
+  line.span_ns = 1000;
+  line.exposed_comm_ns = {20, 50, 0, 10};
+  line.overlap_efficiency = 0.84;
   line.peak_activation_bytes = {3'100'000, 2'000'000, 1'000'000, 950'000};
   line.pairs_in_sequence = 40;
   return line;
@@ -73,7 +76,8 @@ TEST(StepText, HoldsAllThatOneSees) {
   const std::string text = step_text(example(), {300, 4, 8, 1});
   EXPECT_EQ(text,
             "step 12/300  loss 2.3457  norm 0.812  lr 3.00e-03  8000 tok/s  "
-            "bubble 23% worst (10 12 23 20)  peak activations MB (3.1 2.0 1.0 0.9)  "
+            "bubble 23% worst (10 12 23 20)  exposed 5% worst  overlap 84%  "
+            "peak activations MB (3.1 2.0 1.0 0.9)  "
             "pairs: 40 in sequence");
 }
 
@@ -132,6 +136,7 @@ TEST(Progress, RedrawsInPlaceOnATerminal) {
   // A memory stream has no width: 80 columns. The note stays above the last block.
   EXPECT_THAT(screen(text),
               ElementsAre("validated", HasSubstr("step 5/300"), HasSubstr("bubble 23% worst"),
+                          HasSubstr("peak activations MB"),
                           HasSubstr("oversubscribed: 4 ranks on 2 cores"), HasSubstr("] 1%")));
   for (const std::string& line : screen(text)) EXPECT_LE(line.size(), 80U);
 }

@@ -5,6 +5,7 @@
 #include "plait/runtime/collective_order.h"
 #include "plait/runtime/driver.h"
 #include "plait/runtime/inproc_comm.h"
+#include "plait/runtime/pin.h"
 
 namespace plait {
 namespace {
@@ -76,23 +77,25 @@ Expected<RunOutcome> run_in_process(const JobPlan& plan, const DataSplit& data, 
   watchdog.set_timeout(nanoseconds(plan.job.run.start_timeout_s));
   for (const auto& trainer : trainers) trainer->set_watchdog(&watchdog);
   RunOutcome outcome;
-  PLAIT_TRY_VOID(run_ranks(
-      plan.ranks(),
-      [&](int rank) -> Expected<void> {
-        const auto on_first_step = [&] {
-          if (rank == 0) watchdog.set_timeout(nanoseconds(plan.job.run.timeout_s));
-        };
-        PLAIT_TRY(const RunOutcome mine, run_rank(*trainers[static_cast<std::size_t>(rank)], plan,
-                                                  world.exchange(rank), hooks, on_first_step));
-        if (rank == 0) outcome = mine;
-        return {};
-      },
-      [&](const Error& error) { world.abort(error); }));
+  const auto one_rank = [&](int rank) -> Expected<void> {
+    if (plan.job.run.pin) PLAIT_TRY_VOID(pin_to_cores(rank, plan.job.run.threads));
+    const auto on_first_step = [&] {
+      if (rank == 0) watchdog.set_timeout(nanoseconds(plan.job.run.timeout_s));
+    };
+    PLAIT_TRY(const RunOutcome mine, run_rank(*trainers[static_cast<std::size_t>(rank)], plan,
+                                              world.exchange(rank), hooks, on_first_step));
+    if (rank == 0) outcome = mine;
+    return {};
+  };
+  PLAIT_TRY_VOID(
+      run_ranks(plan.ranks(), one_rank, [&](const Error& error) { world.abort(error); }));
   return outcome;
 }
 
 Expected<RunOutcome> run_as_process(const JobPlan& plan, const DataSplit& data,
                                     const C10dOptions& options, const RunHooks& hooks) {
+  // Before Gloo starts its threads.
+  if (plan.job.run.pin) PLAIT_TRY_VOID(pin_to_cores(options.rank_on_machine, plan.job.run.threads));
   PLAIT_TRY(const std::unique_ptr<C10dWorld> world, C10dWorld::connect(options));
   PLAIT_TRY_VOID(agree_on_job(world->exchange(),
                               print_job_config(plan.job) + print_programs(plan.training_programs)));

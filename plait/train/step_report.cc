@@ -10,8 +10,8 @@ using Json = nlohmann::ordered_json;
 
 std::string RankReport::pack() const {
   const Json fields = {
-      square_sums,       losses,          times,       peak_activation_bytes, cpu_ns,
-      pairs_in_sequence, whole_backwards, stop_signal, pairs_braided,         router_loads};
+      square_sums,     losses,      times,         peak_activation_bytes, cpu_ns, pairs_in_sequence,
+      whole_backwards, stop_signal, pairs_braided, router_loads,          passage};
   std::string bytes;
   Json::to_cbor(fields, bytes);
   return bytes;
@@ -31,6 +31,7 @@ Expected<RankReport> RankReport::unpack(std::string_view bytes) {
     fields.at(7).get_to(report.stop_signal);
     fields.at(8).get_to(report.pairs_braided);
     fields.at(9).get_to(report.router_loads);
+    fields.at(10).get_to(report.passage);
     return report;
   } catch (const Json::exception& error) {
     return fail(ErrorCode::kPeer,
@@ -44,6 +45,12 @@ double StepLine::tokens_per_s() const {
 
 double StepLine::worst_bubble() const {
   return bubble_share.empty() ? 0 : *std::max_element(bubble_share.begin(), bubble_share.end());
+}
+
+double StepLine::worst_exposed() const {
+  if (span_ns == 0 || exposed_comm_ns.empty()) return 0;
+  return static_cast<double>(*std::max_element(exposed_comm_ns.begin(), exposed_comm_ns.end())) /
+         static_cast<double>(span_ns);
 }
 
 double ValidationLine::bits_per_token() const { return loss / std::numbers::ln2; }
@@ -67,7 +74,14 @@ std::string print_json(const StepLine& line) {
               {"whole_backwards", line.whole_backwards},
               {"fill_ns", line.fill_ns},
               {"steady_ns", line.steady_ns},
-              {"drain_ns", line.drain_ns}}
+              {"drain_ns", line.drain_ns},
+              {"span_ns", line.span_ns},
+              {"mean_bubble_share", line.mean_bubble_share},
+              {"peer_wait_ns", line.peer_wait_ns},
+              {"transfer_ns", line.transfer_ns},
+              {"hidden_comm_ns", line.hidden_comm_ns},
+              {"overlap_efficiency", line.overlap_efficiency},
+              {"clock_error_ns", line.clock_error_ns}}
       .dump();
 }
 

@@ -28,6 +28,8 @@ struct RankReport {
   int whole_backwards = 0;  ///< I's of which a part ran as B because a module cannot be split
   std::map<int, std::vector<std::int64_t>> router_loads;  ///< rows per expert, by layer
   int stop_signal = 0;  ///< the signal that asked this rank to stop, 0 if none
+  /// When it entered and left the exchange of reports before this one, by its clock.
+  std::array<Nanoseconds, 2> passage{};
 
   /// Exact, for ranks of one architecture.
   std::string pack() const;
@@ -50,9 +52,17 @@ struct StepLine {
   int pairs_braided = 0;
   int pairs_in_sequence = 0;
   int whole_backwards = 0;
+  Nanoseconds span_ns = 0;       ///< from the first to the last action of any rank
+  double mean_bubble_share = 0;  ///< of the pipeline
+  std::vector<Nanoseconds> peer_wait_ns;
+  std::vector<Nanoseconds> transfer_ns;
+  std::vector<Nanoseconds> hidden_comm_ns;
+  double overlap_efficiency = 1;            ///< hidden of transferred, of all ranks
+  std::vector<Nanoseconds> clock_error_ns;  ///< how well a rank's clock is known on rank 0's
 
   double tokens_per_s() const;
   double worst_bubble() const;
+  double worst_exposed() const;  ///< share of the span
 };
 
 struct ValidationLine {

@@ -83,6 +83,7 @@ TEST(RankReport, PackThenUnpackIsTheIdentity) {
   report.pairs_in_sequence = 2;
   report.whole_backwards = 3;
   report.stop_signal = 15;
+  report.passage = {-5, 123456789012345678};
   const Expected<RankReport> read = RankReport::unpack(report.pack());
   ASSERT_TRUE(read) << read.error().text();
   EXPECT_EQ(read->square_sums, report.square_sums);
@@ -96,6 +97,7 @@ TEST(RankReport, PackThenUnpackIsTheIdentity) {
   EXPECT_EQ(read->pairs_in_sequence, 2);
   EXPECT_EQ(read->whole_backwards, 3);
   EXPECT_EQ(read->stop_signal, 15);
+  EXPECT_EQ(read->passage, report.passage);
 }
 
 TEST(RankReport, TornBytesAreAnErrorOfThePeer) {

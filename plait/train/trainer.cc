@@ -8,10 +8,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <optional>
 #include <utility>
 
 #include "plait/base/check.h"
 #include "plait/nn/model.h"
+#include "plait/runtime/clock_alignment.h"
+#include "plait/runtime/measured_timeline.h"
 #include "plait/runtime/side_by_side.h"
 #include "plait/train/reduce.h"
 #include "plait/train/shard.h"
@@ -56,7 +59,10 @@ class TrainerBase : public RankTrainer {
     for (const auto& shard : shards_) report_shard(*shard, report);
     report.cpu_ns = thread_cpu_time() - cpu_begin;
     report.stop_signal = stop_signal;
+    report.passage = passage_;
+    PLAIT_TRY_VOID(begin_clocks());
     PLAIT_TRY(const std::vector<RankReport> reports, gather_reports(report));
+    PLAIT_TRY_VOID(follow_clocks(reports));
     PLAIT_TRY(StepOutcome outcome, conclude(step, reports));
     outcome.line.step_ns = now() - begin;
     return outcome;
@@ -117,7 +123,8 @@ class TrainerBase : public RankTrainer {
   /// Runs the step, with gradients added up over columns, and fills in times and counts.
   virtual Expected<void> run_training(RankReport& report) = 0;
   virtual Expected<void> run_validation() = 0;
-  virtual Timeline timeline_of(const std::vector<RankReport>& reports) const = 0;
+  virtual Timeline timeline_of(const std::vector<RankReport>& reports,
+                               const std::vector<ClockOffset>& clocks) const = 0;
 
   const JobPlan& plan_;
   const DataSplit& data_;
@@ -127,6 +134,10 @@ class TrainerBase : public RankTrainer {
   std::vector<std::unique_ptr<Shard>> shards_;  // one per column that this process runs
 
  private:
+  std::optional<ClockAlignment> clocks_;
+  Nanoseconds first_clock_error_ = 0;
+  std::array<Nanoseconds, 2> passage_{};  // through the last exchange of reports
+
   static tl::unexpected<Error> at_step(Error error, int step) {
     error.message = fmt::format("step {}: {}", step + 1, error.message);
     return tl::unexpected<Error>(std::move(error));
@@ -161,8 +172,32 @@ class TrainerBase : public RankTrainer {
     }
   }
 
+  /// Exchanges in a row when clocks are compared.
+  static constexpr int kFirstExchanges = 32, kMoreExchanges = 8;
+
+  Expected<void> begin_clocks() {
+    if (clocks_) return {};
+    PLAIT_TRY(clocks_, name_clocks(exchange_));
+    PLAIT_TRY_VOID(align_clocks(exchange_, kFirstExchanges, *clocks_));
+    first_clock_error_ = clocks_->worst_error();
+    return {};
+  }
+
+  /// All ranks hold the same bounds and so decide the same.
+  Expected<void> follow_clocks(const std::vector<RankReport>& reports) {
+    if (clocks_->is_one_clock()) return {};
+    std::vector<std::array<Nanoseconds, 2>> passages;
+    for (const RankReport& report : reports) passages.push_back(report.passage);
+    if (passages.front()[1] != 0) clocks_->add(passages);
+    if (clocks_->worst_error() <= 2 * first_clock_error_) return {};
+    return align_clocks(exchange_, kMoreExchanges, *clocks_);
+  }
+
   Expected<std::vector<RankReport>> gather_reports(const RankReport& mine) {
-    PLAIT_TRY(const std::vector<std::string> packed, exchange_.all_gather(mine.pack()));
+    const std::string bytes = mine.pack();
+    passage_[0] = now();
+    PLAIT_TRY(const std::vector<std::string> packed, exchange_.all_gather(bytes));
+    passage_[1] = now();
     std::vector<RankReport> reports;
     for (const std::string& one : packed) {
       PLAIT_TRY(RankReport report, RankReport::unpack(one));
@@ -198,7 +233,8 @@ class TrainerBase : public RankTrainer {
       return fail(ErrorCode::kNotFinite,
                   fmt::format("step {}: the gradient's norm is {}", step + 1, line.grad_norm));
     }
-    outcome.timeline = timeline_of(reports);
+    outcome.timeline = timeline_of(
+        reports, clocks_->is_one_clock() ? std::vector<ClockOffset>{} : clocks_->offsets());
     const StepMetrics metrics = measure(outcome.timeline);
     for (int rank = 0; rank < static_cast<int>(metrics.ranks.size()); ++rank) {
       const RankMetrics& mine = metrics.ranks[static_cast<std::size_t>(rank)];
@@ -207,7 +243,14 @@ class TrainerBase : public RankTrainer {
       line.steady_ns.push_back(mine.steady_ns);
       line.drain_ns.push_back(mine.drain_ns);
       line.exposed_comm_ns.push_back(mine.exposed_comm_ns);
+      line.peer_wait_ns.push_back(mine.peer_wait_ns);
+      line.transfer_ns.push_back(mine.transfer_ns);
+      line.hidden_comm_ns.push_back(mine.hidden_comm_ns);
     }
+    line.span_ns = metrics.span_ns;
+    line.mean_bubble_share = metrics.mean_bubble_share();
+    line.overlap_efficiency = metrics.overlap_efficiency();
+    for (const ClockOffset& clock : clocks_->offsets()) line.clock_error_ns.push_back(clock.error);
     const double limit = plan_.job.optimizer.clip_norm;
     const double scale = limit > 0 && line.grad_norm > limit ? limit / line.grad_norm : 1.0;
     for (const auto& shard : shards_) {
@@ -223,7 +266,10 @@ class PipelineTrainer final : public TrainerBase {
  public:
   PipelineTrainer(const JobPlan& plan, const DataSplit& data, int rank, Comm& comm,
                   Exchange& exchange)
-      : TrainerBase(plan, data, exchange), rank_(rank), comm_(comm) {}
+      : TrainerBase(plan, data, exchange),
+        rank_(rank),
+        comm_(comm),
+        measured_(plan.training_programs, plan.grid()) {}
 
   Expected<void> build_executors() {
     const Grid grid = plan_.grid();
@@ -271,14 +317,16 @@ class PipelineTrainer final : public TrainerBase {
   Expected<void> run_validation() override {
     return watched([&] { return run_step(*validation_, threads_); });
   }
-  Timeline timeline_of(const std::vector<RankReport>& reports) const override {
-    std::vector<std::vector<std::array<Nanoseconds, 2>>> times;
+  Timeline timeline_of(const std::vector<RankReport>& reports,
+                       const std::vector<ClockOffset>& clocks) const override {
+    std::vector<InstructionTimes> times;
     for (const RankReport& report : reports) times.push_back(report.times);
-    return make_timeline(plan_.training_programs, plan_.grid(), times);
+    return measured_.make(times, clocks);
   }
 
   int rank_;
   Comm& comm_;
+  MeasuredTimeline measured_;
   std::unique_ptr<GradientReducer> reducer_;  // where several columns hold the same parameters
   std::unique_ptr<Executor> training_;
   std::unique_ptr<Executor> validation_;
@@ -327,7 +375,10 @@ class ReferenceTrainer final : public TrainerBase {
     }
   }
 
-  Timeline timeline_of(const std::vector<RankReport>&) const override { return {}; }
+  Timeline timeline_of(const std::vector<RankReport>&,
+                       const std::vector<ClockOffset>&) const override {
+    return {};
+  }
 };
 
 }  // namespace

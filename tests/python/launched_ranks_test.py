@@ -1,5 +1,6 @@
 """Ranks that something else started: by the variables torchrun, mpirun and Slurm set, and by torchrun itself."""
 
+import json
 import os
 import pathlib
 import socket
@@ -28,11 +29,11 @@ def variables(launcher: str, rank: int, ranks: int, port: int) -> dict[str, str]
 
 
 class LaunchedRanks(command.CommandTest):
-    def launch(self, launcher: str, per_rank: list[list[str]], ranks: int = 2,
-               folders: list[str] | None = None) -> list[tuple[int, str, str]]:
+    def launch(self, launcher: str, per_rank: list[list[str]], ranks: int = 2, folders: list[str] | None = None,
+               clocks: list[list[str]] | None = None) -> list[tuple[int, str, str]]:
         port = free_port()
         processes = [
-            subprocess.Popen([command.PLAIT, "train", "job.toml", "--comm", "gloo", *arguments], cwd=self.folder / (folders[rank] if folders else "."),
+            subprocess.Popen([*(clocks[rank] if clocks else []), command.PLAIT, "train", "job.toml", "--comm", "gloo", *arguments], cwd=self.folder / (folders[rank] if folders else "."),
                              text=True, env=os.environ | variables(launcher, rank, ranks, port), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             for rank, arguments in enumerate(per_rank)]
         results = []
@@ -52,6 +53,28 @@ class LaunchedRanks(command.CommandTest):
                 for code, out, err in self.launch(launcher, [folder, folder]):
                     self.assertEqual(code, 0, out + err)
                 self.assertTrue(self.model(f"runs/{launcher}") == self.model("runs/reference"))
+
+    def test_clocks_that_differ_are_put_on_one(self) -> None:
+        ahead = 3600
+        other_clock = ["unshare", "--time", "--monotonic", str(ahead)]
+        if subprocess.run([*other_clock, "true"], capture_output=True, check=False).returncode != 0:
+            self.skipTest("a time namespace cannot be made here")
+        record = ["--record", "3"]
+        for code, out, err in self.launch("torchrun", [record, record], clocks=[[], other_clock]):
+            self.assertEqual(code, 0, out + err)
+        trace = json.loads((self.folder / "runs/job/timeline.json").read_text())
+        first, second = trace["plait"]["clocks"]
+        self.assertEqual(first, {"offset_ns": 0, "error_ns": 0})
+        self.assertLessEqual(abs(second["offset_ns"] - ahead * 10**9), second["error_ns"])
+        self.assertLess(second["error_ns"], ahead * 10**6)
+        steps = [json.loads(line) for line in (self.folder / "runs/job/metrics.jsonl").read_text().splitlines()]
+        self.assertGreater(steps[1]["clock_error_ns"][1], 0)
+        # Nothing is received before it is sent.
+        sent = {event["id"]: event["ts"] for event in trace["traceEvents"] if event["ph"] == "s"}
+        received = {event["id"]: event["ts"] for event in trace["traceEvents"] if event["ph"] == "f"}
+        self.assertTrue(sent)
+        for message, time in sent.items():
+            self.assertGreater(received[message] + 2 * second["error_ns"] / 1000, time)
 
     @unittest.skipUnless(TORCHRUN.exists(), "the venv has no torch")
     def test_torchrun_itself(self) -> None:

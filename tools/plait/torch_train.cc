@@ -230,6 +230,7 @@ Expected<int> train_as_rank(const JobPlan& plan, const DataSplit& data, const Tr
   C10dOptions c10d;
   c10d.rank = place.rank;
   c10d.ranks = place.ranks;
+  c10d.rank_on_machine = place.rank_on_machine;
   c10d.grid = plan.grid();
   c10d.address = place.master_address;
   c10d.port = place.master_port;

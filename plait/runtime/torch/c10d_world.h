@@ -32,6 +32,7 @@ class StoreServer {
 struct C10dOptions {
   int rank = 0;
   int ranks = 1;
+  int rank_on_machine = 0;
   Grid grid;  ///< of `ranks` ranks
   std::string address;
   int port = 0;
