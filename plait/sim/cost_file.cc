@@ -451,8 +451,11 @@ Expected<CostSettings> parse_cost_file(const std::string& text, const std::strin
 }
 
 Expected<CostSettings> read_cost_file(const std::string& path) {
-  PLAIT_TRY(const std::string text, read_file(path, "cost"));
-  return parse_cost_file(text, path);
+  std::error_code ignored;
+  const bool folder = std::filesystem::is_directory(path, ignored);
+  const std::string file = folder ? path + "/" + kRunCosts : path;
+  PLAIT_TRY(const std::string text, read_file(file, "cost"));
+  return parse_cost_file(text, file);
 }
 
 Expected<StageCost> parse_stage_cost(const std::string& text, const std::string& flag) {

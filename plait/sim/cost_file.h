@@ -89,6 +89,8 @@ struct CostSettings {
 /// the nearest known one); another type, a fraction where an integer is needed, a negative number;
 /// braid segments that name what is not there; what is wrong with a braid's file.
 Expected<CostSettings> parse_cost_file(const std::string& text, const std::string& path);
+/// `path` may be a run's folder: then its costs.toml.
+inline constexpr const char* kRunCosts = "costs.toml";
 Expected<CostSettings> read_cost_file(const std::string& path);
 
 /// "12" or "10,12,11": integers of 0 or more. `flag` is for messages.

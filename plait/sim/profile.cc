@@ -32,13 +32,6 @@ std::optional<std::size_t> index_of(ActionType type) {
 
 }  // namespace
 
-Nanoseconds median(std::vector<Nanoseconds> values) {
-  if (values.empty()) return 0;
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
 void CostProfile::add(const Timeline& timeline) {
   std::vector<const TimelineEvent*> compute;
   std::map<std::pair<int, int>, Nanoseconds> ends;  // by rank and instruction
@@ -57,42 +50,42 @@ void CostProfile::add(const Timeline& timeline) {
     const auto made = ends.find({event.awaited_rank, event.awaited_instruction});
     const bool waited = made != ends.end() && (before == nullptr || made->second > before->end);
     if (waited && event.awaited_rank != event.rank) {
-      hops_.push_back(event.begin - made->second);
+      hops_.add(event.begin - made->second);
     } else if (before != nullptr && !waited) {
-      gaps_.push_back(event.begin - before->end);
+      gaps_.add(event.begin - before->end);
     }
     const bool goes_on = before != nullptr && before->action == event.action;
     action = (goes_on ? action : 0) + event.end - event.begin;
     const TimelineEvent* next = of_this_rank(i + 1);
     if (next != nullptr && next->action == event.action) continue;
     if (const auto index = index_of(event.action.type))
-      times_[static_cast<std::size_t>(event.action.stage)][*index].push_back(action);
+      times_[static_cast<std::size_t>(event.action.stage)][*index].add(action);
   }
 }
 
 Expected<CostSettings> CostProfile::settings() const {
   CostSettings settings;
-  const Nanoseconds gap = median(gaps_);
+  const Nanoseconds gap = gaps_.value();
   for (std::size_t key = 0; key < kKeys.size(); ++key) {
     StageCost cost;
     cost.is_list = true;
     cost.where = "profile";
     bool all_seen = true;
     for (std::size_t stage = 0; stage < times_.size(); ++stage) {
-      const std::vector<Nanoseconds>& seen = times_[stage][key];
-      if (seen.empty() && kKeys[key] != StageKey::kBackward) {
+      const RunningMean& seen = times_[stage][key];
+      if (seen.count() == 0 && kKeys[key] != StageKey::kBackward) {
         return fail(
             ErrorCode::kInvalidInput,
             fmt::format("stage {} never ran {} by itself, needed a schedule with F, I and W "
                         "of every stage, as dualpipe-v or zbv",
                         stage, "FIW"[key]));
       }
-      all_seen = all_seen && !seen.empty();
-      cost.values.push_back(median(seen) + gap);
+      all_seen = all_seen && seen.count() > 0;
+      cost.values.push_back(seen.value() + gap);
     }
     if (all_seen) settings.of(kKeys[key]) = std::move(cost);
   }
-  settings.comm = std::max<Nanoseconds>(median(hops_), 0);
+  settings.comm = std::max<Nanoseconds>(hops_.value(), 0);
   return settings;
 }
 

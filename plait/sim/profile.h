@@ -11,12 +11,25 @@
 
 namespace plait {
 
-/// Of an even number of values the upper of the two in the middle; 0 of none.
-Nanoseconds median(std::vector<Nanoseconds> values);
+/// Mean of what was added, rounded down; 0 of nothing.
+class RunningMean {
+ public:
+  void add(Nanoseconds value) {
+    sum_ += value;
+    ++count_;
+  }
+  std::int64_t count() const { return count_; }
+  Nanoseconds value() const { return count_ == 0 ? 0 : sum_ / count_; }
+
+ private:
+  Nanoseconds sum_ = 0;
+  std::int64_t count_ = 0;
+};
 
 /// Collects the times of compute actions by stage, and how long a value takes from one rank to the
-/// next. Fits medians, which a pause of the machine does not move. Only times of stages that
-/// compute: exchanges inside stages have no place in it. Not thread-safe.
+/// next. Fits means: a step is a sum, in which the pauses of the machine are too. Only times of
+/// stages that compute: exchanges inside stages have no place in it. Memory: O(stages). Not
+/// thread-safe.
 class CostProfile {
  public:
   explicit CostProfile(int stages) : times_(static_cast<std::size_t>(stages)) {}
@@ -30,9 +43,9 @@ class CostProfile {
   Expected<CostSettings> settings() const;
 
  private:
-  std::vector<std::array<std::vector<Nanoseconds>, 4>> times_;  // by stage: F, I, W, B
-  std::vector<Nanoseconds> hops_;
-  std::vector<Nanoseconds> gaps_;
+  std::vector<std::array<RunningMean, 4>> times_;  // by stage: F, I, W, B
+  RunningMean hops_;
+  RunningMean gaps_;
 };
 
 /// The costs of stages of which each holds `count` neighbours of those given.

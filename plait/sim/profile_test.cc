@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <random>
 #include <string>
 
 #include "plait/passes/insert_comm.h"
@@ -56,17 +55,20 @@ TEST(CostProfile, ThatNeverSawAnActionSaysSo) {
             "dualpipe-v or zbv");
 }
 
-TEST(CostProfile, PausesOfTheMachineDoNotMoveIt) {
+TEST(CostProfile, IsTheMeanOverStepsWithTheirPauses) {
   CostProfile profile(4);
-  std::mt19937 random(2);
-  for (int step = 0; step < 9; ++step) {
+  for (const Nanoseconds pause : {0, 10, 0, 90}) {
     Timeline timeline = *predicted("dualpipe-v", known_costs(), true).timeline;
-    for (TimelineEvent& event : timeline.events)
-      if (random() % 8 == 0) event.end += 50'000;
+    for (TimelineEvent& event : timeline.events) {
+      const bool pauses = event.action.type == ActionType::kForward && event.action.stage == 1;
+      if (event.lane == Lane::kCompute && pauses) event.end += pause;
+    }
     profile.add(timeline);
   }
-  EXPECT_EQ(profile.settings()->of(StageKey::kForward)->values,
-            (std::vector<std::int64_t>{1000, 1100, 1200, 1900}));
+  // What follows a longer action begins before its end here: gaps are no part of this.
+  EXPECT_GE(profile.settings()->of(StageKey::kForward)->values[1], 1100 + 25 - 8);
+  EXPECT_LE(profile.settings()->of(StageKey::kForward)->values[1], 1100 + 25);
+  EXPECT_LE(profile.settings()->of(StageKey::kForward)->values[0], 1000);
 }
 
 TEST(CostProfile, IsPrintedAsACostFileAndMerged) {

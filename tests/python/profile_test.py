@@ -12,20 +12,54 @@ class Profile(command.CommandTest):
     def profile(self, *arguments: str):
         return self.plait("profile", "job.toml", "--ranks", "2", "--steps", "5", *arguments)
 
-    def test_costs_that_simulate_reads_and_a_row_for_each_schedule(self) -> None:
-        result = self.profile("--out", "costs.toml", "--measure", "zbv,1f1b")
+    def test_costs_that_simulate_reads_from_the_file_and_from_its_folder(self) -> None:
+        result = self.profile("--out", "costs.toml")
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
         costs = tomllib.loads((self.folder / "costs.toml").read_text())
         for key in ("f_ns", "i_ns", "w_ns", "b_ns"):
             self.assertEqual(len(costs["stage"][key]), 4)
             self.assertGreater(min(costs["stage"][key]), 0)
         self.assertGreaterEqual(costs["link"]["comm_ns"], 0)
-        rows = re.findall(r"^([a-z0-9-]+) +([\d.]+) +([\d.]+) +([+-][\d.]+) %$", result.stdout, re.M)
-        self.assertEqual([row[0] for row in rows], ["dualpipe-v", "zbv", "1f1b"])
-        for schedule, predicted, _, _ in rows[:2]:
-            simulated = self.plait("simulate", schedule, "--ranks", "2", "--microbatches", "4", "--costs", "costs.toml", "--json")
-            self.assertEqual(f"{json.loads(simulated.stdout)['makespan_ns'] / 1e6:.2f}", predicted)
+        simulated = [self.plait("simulate", "zbv", "--ranks", "2", "--microbatches", "4", "--costs", path, "--json")
+                     for path in ("costs.toml", ".")]
+        self.assertGreater(json.loads(simulated[0].stdout)["makespan_ns"], sum(costs["stage"]["f_ns"]))
+        self.assertEqual(simulated[0].stdout, simulated[1].stdout)
         self.assertEqual(self.files(), {"job.toml", "text.txt", "costs.toml"})
+
+    def compare(self, *arguments: str):
+        return self.plait("compare", "--measure", "job.toml", "--ranks", "2", "--steps", "2", "--rounds", "2", *arguments)
+
+    def test_forecasts_stand_beside_what_happens(self) -> None:
+        result = self.compare("--schedules", "zbv,1f1b")
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        rows = re.findall(r"^([a-z0-9-]+) +([\d.]+) +([\d.]+) +([+-][\d.]+) % +([\d.]+) … +([\d.]+)$", result.stdout, re.M)
+        self.assertEqual([row[0] for row in rows], ["dualpipe-v", "zbv", "1f1b"])
+        for _, predicted, measured, off, _, _ in rows:
+            self.assertAlmostEqual(100 * (float(predicted) / float(measured) - 1), float(off), delta=0.3)
+        self.assertEqual(self.files(), {"job.toml", "text.txt"})
+
+    def test_given_costs_are_forecast_with_and_each_round_is_measured(self) -> None:
+        (self.folder / "costs.toml").write_text("[stage]\nf_ns = 1000000\ni_ns = 1000000\nw_ns = 1000000\n")
+        result = self.compare("--schedules", "zbv", "--costs", "costs.toml", "--json", "--microbatches", "4")
+        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+        zbv = json.loads(result.stdout)["schedules"][1]
+        self.assertEqual(zbv["schedule"], "zbv")
+        self.assertEqual(len(zbv["span_ns"]), 4)
+        self.assertEqual(zbv["measured_ns"], sum(zbv["span_ns"]) // 4)
+        simulated = self.plait("simulate", "zbv", "--ranks", "2", "--microbatches", "4", "--costs", "costs.toml", "--json")
+        self.assertEqual(zbv["predicted_ns"], json.loads(simulated.stdout)["makespan_ns"])
+
+    def test_what_cannot_be_compared_is_said(self) -> None:
+        for arguments, needed in ((("--schedules", "absent"), "absent"), (("--schedules", "dualpipe"), "keeps 2 copies"),
+                                  (("--set", "parallel.expert=2"), "expert"), (("--memory", "4"), "--memory"),
+                                  (("--costs", "none.toml"), "none.toml")):
+            with self.subTest(arguments):
+                result = self.compare(*arguments)
+                self.assertEqual(result.returncode, 2, result.stdout + result.stderr)
+                self.assertIn(needed, result.stderr)
+        result = self.plait("compare", "--microbatches", "4")
+        self.assertEqual(result.returncode, 2)
+        self.assertIn("--ranks", result.stderr)
 
     def refused(self, code: int, needed: str, *arguments: str) -> None:
         result = self.profile(*arguments)
@@ -37,7 +71,7 @@ class Profile(command.CommandTest):
         self.refused(2, "stage 0 never ran I by itself", "--schedule", "1f1b")
         self.refused(2, "this version profiles one column of ranks", "--set", "parallel.data=2", "--set", "run.batch_size=8")
         self.refused(2, "absent", "--schedule", "absent")
-        self.refused(2, "--steps", "--steps", "3")
+        self.refused(2, "--steps", "--steps", "0")
         self.refused(1, "cannot write", "--out", "none/costs.toml")
 
 

@@ -8,6 +8,7 @@
 
 #include "tools/plait/commands.h"
 #include "tools/plait/cost_arguments.h"
+#include "tools/plait/measure.h"
 
 namespace plait::tools {
 namespace {
@@ -18,6 +19,7 @@ struct CompareArguments {
   int chunks = 0;
   bool any_m = false;
   std::string memory;
+  MeasureArguments measure;
   bool json = false;
 };
 
@@ -219,7 +221,23 @@ void print_json(const Comparison& comparison) {
   fmt::print("{}\n", all.dump(1));
 }
 
+Expected<void> measure(const CostArguments& costs, const CompareArguments& arguments) {
+  MeasureArguments measured = arguments.measure;
+  measured.ranks = arguments.ranks;
+  measured.microbatches = arguments.microbatches;
+  measured.json = arguments.json;
+  if (costs.is_given()) {
+    PLAIT_TRY(measured.costs, costs.settings());
+  }
+  return compare_with_measured(measured);
+}
+
 Expected<void> compare(const CostArguments& cost_arguments, const CompareArguments& arguments) {
+  if (!arguments.measure.job.empty()) return measure(cost_arguments, arguments);
+  for (const auto& [flag, value] :
+       {std::pair{"--ranks", arguments.ranks}, {"--microbatches", arguments.microbatches}}) {
+    if (value == 0) return fail(ErrorCode::kInvalidInput, "is missing, needed a number", flag);
+  }
   PLAIT_TRY(const CostSettings settings, cost_arguments.settings());
   PLAIT_TRY(const MemoryCap cap, parse_memory(arguments.memory));
   Comparison comparison;
@@ -237,16 +255,45 @@ Expected<void> compare(const CostArguments& cost_arguments, const CompareArgumen
   return {};
 }
 
+void add_measure(CLI::App& command, CompareArguments& arguments) {
+  MeasureArguments& measure = arguments.measure;
+  const std::string group = "Beside what happens";
+  CLI::Option* job =
+      command
+          .add_option("--measure", measure.job,
+                      "run this job under each schedule, beside what is forecast; without costs "
+                      "it is profiled first")
+          ->group(group);
+  command.add_option("--set", measure.settings, "section.key=value, wins over the job's file")
+      ->take_all()
+      ->allow_extra_args(false)
+      ->needs(job)
+      ->group(group);
+  command
+      .add_option("--schedules", measure.schedules,
+                  "these schedules; otherwise all that the job can run")
+      ->delimiter(',')
+      ->needs(job)
+      ->group(group);
+  command.add_option("--steps", measure.steps, "steps of each schedule in a round, after warm-up")
+      ->check(CLI::Range(1, 100000))
+      ->needs(job)
+      ->group(group);
+  command.add_option("--rounds", measure.rounds, "how often to go through the schedules")
+      ->check(CLI::Range(1, 1000))
+      ->needs(job)
+      ->group(group);
+  for (const char* other : {"--chunks", "--any-m", "--memory"})
+    command.get_option(other)->excludes(job);
+}
+
 }  // namespace
 
 void add_compare(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("compare", "all schedules of a shape by their makespan");
   auto arguments = std::make_shared<CompareArguments>();
-  command->add_option("--ranks", arguments->ranks, "ranks P")
-      ->required()
-      ->check(CLI::Range(1, 1 << 16));
+  command->add_option("--ranks", arguments->ranks, "ranks P")->check(CLI::Range(1, 1 << 16));
   command->add_option("--microbatches", arguments->microbatches, "micro-batches M")
-      ->required()
       ->check(CLI::Range(1, 1 << 24));
   command
       ->add_option("--chunks", arguments->chunks,
@@ -257,6 +304,7 @@ void add_compare(CLI::App& app, int& exit_code) {
   command->add_option("--memory", arguments->memory,
                       "most a rank may hold: activations of its whole share, or bytes (64GiB)");
   auto costs = CostArguments::add_to(*command);
+  add_measure(*command, *arguments);
   command->footer("Costs here are those of a rank's whole share, whatever its number of stages.");
   command->add_flag("--json", arguments->json, "for machines");
   command->callback([arguments, costs, &exit_code] {

@@ -33,8 +33,10 @@ void lay_over(const std::optional<std::int64_t>& flag, std::optional<std::int64_
 
 std::shared_ptr<CostArguments> CostArguments::add_to(CLI::App& command) {
   auto arguments = std::make_shared<CostArguments>();
-  command.add_option("--costs", arguments->file, "a TOML file of costs (docs/simulate.md)")
-      ->check(CLI::ExistingFile);
+  command
+      .add_option("--costs", arguments->file,
+                  "a TOML file of costs (docs/simulate.md), or a run's folder")
+      ->check(CLI::ExistingPath);
   for (const StageKeyInfo& info : kStageKeys) {
     command.add_option(flag_of(info.name), arguments->stage[static_cast<std::size_t>(info.key)],
                        fmt::format("of a stage: {}", info.meaning));

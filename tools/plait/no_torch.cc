@@ -1,6 +1,7 @@
 #include <cstdio>
 
 #include "tools/plait/commands.h"
+#include "tools/plait/measure.h"
 
 namespace plait::tools {
 namespace {
@@ -16,6 +17,11 @@ void add_missing(CLI::App& app, const char* name, int& exit_code) {
 }
 
 }  // namespace
+
+Expected<void> compare_with_measured(const MeasureArguments&) {
+  return fail(ErrorCode::kNotBuilt, "this build has no torch; configure with -DPLAIT_TORCH=ON",
+              "--measure");
+}
 
 void add_train(CLI::App& app, int& exit_code) { add_missing(app, "train", exit_code); }
 void add_profile(CLI::App& app, int& exit_code) { add_missing(app, "profile", exit_code); }

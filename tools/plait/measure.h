@@ -1,0 +1,29 @@
+/// `compare --measure`: what costs forecast for schedules of a job, beside what happens.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "plait/base/error.h"
+#include "plait/sim/cost_file.h"
+
+namespace plait::tools {
+
+struct MeasureArguments {
+  std::string job;
+  std::vector<std::string> settings;   ///< section.key=value
+  int ranks = 0;                       ///< 0: the job's
+  int microbatches = 0;                ///< 0: the job's
+  std::vector<std::string> schedules;  ///< none: all that the job can run
+  int steps = 10;                      ///< of each schedule in each round, without warm-up
+  int rounds = 3;
+  std::optional<CostSettings> costs;  ///< none: profiled under the job's schedule in each round
+  bool json = false;
+};
+
+/// Runs every schedule with the same layers on its stages, round by round, so that what slows the
+/// machine for a while slows all of them, and prints a table or JSON. Writes no files.
+Expected<void> compare_with_measured(const MeasureArguments& arguments);
+
+}  // namespace plait::tools

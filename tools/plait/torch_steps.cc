@@ -1,0 +1,43 @@
+#include "tools/plait/torch_steps.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "plait/runtime/pin.h"
+
+namespace plait::tools {
+
+Expected<JobPlan> plan_to_measure(JobConfig job, int steps) {
+  job.run.steps = kWarmUp + steps;
+  PLAIT_TRY(JobPlan plan, make_plan(std::move(job)));
+  if (plan.has_exchanges() || plan.grid().columns() > 1) {
+    return fail(ErrorCode::kNotBuilt,
+                "this version profiles one column of ranks: segments that exchange rows, and "
+                "reductions, have no cost in it yet",
+                "parallel.data, parallel.expert");
+  }
+  plan.job.run.pin = plan.ranks() * plan.job.run.threads <= allowed_cores();
+  return plan;
+}
+
+Expected<std::vector<StepOutcome>> run_steps(const JobPlan& plan, const DataSplit& data) {
+  std::vector<StepOutcome> outcomes;
+  RunHooks hooks;
+  hooks.validates = false;
+  hooks.on_step = [&](const StepOutcome& outcome) -> Expected<void> {
+    if (outcome.line.step > kWarmUp) outcomes.push_back(outcome);
+    return {};
+  };
+  PLAIT_TRY_VOID(run_in_process(plan, data, /*reference=*/false, hooks));
+  return outcomes;
+}
+
+std::string describe_cores(const JobPlan& plan) {
+  if (plan.job.run.pin) return {};
+  return fmt::format(
+      "oversubscribed: {} ranks on {} cores, so times of actions include being preempted\n",
+      plan.ranks(), allowed_cores());
+}
+
+}  // namespace plait::tools
