@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <exception>
 
 #include "plait/base/check.h"
@@ -19,7 +20,28 @@ Executor::Executor(const RankProgram& program, std::vector<Stage*> stages, Comm&
       done_(std::make_unique<std::atomic<bool>[]>(program.instructions.size())),
       times_(program.instructions.size()) {}
 
+void Executor::watch_memory(MemoryProbe& probe) {
+  probe_ = &probe;
+  memory_.resize(program_.instructions.size());
+}
+
+void Executor::begin_memory(std::int32_t index) {
+  if (probe_ == nullptr) return;
+  peak_memory_ = std::max(peak_memory_, probe_->take_peak());
+  memory_[static_cast<std::size_t>(index)].before = probe_->live();
+}
+
+void Executor::end_memory(std::int32_t index) {
+  if (probe_ == nullptr) return;
+  EventMemory& memory = memory_[static_cast<std::size_t>(index)];
+  memory.peak = probe_->take_peak();
+  memory.after = probe_->live();
+  peak_memory_ = std::max(peak_memory_, memory.peak);
+}
+
 void Executor::begin_step() {
+  peak_memory_ = 0;
+  if (probe_ != nullptr) probe_->take_peak();  // what was before the step is none of its
   for (Value& slot : slots_) slot.reset();
   for (std::size_t i = 0; i < program_.instructions.size(); ++i)
     done_[i].store(false, std::memory_order_relaxed);
@@ -55,6 +77,7 @@ LaneStatus Executor::advance(Lane lane, int limit) {
 bool Executor::run(std::int32_t index) {
   const Instruction& instruction = program_.instructions[static_cast<std::size_t>(index)];
   const bool computes = instruction.lane == Lane::kCompute;
+  if (computes) begin_memory(index);
   times_[static_cast<std::size_t>(index)][0] = now();
   if (computes) in_compute_.store(true, std::memory_order_relaxed);
   Expected<void> result;
@@ -75,6 +98,7 @@ bool Executor::run(std::int32_t index) {
   if (!computes) return true;
   count(instruction);
   times_[static_cast<std::size_t>(index)][1] = now();
+  end_memory(index);
   finish(index);
   return true;
 }

@@ -11,6 +11,7 @@
 
 #include "plait/base/error.h"
 #include "plait/runtime/comm.h"
+#include "plait/runtime/memory_probe.h"
 #include "plait/runtime/program.h"
 #include "plait/runtime/reducer.h"
 #include "plait/runtime/stage.h"
@@ -40,6 +41,9 @@ class Executor final : public CompletionSink {
   Executor(const RankProgram& program, std::vector<Stage*> stages, Comm& comm, Column column = {},
            Reducer* reducer = nullptr);
 
+  /// From the next step on; must outlive the executor.
+  void watch_memory(MemoryProbe& probe);
+
   void begin_step();
   /// Runs at most `limit` instructions of the lane.
   LaneStatus advance(Lane lane, int limit);
@@ -66,6 +70,11 @@ class Executor final : public CompletionSink {
   /// [begin, end] by instruction: of messages, from issue to completion. Of the last step.
   const std::vector<std::array<Nanoseconds, 2>>& times() const { return times_; }
 
+  /// By instruction, zeros for messages, of the last step; empty without a probe.
+  const std::vector<EventMemory>& memory() const { return memory_; }
+  /// The most that the last step held at any time; 0 without a probe.
+  Bytes peak_memory() const { return peak_memory_; }
+
   void completed(std::uint32_t token, Expected<Value> result) noexcept override;
 
  private:
@@ -74,6 +83,8 @@ class Executor final : public CompletionSink {
   Expected<void> issue_reduction(std::uint32_t index, const Instruction& instruction);
   Expected<void> run_compute(const Instruction& instruction);
   void count(const Instruction& instruction);
+  void begin_memory(std::int32_t index);
+  void end_memory(std::int32_t index);
   std::string describe(const Instruction& instruction) const;
   Value take(std::int32_t slot);
   void put(std::int32_t slot, Value value);
@@ -96,6 +107,9 @@ class Executor final : public CompletionSink {
   std::atomic<bool> failed_ = false;
   mutable std::mutex error_mutex_;
   std::optional<Error> error_;
+  MemoryProbe* probe_ = nullptr;
+  std::vector<EventMemory> memory_;
+  Bytes peak_memory_ = 0;
   StepCounts counts_;
   int last_pair_ = -1;
   const Action* last_whole_ = nullptr;  // the I whose parts are being counted

@@ -144,4 +144,13 @@ Timeline MeasuredTimeline::make(const std::vector<InstructionTimes>& times,
   return timeline;
 }
 
+void MeasuredTimeline::add_memory(const std::vector<std::vector<EventMemory>>& memory,
+                                  Timeline& timeline) const {
+  timeline.memory.clear();
+  for (const TimelineEvent& event : timeline.events) {
+    timeline.memory.push_back(
+        memory[static_cast<std::size_t>(event.rank)][static_cast<std::size_t>(event.instruction)]);
+  }
+}
+
 }  // namespace plait

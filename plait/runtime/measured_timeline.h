@@ -24,6 +24,8 @@ class MeasuredTimeline {
   /// was made last. Cost: O(n). Thread-safe.
   Timeline make(const std::vector<InstructionTimes>& times,
                 const std::vector<ClockOffset>& clocks = {}) const;
+  /// Adds what the ranks held, by global rank and instruction.
+  void add_memory(const std::vector<std::vector<EventMemory>>& memory, Timeline& timeline) const;
 
  private:
   /// An event that awaits what several ranks made, and the events that made it.

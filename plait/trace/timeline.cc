@@ -214,12 +214,17 @@ std::string print_chrome_trace(const Timeline& timeline) {
                         {"args", {{"name", kLaneNames[lane]}}}});
     }
   }
-  for (const TimelineEvent& event : timeline.events) {
+  for (std::size_t i = 0; i < timeline.events.size(); ++i) {
+    const TimelineEvent& event = timeline.events[i];
     Json args = {{"instruction", event.instruction},
                  {"begin_ns", event.begin - first},
                  {"end_ns", event.end - first}};
     if (event.part > 0) args["part"] = event.part;
     if (event.waits_ns > 0) args["waits_ns"] = event.waits_ns;
+    if (!timeline.memory.empty() && event.lane == Lane::kCompute) {
+      args["peak_bytes"] = timeline.memory[i].peak;
+      args["held_bytes"] = timeline.memory[i].after;
+    }
     if (event.awaited_instruction >= 0) {
       args["awaited"] = {{"rank", event.awaited_rank}, {"instruction", event.awaited_instruction}};
     }

@@ -29,6 +29,14 @@ struct TimelineEvent {
                              ///< posted its end yet
 };
 
+/// What a rank held around an event: its activations and what it worked with.
+struct EventMemory {
+  Bytes before = 0;
+  Bytes peak = 0;  ///< while it ran
+  Bytes after = 0;
+  friend bool operator==(const EventMemory&, const EventMemory&) = default;
+};
+
 /// A rank's clock against rank 0's.
 struct ClockOffset {
   Nanoseconds offset = 0;  ///< ahead of rank 0's by this
@@ -40,6 +48,7 @@ struct Timeline {
   int ranks = 0;
   std::vector<TimelineEvent> events;
   std::vector<ClockOffset> clocks{};  ///< by rank, taken from the times already; empty: one clock
+  std::vector<EventMemory> memory{};  ///< by event, zeros where nothing computes; empty: unknown
 };
 
 /// One rank's figures of a step.

@@ -1,17 +1,43 @@
 #include "plait/train/step_report.h"
 
 #include <algorithm>
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <numbers>
+#include <type_traits>
+#include <utility>
 
 namespace plait {
 
 using Json = nlohmann::ordered_json;
 
+namespace {
+
+/// What there is of each instruction goes as bytes: as lists of numbers it took most of the time
+/// after a step.
+template <typename Entry>
+Json bytes_of(const std::vector<Entry>& entries) {
+  static_assert(std::is_trivially_copyable_v<Entry>);
+  std::vector<std::uint8_t> bytes(entries.size() * sizeof(Entry));
+  if (!bytes.empty()) std::memcpy(bytes.data(), entries.data(), bytes.size());
+  return Json::binary(std::move(bytes));
+}
+
+template <typename Entry>
+std::vector<Entry> entries_of(const Json& json) {
+  const std::vector<std::uint8_t>& bytes = json.get_binary();
+  std::vector<Entry> entries(bytes.size() / sizeof(Entry));
+  if (!entries.empty()) std::memcpy(entries.data(), bytes.data(), entries.size() * sizeof(Entry));
+  return entries;
+}
+
+}  // namespace
+
 std::string RankReport::pack() const {
-  const Json fields = {
-      square_sums,     losses,      times,         peak_activation_bytes, cpu_ns, pairs_in_sequence,
-      whole_backwards, stop_signal, pairs_braided, router_loads,          passage};
+  const Json fields = {square_sums,           losses,      bytes_of(times),
+                       peak_activation_bytes, cpu_ns,      pairs_in_sequence,
+                       whole_backwards,       stop_signal, pairs_braided,
+                       router_loads,          passage,     bytes_of(memory)};
   std::string bytes;
   Json::to_cbor(fields, bytes);
   return bytes;
@@ -23,7 +49,7 @@ Expected<RankReport> RankReport::unpack(std::string_view bytes) {
     RankReport report;
     fields.at(0).get_to(report.square_sums);
     fields.at(1).get_to(report.losses);
-    fields.at(2).get_to(report.times);
+    report.times = entries_of<std::array<Nanoseconds, 2>>(fields.at(2));
     fields.at(3).get_to(report.peak_activation_bytes);
     fields.at(4).get_to(report.cpu_ns);
     fields.at(5).get_to(report.pairs_in_sequence);
@@ -32,6 +58,7 @@ Expected<RankReport> RankReport::unpack(std::string_view bytes) {
     fields.at(8).get_to(report.pairs_braided);
     fields.at(9).get_to(report.router_loads);
     fields.at(10).get_to(report.passage);
+    report.memory = entries_of<EventMemory>(fields.at(11));
     return report;
   } catch (const Json::exception& error) {
     return fail(ErrorCode::kPeer,

@@ -11,6 +11,7 @@
 
 #include "plait/base/error.h"
 #include "plait/base/units.h"
+#include "plait/trace/timeline.h"
 
 namespace plait {
 
@@ -20,7 +21,8 @@ struct RankReport {
   std::vector<std::pair<std::string, double>> square_sums;
   std::vector<double> losses;  ///< by micro-batch; only from the rank that holds the loss
   std::vector<std::array<Nanoseconds, 2>>
-      times;  ///< begin and end by instruction of the rank's program
+      times;                        ///< begin and end by instruction of the rank's program
+  std::vector<EventMemory> memory;  ///< by instruction
   Bytes peak_activation_bytes = 0;
   Nanoseconds cpu_ns = 0;  ///< CPU time of the rank's thread in the step
   int pairs_braided = 0;

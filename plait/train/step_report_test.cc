@@ -76,6 +76,7 @@ TEST(RankReport, PackThenUnpackIsTheIdentity) {
                         {"lm_head.weight", std::numeric_limits<double>::infinity()}};
   report.losses = {0.1, -0.0, 5e-324};
   report.times = {{1, 123456789012345678}, {-3, 4}};
+  report.memory = {{0, 9007199254740993, 5}, {1, 2, 3}};
   report.peak_activation_bytes = 9007199254740993;
   report.cpu_ns = 17;
   report.pairs_braided = 5;
@@ -98,6 +99,7 @@ TEST(RankReport, PackThenUnpackIsTheIdentity) {
   EXPECT_EQ(read->whole_backwards, 3);
   EXPECT_EQ(read->stop_signal, 15);
   EXPECT_EQ(read->passage, report.passage);
+  EXPECT_EQ(read->memory, report.memory);
 }
 
 TEST(RankReport, TornBytesAreAnErrorOfThePeer) {

@@ -55,7 +55,7 @@ class TrainerBase : public RankTrainer {
       if (Expected<void> ran = run_training(report); !ran)
         return at_step(std::move(ran).error(), step);
     }
-    report.peak_activation_bytes = activations_.peak();
+    report.peak_activation_bytes = std::max(report.peak_activation_bytes, activations_.peak());
     for (const auto& shard : shards_) report_shard(*shard, report);
     report.cpu_ns = thread_cpu_time() - cpu_begin;
     report.stop_signal = stop_signal;
@@ -287,6 +287,7 @@ class PipelineTrainer final : public TrainerBase {
           shards_.front()->store(), lasting_);
     }
     training_ = executor(plan_.training_programs);
+    training_->watch_memory(probe_);
     validation_ = executor(plan_.validation_programs);
     // An exchange must start when it can, not when the compute lane is free.
     threads_ = plan_.has_exchanges() ? Threads::kOnePerLane : Threads::kOnePerRank;
@@ -309,6 +310,8 @@ class PipelineTrainer final : public TrainerBase {
       return ran;
     if (plan_.grid().columns() == 1) shards_.front()->store().add_alias_gradients();
     report.times = training_->times();
+    report.memory = training_->memory();
+    report.peak_activation_bytes = training_->peak_memory();
     report.pairs_braided = training_->counts().pairs_braided;
     report.pairs_in_sequence = training_->counts().pairs_in_sequence;
     report.whole_backwards = training_->counts().whole_backwards;
@@ -320,13 +323,30 @@ class PipelineTrainer final : public TrainerBase {
   Timeline timeline_of(const std::vector<RankReport>& reports,
                        const std::vector<ClockOffset>& clocks) const override {
     std::vector<InstructionTimes> times;
-    for (const RankReport& report : reports) times.push_back(report.times);
-    return measured_.make(times, clocks);
+    std::vector<std::vector<EventMemory>> memory;
+    for (const RankReport& report : reports) {
+      times.push_back(report.times);
+      memory.push_back(report.memory);
+    }
+    Timeline timeline = measured_.make(times, clocks);
+    measured_.add_memory(memory, timeline);
+    return timeline;
   }
+
+  class Probe final : public MemoryProbe {
+   public:
+    explicit Probe(MemoryAccount& account) : account_(account) {}
+    Bytes live() const override { return account_.live(); }
+    Bytes take_peak() override { return account_.take_peak(); }
+
+   private:
+    MemoryAccount& account_;
+  };
 
   int rank_;
   Comm& comm_;
   MeasuredTimeline measured_;
+  Probe probe_{activations_};
   std::unique_ptr<GradientReducer> reducer_;  // where several columns hold the same parameters
   std::unique_ptr<Executor> training_;
   std::unique_ptr<Executor> validation_;

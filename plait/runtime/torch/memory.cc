@@ -87,6 +87,9 @@ MemoryAccount::~MemoryAccount() { counter_->leave(); }
 
 Bytes MemoryAccount::live() const { return counter_->live.load(std::memory_order_relaxed); }
 Bytes MemoryAccount::peak() const { return counter_->peak.load(std::memory_order_relaxed); }
+Bytes MemoryAccount::take_peak() {
+  return counter_->peak.exchange(live(), std::memory_order_relaxed);
+}
 void MemoryAccount::reset_peak() { counter_->peak.store(live(), std::memory_order_relaxed); }
 
 ScopedAccount::ScopedAccount(MemoryAccount& account)

@@ -23,6 +23,8 @@ class MemoryAccount {
   /// Highest live() since the last reset_peak(), or since it was made.
   Bytes peak() const;
   void reset_peak();
+  /// peak(), and reset_peak() at once.
+  Bytes take_peak();
 
   struct Counter;
 
