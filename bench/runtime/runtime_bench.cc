@@ -90,7 +90,7 @@ Nanoseconds median(std::vector<Nanoseconds> times) {
 
 constexpr int kActions = 2 * kMicrobatches;  // of one rank: F and B of each micro-batch
 
-Nanoseconds time_inproc(int ranks, Nanoseconds forward_time, Threads threads, int steps) {
+Nanoseconds time_inproc(int ranks, Nanoseconds forward_time, Wait wait, int steps) {
   Pipeline pipeline(ranks, forward_time);
   InprocWorld world(ranks);
   std::vector<std::unique_ptr<Executor>> executors;
@@ -105,7 +105,7 @@ Nanoseconds time_inproc(int ranks, Nanoseconds forward_time, Threads threads, in
         for (int step = 0; step < steps; ++step) {
           PLAIT_TRY_VOID(world.exchange(rank).all_gather(""));
           const Nanoseconds begin = now();
-          PLAIT_TRY_VOID(run_step(*executors[static_cast<std::size_t>(rank)], threads));
+          PLAIT_TRY_VOID(run_step(*executors[static_cast<std::size_t>(rank)], wait));
           PLAIT_TRY_VOID(world.exchange(rank).all_gather(""));
           if (rank == 0) times.push_back(now() - begin);
         }
@@ -137,18 +137,17 @@ void bench_inproc(int steps) {
              kMicrobatches, kActions, steps);
   fmt::print("  direct calls of the stage functions              {:8.2f} us per action\n", direct);
   for (const int ranks : {1, 2, 4}) {
-    const double one = microseconds(time_inproc(ranks, 0, Threads::kOnePerRank, steps), kActions);
-    const double two = microseconds(time_inproc(ranks, 0, Threads::kOnePerLane, steps), kActions);
+    const double one = microseconds(time_inproc(ranks, 0, Wait::kSpin, steps), kActions);
+    const double two = microseconds(time_inproc(ranks, 0, Wait::kSleep, steps), kActions);
     fmt::print(
-        "  ranks {}, stages that do nothing                  {:8.2f} us per action ({:.2f} with a "
-        "thread per lane)\n",
+        "  ranks {}, stages that do nothing                  {:8.2f} us per action ({:.2f} where "
+        "waiting ranks sleep)\n",
         ranks, one, two);
   }
   constexpr Nanoseconds kForward = 200'000;
   for (const int ranks : {1, 2}) {
     const Nanoseconds ideal = 3 * kForward * (kMicrobatches + ranks - 1);
-    const Nanoseconds wall =
-        time_inproc(ranks, kForward, Threads::kOnePerRank, std::max(3, steps / 20));
+    const Nanoseconds wall = time_inproc(ranks, kForward, Wait::kSpin, std::max(3, steps / 20));
     fmt::print(
         "  ranks {}, F 200 us and B 400 us                    {:8.2f} us per action over the ideal "
         "span, {:.4f} of it\n",
@@ -210,7 +209,7 @@ Expected<void> bench_gloo_rank(const RankPlace& place, int steps) {
   for (int step = 0; step < steps; ++step) {
     PLAIT_TRY_VOID(world->exchange().all_gather(""));
     const Nanoseconds begin = now();
-    PLAIT_TRY_VOID(run_step(executor, Threads::kOnePerRank));
+    PLAIT_TRY_VOID(run_step(executor, Wait::kSpin));
     times.push_back(now() - begin);
   }
   if (place.rank != 0) return {};

@@ -40,8 +40,12 @@ struct Collective {
 class CompletionSink {
  public:
   virtual ~CompletionSink() = default;
-  /// `result` holds the value for a receive and for a collective, null for a send.
+  /// `result` holds the value for a receive and for a collective, null for a send. The comm may
+  /// hold its locks: nothing may be posted.
   virtual void completed(std::uint32_t token, Expected<Value> result) noexcept = 0;
+  /// Called after each completed() without an error, by the same thread and without locks: what has
+  /// become ready may be posted.
+  virtual void settled() noexcept {}
 };
 
 /// One rank's end of the pipeline's messages. Calls never block. A sent value belongs to the comm
@@ -56,7 +60,7 @@ class Comm {
   virtual void all_to_all(const Collective& collective, std::unique_ptr<ExchangeValue> value,
                           std::uint32_t token, CompletionSink& sink) = 0;
   /// Ends what is under way and everything after it with `error`. Idempotent. After it has
-  /// returned no sink is called any more.
+  /// returned no completed() is called any more.
   virtual void abort(const Error& error) = 0;
 };
 

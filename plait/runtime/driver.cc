@@ -14,9 +14,12 @@ namespace {
 constexpr int kSpinRounds = 40;
 constexpr int kSpinsPerRound = 400;
 
-void wait_for_change(Executor& executor, std::uint32_t seen) {
+// Threads that move bytes share their core with ranks that compute, and a thread that yields to one
+// that computes may not run again before the scheduler's next tick, milliseconds later; a woken one
+// does.
+void wait_for_change(Executor& executor, std::uint32_t seen, Wait wait) {
   std::atomic<std::uint32_t>& changes = executor.changes();
-  for (int round = 0; round < kSpinRounds; ++round) {
+  for (int round = 0; wait == Wait::kSpin && round < kSpinRounds; ++round) {
     for (int spin = 0; spin < kSpinsPerRound; ++spin) {
       if (changes.load(std::memory_order_acquire) != seen) return;
     }
@@ -25,56 +28,21 @@ void wait_for_change(Executor& executor, std::uint32_t seen) {
   changes.wait(seen, std::memory_order_acquire);
 }
 
-// Lanes of one rank always share their cores with other lanes, and a thread that yields to one that
-// computes may not run again before the scheduler's next tick, milliseconds later; a woken one
-// does.
-void sleep_for_change(Executor& executor, std::uint32_t seen) {
-  executor.changes().wait(seen, std::memory_order_acquire);
-}
-
-void drive_both(Executor& executor) {
-  while (true) {
-    const std::uint32_t seen = executor.changes().load(std::memory_order_acquire);
-    executor.advance(Lane::kCommunication, -1);
-    // One instruction at a time: a send is issued as soon as its producer has run.
-    const LaneStatus compute = executor.advance(Lane::kCompute, 1);
-    if (executor.failed() || executor.finished()) return;
-    if (compute == LaneStatus::kReady) continue;
-    if (executor.changes().load(std::memory_order_acquire) == seen) wait_for_change(executor, seen);
-  }
-}
-
-void drive_lane(Executor& executor, Lane lane) {
-  while (true) {
-    const std::uint32_t seen = executor.changes().load(std::memory_order_acquire);
-    const LaneStatus status = executor.advance(lane, -1);
-    if (status == LaneStatus::kFailed || status == LaneStatus::kDone) return;
-    sleep_for_change(executor, seen);
-  }
-}
-
-void wait_for_messages(Executor& executor) {
-  while (true) {
-    const std::uint32_t seen = executor.changes().load(std::memory_order_acquire);
-    if (executor.failed() || executor.finished()) return;
-    sleep_for_change(executor, seen);
-  }
-}
-
 }  // namespace
 
-Expected<void> run_step(Executor& executor, Threads threads) {
+Expected<void> run_step(Executor& executor, Wait wait) {
   executor.begin_step();
-  if (threads == Threads::kOnePerRank) {
-    drive_both(executor);
-  } else {
-    std::thread communication([&] { drive_lane(executor, Lane::kCommunication); });
-    drive_lane(executor, Lane::kCompute);
-    communication.join();
-    wait_for_messages(executor);
+  executor.chain();
+  while (true) {
+    const std::uint32_t seen = executor.changes().load(std::memory_order_acquire);
+    executor.advance_communication();
+    // One instruction at a time: a send is issued as soon as its producer has run.
+    const LaneStatus compute = executor.advance(Lane::kCompute, 1);
+    if (executor.failed()) return tl::unexpected<Error>(executor.error());
+    if (executor.finished()) return {};
+    if (compute != LaneStatus::kReady && executor.changes().load(std::memory_order_acquire) == seen)
+      wait_for_change(executor, seen, wait);
   }
-  if (executor.failed()) return tl::unexpected<Error>(executor.error());
-  return {};
 }
 
 Watchdog::Watchdog(std::vector<Executor*> executors, std::function<void(const Error&)> abort)

@@ -12,13 +12,14 @@
 
 namespace plait {
 
-enum class Threads : std::uint8_t {
-  kOnePerRank,  ///< one thread drives both lanes: nothing takes time on the communication lane
-  kOnePerLane,
+/// How a rank's thread waits for what another one makes.
+enum class Wait : std::uint8_t {
+  kSpin,   ///< for a while, then asleep: what comes soon comes without a wake-up
+  kSleep,  ///< at once: where the threads that move bytes need the core
 };
 
 /// Runs one step to its end and blocks between advances. Errors: the step's first.
-Expected<void> run_step(Executor& executor, Threads threads);
+Expected<void> run_step(Executor& executor, Wait wait);
 
 /// Ends a step in which nothing completes any more. One per process.
 class Watchdog {

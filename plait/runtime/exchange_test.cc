@@ -108,7 +108,7 @@ TEST(Exchange, RecomputingGivesTheSameBits) {
 
 TEST(Exchange, ThreadsGiveTheSameBits) {
   for (const bool braid : {false, true}) {
-    for (const Threads threads : {Threads::kOnePerRank, Threads::kOnePerLane}) {
+    for (const Wait wait : {Wait::kSpin, Wait::kSleep}) {
       for (const Shape& shape : kShapes) {
         const Case given(shape, braid);
         for (int step = 0; step < 5; ++step) {
@@ -118,9 +118,7 @@ TEST(Exchange, ThreadsGiveTheSameBits) {
               given.executors(stages, [&](int rank) -> Comm& { return world.comm(rank); });
           const Expected<void> result = run_ranks(
               given.grid.ranks(),
-              [&](int rank) {
-                return run_step(*executors[static_cast<std::size_t>(rank)], threads);
-              },
+              [&](int rank) { return run_step(*executors[static_cast<std::size_t>(rank)], wait); },
               [&](const Error& error) { world.abort(error); });
           ASSERT_TRUE(result) << result.error().text();
           ASSERT_EQ(stages.results(), given.expected) << shape.schedule;

@@ -223,11 +223,26 @@ void Executor::completed(std::uint32_t token, Expected<Value> result) noexcept {
   }
   times_[token][1] = now();
   done_[token].store(true, std::memory_order_release);
+  changes_.fetch_add(1, std::memory_order_acq_rel);
+  changes_.notify_all();
+}
+
+void Executor::settled() noexcept {
+  if (chains_) advance_communication();
   // With the last message the step may be over and the next one begin: from here on nothing of this
   // step is touched.
   open_messages_.fetch_sub(1, std::memory_order_acq_rel);
   changes_.fetch_add(1, std::memory_order_acq_rel);
   changes_.notify_all();
+}
+
+void Executor::advance_communication() {
+  // Who finds somebody at it leaves word; who is at it goes on until no word was left meanwhile.
+  std::uint32_t asked = advances_asked_.fetch_add(1, std::memory_order_acq_rel) + 1;
+  if (asked != 1) return;
+  do {
+    advance(Lane::kCommunication, -1);
+  } while (!advances_asked_.compare_exchange_strong(asked, 0, std::memory_order_acq_rel));
 }
 
 bool Executor::finished() const {

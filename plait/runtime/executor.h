@@ -34,6 +34,10 @@ struct StepCounts {
 /// A step: begin_step(), then advance() of both lanes until finished() or failed(). Each lane is
 /// advanced by one thread at a time; the two may be different threads. Exceptions of stages become
 /// errors here.
+///
+/// In production the communication lane has no thread: whoever makes its head ready issues it, the
+/// thread that computes or the one that completes a message. A thread of its own would have to be
+/// woken on a core that computes, which takes until the compute instruction has ended.
 class Executor final : public CompletionSink {
  public:
   /// `stages` by stage; those of other ranks are not touched. `reducer` is needed by programs that
@@ -47,6 +51,10 @@ class Executor final : public CompletionSink {
   void begin_step();
   /// Runs at most `limit` instructions of the lane.
   LaneStatus advance(Lane lane, int limit);
+  /// From now on completions issue what they make ready.
+  void chain() { chains_ = true; }
+  /// advance(kCommunication, -1) that several threads may call at once: one of them does it all.
+  void advance_communication();
 
   bool finished() const;
   bool failed() const { return failed_.load(std::memory_order_acquire); }
@@ -76,6 +84,7 @@ class Executor final : public CompletionSink {
   Bytes peak_memory() const { return peak_memory_; }
 
   void completed(std::uint32_t token, Expected<Value> result) noexcept override;
+  void settled() noexcept override;
 
  private:
   bool run(std::int32_t index);
@@ -105,6 +114,8 @@ class Executor final : public CompletionSink {
   std::atomic<std::int32_t> open_messages_ = 0;
   std::atomic<std::uint32_t> changes_ = 0;
   std::atomic<bool> failed_ = false;
+  bool chains_ = false;
+  std::atomic<std::uint32_t> advances_asked_ = 0;  // 0: nobody advances the communication lane
   mutable std::mutex error_mutex_;
   std::optional<Error> error_;
   MemoryProbe* probe_ = nullptr;

@@ -52,7 +52,7 @@ struct InprocWorld::Shared {
   void post(const Message& message, int rank, OpenMessage mine) {
     const int destination = grid.rank_of(message.destination, grid.column_of(rank));
     Mailbox& mailbox = mailboxes[static_cast<std::size_t>(destination)];
-    OpenMessage other;
+    std::array<CompletionSink*, 2> told{};
     {
       const std::lock_guard lock(mailbox.mutex);
       if (mailbox.aborted) {
@@ -64,14 +64,16 @@ struct InprocWorld::Shared {
         place->second = std::move(mine);
         return;
       }
-      other = std::move(place->second);
+      OpenMessage other = std::move(place->second);
       mailbox.open.erase(place);
       // Under the lock, so that after abort() no sink is called any more.
       OpenMessage& send = mine.is_send ? mine : other;
       OpenMessage& receive = mine.is_send ? other : mine;
       receive.sink->completed(receive.token, std::move(send.value));
       send.sink->completed(send.token, Value());
+      told = {receive.sink, send.sink};
     }
+    for (CompletionSink* sink : told) sink->settled();
   }
 
   void post(const Collective& collective, int rank, OpenShare mine) {
@@ -82,23 +84,27 @@ struct InprocWorld::Shared {
                             collective.stage,
                             collective.part,
                             collective.microbatch};
-    const std::lock_guard lock(collective_mutex);
-    if (collective_aborted) {
-      mine.sink->completed(mine.token, tl::unexpected<Error>(*collective_aborted));
-      return;
+    std::map<int, OpenShare> all;
+    {
+      const std::lock_guard lock(collective_mutex);
+      if (collective_aborted) {
+        mine.sink->completed(mine.token, tl::unexpected<Error>(*collective_aborted));
+        return;
+      }
+      std::map<int, OpenShare>& shares = open_shares[key];
+      shares[rank] = std::move(mine);
+      if (shares.size() < members.size()) return;
+      all = std::move(shares);
+      open_shares.erase(key);
+      int member = 0;
+      for (const auto& [receiver, its] : all) {
+        std::vector<Value> came;
+        for (const auto& sender : all) came.push_back(sender.second.value->share_for(member));
+        its.sink->completed(its.token, its.value->join(std::move(came)));
+        ++member;
+      }
     }
-    std::map<int, OpenShare>& shares = open_shares[key];
-    shares[rank] = std::move(mine);
-    if (shares.size() < members.size()) return;
-    const std::map<int, OpenShare> all = std::move(shares);
-    open_shares.erase(key);
-    int member = 0;
-    for (const auto& [receiver, its] : all) {
-      std::vector<Value> came;
-      for (const auto& sender : all) came.push_back(sender.second.value->share_for(member));
-      its.sink->completed(its.token, its.value->join(std::move(came)));
-      ++member;
-    }
+    for (const auto& [receiver, its] : all) its.sink->settled();
   }
 
   void abort(const Error& error) {

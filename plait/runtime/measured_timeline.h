@@ -27,6 +27,15 @@ class MeasuredTimeline {
   /// Adds what the ranks held, by global rank and instruction.
   void add_memory(const std::vector<std::vector<EventMemory>>& memory, Timeline& timeline) const;
 
+  /// Events of the ranks' instructions, rank by rank, without their times.
+  const Timeline& untimed() const { return untimed_; }
+  std::size_t event_of(int rank, std::int32_t instruction) const {
+    return first_event_[static_cast<std::size_t>(rank)] + static_cast<std::size_t>(instruction);
+  }
+  /// By event: the message or collective it is a party to, from 0; -1 where it computes.
+  const std::vector<int>& meetings() const { return meeting_of_; }
+  int meeting_count() const { return meetings_; }
+
  private:
   /// An event that awaits what several ranks made, and the events that made it.
   struct Exchanged {
@@ -38,7 +47,7 @@ class MeasuredTimeline {
 
   Timeline untimed_;
   std::vector<std::size_t> first_event_;  // by rank
-  std::vector<int> meeting_of_;  // by event: the message or collective it is a party to, or -1
+  std::vector<int> meeting_of_;
   int meetings_ = 0;
   std::vector<Exchanged> exchanged_;
 };

@@ -133,9 +133,7 @@ TEST(Runtime, AnExceptionBecomesAnErrorAndEndsAllRanks) {
   }
   const Expected<void> result = run_ranks(
       2,
-      [&](int rank) {
-        return run_step(*executors[static_cast<std::size_t>(rank)], Threads::kOnePerRank);
-      },
+      [&](int rank) { return run_step(*executors[static_cast<std::size_t>(rank)], Wait::kSpin); },
       [&](const Error& error) { world.abort(error); });
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().text(), "rank 1 in 1F0: out of memory");
@@ -143,7 +141,7 @@ TEST(Runtime, AnExceptionBecomesAnErrorAndEndsAllRanks) {
 }
 
 TEST(Runtime, ThreadsGiveTheSameBits) {
-  for (const Threads threads : {Threads::kOnePerRank, Threads::kOnePerLane}) {
+  for (const Wait wait : {Wait::kSpin, Wait::kSleep}) {
     for (const Shape& shape : kShapes) {
       const VerifiedSchedule schedule = proven(shape);
       const std::vector<RankProgram> programs = lower_all(schedule);
@@ -158,7 +156,7 @@ TEST(Runtime, ThreadsGiveTheSameBits) {
         for (auto& stage : stages.owned) stage->loss = stage->weight_gradient = 0;
         const Expected<void> result = run_ranks(
             shape.ranks,
-            [&](int rank) { return run_step(*executors[static_cast<std::size_t>(rank)], threads); },
+            [&](int rank) { return run_step(*executors[static_cast<std::size_t>(rank)], wait); },
             [&](const Error& error) { world.abort(error); });
         ASSERT_TRUE(result) << result.error().text();
         ASSERT_EQ(stages.results(), reference(schedule.schedule()));
@@ -185,9 +183,7 @@ TEST(Runtime, TheWatchdogNamesWhoWaitsForWhat) {
   watchdog.enter_step();
   const Expected<void> result = run_ranks(
       2,
-      [&](int rank) {
-        return run_step(*executors[static_cast<std::size_t>(rank)], Threads::kOnePerRank);
-      },
+      [&](int rank) { return run_step(*executors[static_cast<std::size_t>(rank)], Wait::kSpin); },
       [&](const Error& error) { world.abort(error); });
   watchdog.leave_step();
   ASSERT_FALSE(result);

@@ -289,8 +289,7 @@ class PipelineTrainer final : public TrainerBase {
     training_ = executor(plan_.training_programs);
     training_->watch_memory(probe_);
     validation_ = executor(plan_.validation_programs);
-    // An exchange must start when it can, not when the compute lane is free.
-    threads_ = plan_.has_exchanges() ? Threads::kOnePerLane : Threads::kOnePerRank;
+    wait_ = plan_.has_exchanges() ? Wait::kSleep : Wait::kSpin;
     return {};
   }
   std::vector<Executor*> executors() override { return {training_.get(), validation_.get()}; }
@@ -306,8 +305,7 @@ class PipelineTrainer final : public TrainerBase {
     return result;
   }
   Expected<void> run_training(RankReport& report) override {
-    if (Expected<void> ran = watched([&] { return run_step(*training_, threads_); }); !ran)
-      return ran;
+    if (Expected<void> ran = watched([&] { return run_step(*training_, wait_); }); !ran) return ran;
     if (plan_.grid().columns() == 1) shards_.front()->store().add_alias_gradients();
     report.times = training_->times();
     report.memory = training_->memory();
@@ -318,7 +316,7 @@ class PipelineTrainer final : public TrainerBase {
     return {};
   }
   Expected<void> run_validation() override {
-    return watched([&] { return run_step(*validation_, threads_); });
+    return watched([&] { return run_step(*validation_, wait_); });
   }
   Timeline timeline_of(const std::vector<RankReport>& reports,
                        const std::vector<ClockOffset>& clocks) const override {
@@ -350,7 +348,7 @@ class PipelineTrainer final : public TrainerBase {
   std::unique_ptr<GradientReducer> reducer_;  // where several columns hold the same parameters
   std::unique_ptr<Executor> training_;
   std::unique_ptr<Executor> validation_;
-  Threads threads_ = Threads::kOnePerRank;
+  Wait wait_ = Wait::kSpin;
   Watchdog* watchdog_ = nullptr;
 };
 

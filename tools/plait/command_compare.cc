@@ -283,6 +283,18 @@ void add_measure(CLI::App& command, CompareArguments& arguments) {
       ->check(CLI::Range(1, 1000))
       ->needs(job)
       ->group(group);
+  command
+      .add_option("--link-latency-us", measure.link_latency_us,
+                  "emulate a link between the ranks: its latency")
+      ->check(CLI::NonNegativeNumber)
+      ->needs(job)
+      ->group(group);
+  command
+      .add_option("--link-mb-per-s", measure.link_mb_per_s,
+                  "and the bandwidth out of each rank; 0: no limit")
+      ->check(CLI::NonNegativeNumber)
+      ->needs(job)
+      ->group(group);
   for (const char* other : {"--chunks", "--any-m", "--memory"})
     command.get_option(other)->excludes(job);
 }

@@ -18,6 +18,8 @@ struct MeasureArguments {
   std::vector<std::string> schedules;  ///< none: all that the job can run
   int steps = 10;                      ///< of each schedule in each round, without warm-up
   int rounds = 3;
+  double link_latency_us = 0;         ///< of an emulated link between the ranks
+  double link_mb_per_s = 0;           ///< out of each rank; 0: no limit
   std::optional<CostSettings> costs;  ///< none: profiled under the job's schedule in each round
   bool json = false;
 };

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "plait/runtime/forecast.h"
 #include "plait/schedule/generators.h"
 #include "plait/sim/simulate.h"
 #include "tools/plait/job_arguments.h"
@@ -17,6 +18,7 @@ namespace {
 
 /// A schedule that the job runs, and the spans of its steps.
 struct Measured {
+  std::string name;
   JobPlan plan;
   int merged = 1;  ///< of the profile's stages in each of its own
   std::vector<Nanoseconds> spans{};
@@ -49,6 +51,21 @@ Expected<JobConfig> read_job(const MeasureArguments& arguments) {
   return job.read();
 }
 
+/// "dualpipe-v", or with exchanges "dualpipe-v, pairs braid"; a schedule without pairs has none
+/// off.
+std::string name_of(const JobPlan& plan) {
+  const std::string& schedule = plan.job.parallel.schedule;
+  return plan.has_exchanges() ? schedule + ", pairs " + plan.job.parallel.pairs : schedule;
+}
+
+bool has_pairs(const JobPlan& plan) {
+  for (const RankProgram& program : plan.training_programs) {
+    for (const Instruction& instruction : program.instructions)
+      if (instruction.pair >= 0) return true;
+  }
+  return false;
+}
+
 /// The profile's layers on stages of which each holds `count` of the profile's.
 std::vector<int> merge_layers(const JobPlan& profiled, int count) {
   std::vector<int> layers;
@@ -59,10 +76,32 @@ std::vector<int> merge_layers(const JobPlan& profiled, int count) {
   return layers;
 }
 
+/// What a profile is fitted to and forecasts come from: of one column of stages that compute, the
+/// costs of their actions; otherwise those of the lowered programs' instructions.
+struct Profile {
+  explicit Profile(const JobPlan& plan)
+      : whole_actions(!plan.has_exchanges() && plan.grid().columns() == 1),
+        actions(plan.stages()) {}
+
+  void add(const JobPlan& plan, const Timeline& timeline) {
+    if (whole_actions) {
+      actions.add(timeline);
+    } else {
+      instructions.add(plan.training_programs, timeline, plan.grid());
+    }
+  }
+
+  bool whole_actions;
+  CostProfile actions;
+  InstructionCosts instructions{};
+};
+
 /// The same layers under another schedule. Errors: why it cannot be compared.
-Expected<Measured> plan_other(const JobPlan& profiled, const std::string& schedule, int steps) {
+Expected<Measured> plan_other(const JobPlan& profiled, const std::string& schedule,
+                              const std::string& pairs, int steps) {
   JobConfig job = profiled.job;
   job.parallel.schedule = schedule;
+  job.parallel.pairs = pairs;
   job.parallel.chunks = 0;
   job.parallel.layers_per_stage.clear();
   PLAIT_TRY(const JobPlan alone, plan_to_measure(job, steps));
@@ -72,9 +111,22 @@ Expected<Measured> plan_other(const JobPlan& profiled, const std::string& schedu
                             profiled.stages()));
   }
   const int merged = profiled.stages() / alone.stages();
+  if (merged > 1 && !Profile(profiled).whole_actions) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("it has {} stages, the profile {}: where rows are exchanged they must "
+                            "be the same",
+                            alone.stages(), profiled.stages()));
+  }
   job.parallel.layers_per_stage = merge_layers(profiled, merged);
   PLAIT_TRY(JobPlan plan, plan_to_measure(std::move(job), steps));
-  return Measured{std::move(plan), merged};
+  return Measured{name_of(plan), std::move(plan), merged};
+}
+
+Expected<void> predict(const Profile& profile, Measured& measured) {
+  PLAIT_TRY(const Timeline timeline,
+            forecast(measured.plan.training_programs, measured.plan.grid(), profile.instructions));
+  measured.predicted = measure(timeline).span_ns;
+  return {};
 }
 
 Expected<void> predict(const CostSettings& settings, Measured& measured) {
@@ -85,14 +137,13 @@ Expected<void> predict(const CostSettings& settings, Measured& measured) {
   return {};
 }
 
-/// Each schedule once. Fits the first to `profile`, if there is one.
-Expected<void> run_round(std::vector<Measured>& all, const DataSplit& data, CostProfile* profile) {
-  for (Measured& one : all) {
-    PLAIT_TRY(const std::vector<StepOutcome> outcomes, run_steps(one.plan, data));
-    for (const StepOutcome& outcome : outcomes) {
-      one.spans.push_back(outcome.line.span_ns);
-      if (profile != nullptr && &one == &all.front()) profile->add(outcome.timeline);
-    }
+/// Runs a schedule once more, and fits it to a profile if there is one.
+Expected<void> run_again(Measured& one, const DataSplit& data, const EmulatedLink& link,
+                         Profile* profile) {
+  PLAIT_TRY(const std::vector<StepOutcome> outcomes, run_steps(one.plan, data, link));
+  for (const StepOutcome& outcome : outcomes) {
+    one.spans.push_back(outcome.line.span_ns);
+    if (profile != nullptr) profile->add(one.plan, outcome.timeline);
   }
   return {};
 }
@@ -100,13 +151,12 @@ Expected<void> run_round(std::vector<Measured>& all, const DataSplit& data, Cost
 double milliseconds(Nanoseconds time) { return static_cast<double>(time) / 1e6; }
 
 void print_table(const std::vector<Measured>& all, const std::vector<LeftOut>& left_out) {
-  fmt::print("{}{:<24} {:>12} {:>12} {:>9} {:>20}\n", describe_cores(all.front().plan), "schedule",
+  fmt::print("{}{:<30} {:>12} {:>12} {:>9} {:>20}\n", describe_cores(all.front().plan), "schedule",
              "predicted ms", "measured ms", "off", "80 % of steps");
   for (const Measured& one : all) {
-    fmt::print("{:<24} {:>12.2f} {:>12.2f} {:>+7.1f} % {:>9.2f} … {:>8.2f}\n",
-               one.plan.job.parallel.schedule, milliseconds(one.predicted),
-               milliseconds(one.mean()), 100 * one.off(), milliseconds(one.quantile(0.1)),
-               milliseconds(one.quantile(0.9)));
+    fmt::print("{:<30} {:>12.2f} {:>12.2f} {:>+7.1f} % {:>9.2f} … {:>8.2f}\n", one.name,
+               milliseconds(one.predicted), milliseconds(one.mean()), 100 * one.off(),
+               milliseconds(one.quantile(0.1)), milliseconds(one.quantile(0.9)));
   }
   if (!left_out.empty()) fmt::print("\nleft out:\n");
   for (const LeftOut& one : left_out) fmt::print("  {}: {}\n", one.schedule, one.why);
@@ -116,6 +166,7 @@ void print_json(const std::vector<Measured>& all, const std::vector<LeftOut>& le
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   for (const Measured& one : all) {
     rows.push_back({{"schedule", one.plan.job.parallel.schedule},
+                    {"pairs", one.plan.job.parallel.pairs},
                     {"predicted_ns", one.predicted},
                     {"measured_ns", one.mean()},
                     {"span_ns", one.spans}});
@@ -127,51 +178,100 @@ void print_json(const std::vector<Measured>& all, const std::vector<LeftOut>& le
   fmt::print("{}\n", document.dump(1));
 }
 
-std::vector<std::string> schedules_of(const MeasureArguments& arguments) {
-  if (!arguments.schedules.empty()) return arguments.schedules;
-  std::vector<std::string> all;
+/// The job's own first, so that its other ways to run pairs stand behind it.
+std::vector<std::string> schedules_of(const MeasureArguments& arguments, const JobPlan& first) {
+  std::vector<std::string> all{first.job.parallel.schedule};
+  if (!arguments.schedules.empty()) {
+    all.insert(all.end(), arguments.schedules.begin(), arguments.schedules.end());
+    return all;
+  }
   for (const GeneratorInfo& info : kGenerators) all.emplace_back(info.name);
   return all;
 }
 
-}  // namespace
+/// Whether it would run what another one does: a schedule without pairs runs one way.
+bool is_known(const std::vector<Measured>& all, const Measured& other) {
+  return std::any_of(all.begin(), all.end(), [&](const Measured& one) {
+    if (one.plan.job.parallel.schedule != other.plan.job.parallel.schedule) return false;
+    return one.name == other.name || !(has_pairs(one.plan) || has_pairs(other.plan));
+  });
+}
 
-Expected<void> compare_with_measured(const MeasureArguments& arguments) {
+/// The first is the job as it stands, which is what is profiled. With exchanges, each way to run
+/// a schedule's pairs is one of them.
+Expected<std::vector<Measured>> plan_all(const MeasureArguments& arguments,
+                                         std::vector<LeftOut>& left_out) {
   PLAIT_TRY(JobConfig job, read_job(arguments));
-  const std::string profiled = job.parallel.schedule;
   PLAIT_TRY(JobPlan first, plan_to_measure(std::move(job), arguments.steps));
   std::vector<Measured> all;
-  std::vector<LeftOut> left_out;
-  all.push_back({std::move(first)});
-  for (const std::string& schedule : schedules_of(arguments)) {
-    if (schedule == profiled) continue;
-    Expected<Measured> other = plan_other(all.front().plan, schedule, arguments.steps);
-    if (other) {
+  all.push_back({name_of(first), std::move(first)});
+  const bool exchanges = all.front().plan.has_exchanges();
+  for (const std::string& schedule : schedules_of(arguments, all.front().plan)) {
+    std::vector<std::string> ways{all.front().plan.job.parallel.pairs};
+    if (exchanges) ways = {"off", "sequence", "braid"};
+    for (const std::string& pairs : ways) {
+      Expected<Measured> other = plan_other(all.front().plan, schedule, pairs, arguments.steps);
+      if (!other) {
+        if (!arguments.schedules.empty()) return tl::unexpected<Error>(std::move(other).error());
+        left_out.push_back({schedule, other.error().text()});
+        break;
+      }
+      if (is_known(all, *other)) continue;
       all.push_back(*std::move(other));
-    } else if (arguments.schedules.empty()) {
-      left_out.push_back({schedule, other.error().text()});
-    } else {
-      return tl::unexpected<Error>(std::move(other).error());
     }
   }
-  const JobPlan& plan = all.front().plan;
-  PLAIT_TRY(const DataSplit data, open_data(plan.job.data, plan.job.model.vocab_size));
-  CostProfile profile(plan.stages());
-  for (int round = 1; round <= arguments.rounds; ++round) {
-    if (isatty(STDERR_FILENO) == 1) fmt::print(stderr, "round {}/{}\n", round, arguments.rounds);
-    PLAIT_TRY_VOID(run_round(all, data, arguments.costs ? nullptr : &profile));
+  return all;
+}
+
+Expected<void> predict_all(const MeasureArguments& arguments, const Profile& profile,
+                           std::vector<Measured>& all) {
+  if (!profile.whole_actions) {
+    for (Measured& one : all) PLAIT_TRY_VOID(predict(profile, one));
+    return {};
   }
   CostSettings settings;
   if (arguments.costs) {
     settings = *arguments.costs;
   } else {
-    PLAIT_TRY(settings, profile.settings());
+    PLAIT_TRY(settings, profile.actions.settings());
   }
   for (Measured& one : all) PLAIT_TRY_VOID(predict(settings, one));
+  return {};
+}
+
+}  // namespace
+
+Expected<void> compare_with_measured(const MeasureArguments& arguments) {
+  std::vector<LeftOut> left_out;
+  PLAIT_TRY(std::vector<Measured> all, plan_all(arguments, left_out));
+  const JobPlan& plan = all.front().plan;
+  Profile profile(plan);
+  if (arguments.costs && !profile.whole_actions) {
+    return fail(ErrorCode::kInvalidInput,
+                "a cost file has no place for exchanges and reductions, needed a profile in the "
+                "same run",
+                "--costs");
+  }
+  PLAIT_TRY(const DataSplit data, open_data(plan.job.data, plan.job.model.vocab_size));
+  const EmulatedLink link{static_cast<Nanoseconds>(arguments.link_latency_us * 1e3),
+                          static_cast<Bytes>(arguments.link_mb_per_s * 1e6)};
+  for (int round = 1; round <= arguments.rounds; ++round) {
+    if (isatty(STDERR_FILENO) == 1) fmt::print(stderr, "round {}/{}\n", round, arguments.rounds);
+    PLAIT_TRY_VOID(run_again(all.front(), data, link, &profile));
+    // What the profile lacks is found before the others run.
+    if (round == 1) PLAIT_TRY_VOID(predict_all(arguments, profile, all));
+    for (std::size_t i = 1; i < all.size(); ++i)
+      PLAIT_TRY_VOID(run_again(all[i], data, link, nullptr));
+  }
+  PLAIT_TRY_VOID(predict_all(arguments, profile, all));
   if (arguments.json) {
     print_json(all, left_out);
-  } else {
-    print_table(all, left_out);
+    return {};
+  }
+  print_table(all, left_out);
+  if (!profile.whole_actions) {
+    fmt::print("\ncompute takes {:+.1f} % longer in braided pairs\n",
+               100 * profile.instructions.interference());
   }
   return {};
 }

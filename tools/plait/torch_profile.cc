@@ -20,6 +20,12 @@ struct ProfileOptions {
 Expected<void> run(const JobArguments& arguments, const ProfileOptions& options) {
   PLAIT_TRY(JobConfig job, arguments.read());
   PLAIT_TRY(const JobPlan plan, plan_to_measure(std::move(job), options.steps));
+  if (plan.has_exchanges() || plan.grid().columns() > 1) {
+    return fail(ErrorCode::kNotBuilt,
+                "a cost file has no place for segments that exchange rows, nor for reductions: see "
+                "compare --measure",
+                "parallel.data, parallel.expert");
+  }
   PLAIT_TRY(const DataSplit data, open_data(plan.job.data, plan.job.model.vocab_size));
   PLAIT_TRY(const std::vector<StepOutcome> outcomes, run_steps(plan, data));
   CostProfile profile(plan.stages());

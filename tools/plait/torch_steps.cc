@@ -11,20 +11,16 @@ namespace plait::tools {
 Expected<JobPlan> plan_to_measure(JobConfig job, int steps) {
   job.run.steps = kWarmUp + steps;
   PLAIT_TRY(JobPlan plan, make_plan(std::move(job)));
-  if (plan.has_exchanges() || plan.grid().columns() > 1) {
-    return fail(ErrorCode::kNotBuilt,
-                "this version profiles one column of ranks: segments that exchange rows, and "
-                "reductions, have no cost in it yet",
-                "parallel.data, parallel.expert");
-  }
   plan.job.run.pin = plan.ranks() * plan.job.run.threads <= allowed_cores();
   return plan;
 }
 
-Expected<std::vector<StepOutcome>> run_steps(const JobPlan& plan, const DataSplit& data) {
+Expected<std::vector<StepOutcome>> run_steps(const JobPlan& plan, const DataSplit& data,
+                                             const EmulatedLink& link) {
   std::vector<StepOutcome> outcomes;
   RunHooks hooks;
   hooks.validates = false;
+  hooks.link = link;
   hooks.on_step = [&](const StepOutcome& outcome) -> Expected<void> {
     if (outcome.line.step > kWarmUp) outcomes.push_back(outcome);
     return {};

@@ -15,12 +15,12 @@ namespace plait::tools {
 inline constexpr int kWarmUp = 3;
 
 /// The plan of a job that runs `steps` steps and kWarmUp before them; its ranks stay on cores of
-/// their own if there are enough. Errors: one with exchanges or reductions, which have no place in
-/// a profile yet.
+/// their own if there are enough.
 Expected<JobPlan> plan_to_measure(JobConfig job, int steps);
 
 /// Runs them. Nothing is written. Threads: the calling one and one a rank.
-Expected<std::vector<StepOutcome>> run_steps(const JobPlan& plan, const DataSplit& data);
+Expected<std::vector<StepOutcome>> run_steps(const JobPlan& plan, const DataSplit& data,
+                                             const EmulatedLink& link = {});
 
 /// "oversubscribed: 4 ranks on 2 cores, so times of actions include being preempted", with a line
 /// end; or nothing.

@@ -240,6 +240,10 @@ struct C10dWorld::State : public std::enable_shared_from_this<C10dWorld::State> 
         job->sink->completed(job->token, make_value({job->tensor}));
       }
       job->tensor = job->outgoing = at::Tensor();
+      if (error) continue;
+      lock.unlock();
+      job->sink->settled();
+      lock.lock();
     }
   }
 
