@@ -1,4 +1,4 @@
-"""Pictures and commands in the documents are what the command prints."""
+"""Pictures and commands in the documents are what the command prints. Distances from the bound at 16 ranks are left to the nightly."""
 
 import functools
 import json
@@ -48,6 +48,8 @@ class Documents(unittest.TestCase):
         compare = functools.cache(lambda *arguments: json.loads(plait("compare", *arguments, "--json")))
         for row in rows[1:]:
             ranks, microbatches, *shown = [cell.strip() for cell in row.strip("|").split("|")]
+            if int(ranks) > 8 and not command.NIGHTLY:
+                continue
             for (schedule, memory), distance in zip(columns, shown, strict=True):
                 p = int(ranks)
                 cap = {"2P-1": 2 * p - 1, "P": p, "3P/4": 3 * p // 4, "P/2+1": p // 2 + 1}[memory]
