@@ -52,7 +52,7 @@ Error circle(const Braid& braid, const std::vector<std::vector<int>>& needs,
 
 Expected<void> check_segments(const Braid& braid) {
   const auto count = static_cast<int>(braid.segments.size());
-  std::array<bool, 3> seen{false, false, false};
+  std::array<bool, kSegmentKinds> seen{};
   for (const BraidSegment& segment : braid.segments) {
     seen[static_cast<std::size_t>(segment.of)] = true;
     if (segment.cost < 0) {
@@ -119,9 +119,11 @@ Expected<PreparedBraid> PreparedBraid::make(Braid braid) {
   if (prepared.order_.size() < needs.size())
     return tl::unexpected<Error>(circle(checked, needs, timed));
   for (const BraidSegment& segment : checked.segments) {
+    const bool again = segment.of == SegmentOf::kRecompute;
     prepared.needs_value_.push_back(
-        std::none_of(segment.needs.begin(), segment.needs.end(), [&](int need) {
-          return member_of(checked.segments[index(need)].of) == member_of(segment.of);
+        !again && std::none_of(segment.needs.begin(), segment.needs.end(), [&](int need) {
+          const SegmentOf of = checked.segments[index(need)].of;
+          return of != SegmentOf::kRecompute && member_of(of) == member_of(segment.of);
         }));
   }
   return prepared;
@@ -140,6 +142,7 @@ BraidTimes PreparedBraid::run(const BraidStart& start, bool whole) const {
     Nanoseconds& free = times.lane_free[static_cast<std::size_t>(segment.lane)];
     Nanoseconds begin = free;
     if (needs_value_[index(s)]) begin = std::max(begin, forward ? start.forward : start.backward);
+    if (segment.of == SegmentOf::kRecompute) begin = std::max(begin, start.saved);
     for (const int need : segment.needs) begin = std::max(begin, ends[index(need)]);
     const Nanoseconds end = begin + segment.cost;
     ends[index(s)] = end;

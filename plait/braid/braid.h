@@ -27,11 +27,13 @@ struct Braid {
 };
 
 /// When a pair may begin: its lanes, and the values that its members read. A segment that needs no
-/// other segment of its own member needs the member's value.
+/// other segment of its own member needs the member's value, also one that needs R's alone; R's own
+/// need what the backward's forward saved.
 struct BraidStart {
   std::array<Nanoseconds, 2> lane_free{0, 0};  ///< by Lane
   Nanoseconds forward = 0;
   Nanoseconds backward = 0;
+  Nanoseconds saved = 0;
 };
 
 /// From the first begin to the last end on each lane (empty: begin > end) and of all.

@@ -74,7 +74,8 @@ LayerBraid random_braid(std::mt19937& random) {
   for (int s = 0; s < count; ++s) {
     const SegmentOf of =
         s == 0 || random() % 2 == 0 ? SegmentOf::kForward : SegmentOf::kBackwardInput;
-    LayerSegment segment{{"s" + std::to_string(s), s == 1 ? SegmentOf::kBackwardInput : of},
+    const SegmentOf kind = s > 1 && random() % 4 == 0 ? SegmentOf::kRecompute : of;
+    LayerSegment segment{{"s" + std::to_string(s), s == 1 ? SegmentOf::kBackwardInput : kind},
                          random() % 2 == 0 ? Lane::kCompute : Lane::kCommunication};
     for (int need = 0; need < s; ++need)
       if (random() % 3 == 0) segment.needs.push_back(need);

@@ -117,6 +117,22 @@ TEST(Braid, LeavesWOutWhereTheBackwardIsAnI) {
   EXPECT_EQ(times.lane_free[0], 3 + 4);
 }
 
+// R needs what the backward's forward saved, its I the gradient too.
+TEST(Braid, RecomputesBeforeTheGradientIsThere) {
+  Braid braid = small();
+  braid.segments.insert(braid.segments.begin(),
+                        segment("r", Lane::kCompute, SegmentOf::kRecompute, 6));
+  braid.segments[2].needs = {1};
+  braid.segments[3].needs = {0};
+  std::rotate(braid.segments.begin() + 1, braid.segments.begin() + 3, braid.segments.begin() + 4);
+  braid.segments[3].needs = {2};
+  braid.segments[4].needs = {1};  // r i f send_f w
+  const BraidTimes times = PreparedBraid::make(braid)->run({{0, 0}, 0, 10, 2}, true);
+  EXPECT_EQ(times.backward.begin, 2);
+  EXPECT_EQ(times.forward.on_lane[0][0], 10 + 4);  // r … 8, i 10 … 14
+  EXPECT_EQ(times.backward.end, 14 + 3 + 5);
+}
+
 TEST(Braid, NamesTheCircleOfADeadlock) {
   Braid braid = small();
   braid.segments[0].needs = {2};  // f heads the lane and needs i, which stands behind it

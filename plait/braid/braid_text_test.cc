@@ -59,6 +59,28 @@ TEST(BraidText, PrintsWhatItReads) {
   EXPECT_TRUE(prepared) << prepared.error().text();
 }
 
+TEST(BraidText, ASegmentMayRecompute) {
+  const std::string text = changed("attn.B compute\ncompute: attn.F",
+                                   "attn.B compute needs attn.R\nsegment attn.R compute ns 3\n"
+                                   "compute: attn.F attn.R");
+  const auto braid = read_braid_text(text, "f");
+  ASSERT_TRUE(braid) << braid.error().text();
+  EXPECT_EQ(braid->segments[3].word, (LayerWord{"attn", SegmentOf::kRecompute}));
+  EXPECT_EQ("# a layer's pair\n" + print_braid_text(*braid), text);
+}
+
+TEST(BraidText, RecomputingStandsRightBeforeItsBackward) {
+  const auto braid = with_recompute(*with_recompute(default_layer_braid(), "mlp"), "attn");
+  ASSERT_TRUE(braid) << braid.error().text();
+  const std::string text = print_braid_text(*braid);
+  EXPECT_THAT(text, HasSubstr("compute: attn.F mlp.R mlp.B mlp.W mlp.F attn.R attn.B attn.W\n"));
+  EXPECT_THAT(text, HasSubstr("segment mlp.B compute needs combine.B mlp.R\n"));
+  EXPECT_TRUE(PreparedBraid::make(*lay_out(*braid)));
+  EXPECT_EQ(with_recompute(*braid, "mlp").error().message, "mlp.R stands there already");
+  EXPECT_EQ(with_recompute(*braid, "combine").error().message,
+            "combine.B is not on the compute lane, needed to recompute");
+}
+
 TEST(BraidText, TheDocumentShowsTheDefault) {
   EXPECT_THAT(testing::read_text("docs/braid.md"),
               HasSubstr("\n" + print_braid_text(default_layer_braid())));

@@ -110,6 +110,25 @@ LayerBraid default_layer_braid() {
   return braid;
 }
 
+Expected<LayerBraid> with_recompute(LayerBraid braid, const std::string& kind) {
+  const LayerWord again{kind, SegmentOf::kRecompute};
+  const LayerWord reader{kind, SegmentOf::kBackwardInput};
+  std::vector<int>& lane = braid.lanes[static_cast<std::size_t>(Lane::kCompute)];
+  const auto word_is = [&](const LayerWord& word) {
+    return [&](int segment) { return braid.segments[index(segment)].word == word; };
+  };
+  const auto place = std::find_if(lane.begin(), lane.end(), word_is(reader));
+  if (place == lane.end())
+    return wrong(fmt::format("{} is not on the compute lane, needed to recompute", reader.text()));
+  if (std::any_of(lane.begin(), lane.end(), word_is(again)))
+    return wrong(fmt::format("{} stands there already", again.text()));
+  const auto number = static_cast<int>(braid.segments.size());
+  braid.segments[index(*place)].needs.push_back(number);
+  braid.segments.push_back({again, Lane::kCompute});
+  lane.insert(place, number);
+  return braid;
+}
+
 LayerBraid with_mean_costs(LayerBraid braid) {
   for (LayerSegment& segment : braid.segments) {
     const auto count = static_cast<Nanoseconds>(segment.costs.size());

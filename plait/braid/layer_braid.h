@@ -47,6 +47,10 @@ struct LayerBraid {
 /// default_layer_order() with what its segments need; two layers, no costs.
 LayerBraid default_layer_braid();
 
+/// The braid with `kind`.R, without a cost, where the runtime places it unless told: right before
+/// `kind`.B on the compute lane, which needs it. Errors: no `kind`.B there, or an R already.
+Expected<LayerBraid> with_recompute(LayerBraid braid, const std::string& kind);
+
 /// Each segment at its mean over the layers, rounded to 1 ns.
 LayerBraid with_mean_costs(LayerBraid braid);
 

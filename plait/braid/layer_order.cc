@@ -1,6 +1,7 @@
 #include "plait/braid/layer_order.h"
 
 #include <algorithm>
+#include <array>
 
 namespace plait {
 namespace {
@@ -14,7 +15,8 @@ bool is_of_kind(char c) {
 }  // namespace
 
 std::string LayerWord::text() const {
-  return kind + (of == SegmentOf::kForward ? ".F" : of == SegmentOf::kBackwardInput ? ".B" : ".W");
+  constexpr std::array<std::string_view, kSegmentKinds> kSuffixes{".F", ".B", ".W", ".R"};
+  return kind + std::string(kSuffixes[static_cast<std::size_t>(of)]);
 }
 
 std::optional<LayerWord> parse_word(std::string_view text) {
@@ -29,6 +31,8 @@ std::optional<LayerWord> parse_word(std::string_view text) {
       return LayerWord{std::string(kind), SegmentOf::kBackwardInput};
     case 'W':
       return LayerWord{std::string(kind), SegmentOf::kBackwardWeight};
+    case 'R':
+      return LayerWord{std::string(kind), SegmentOf::kRecompute};
     default:
       return std::nullopt;
   }

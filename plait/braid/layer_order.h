@@ -2,6 +2,7 @@
 /// backward.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -10,11 +11,13 @@
 
 namespace plait {
 
-/// Whose work a segment is. W's segments belong to the backward and are left out where a pair's
-/// backward is an I.
-enum class SegmentOf : std::uint8_t { kForward, kBackwardInput, kBackwardWeight };
+/// Whose work a segment is. W's and R's segments belong to the backward; W's are left out where a
+/// pair's backward is an I.
+enum class SegmentOf : std::uint8_t { kForward, kBackwardInput, kBackwardWeight, kRecompute };
+inline constexpr std::size_t kSegmentKinds = 4;
 
-/// "attn.F", "mlp.B", "mlp.W": what is run, and for whom. B is the backward without its W.
+/// "attn.F", "mlp.B", "mlp.W", "mlp.R": what is run, and for whom. B is the backward without its W,
+/// R the forward again before its B.
 struct LayerWord {
   std::string kind;
   SegmentOf of = SegmentOf::kForward;
@@ -23,7 +26,8 @@ struct LayerWord {
   friend bool operator==(const LayerWord&, const LayerWord&) = default;
 };
 
-/// Nothing if `text` is no word: a kind of letters, digits, '_', '-' and '.', then .F, .B or .W.
+/// Nothing if `text` is no word: a kind of letters, digits, '_', '-' and '.', then .F, .B, .W or
+/// .R.
 std::optional<LayerWord> parse_word(std::string_view text);
 
 /// Each lane runs its words in this order, layer by layer.

@@ -37,50 +37,56 @@ class Pair {
     const PartShape& shape = parts(of)[index(part)];
     if (of != SegmentOf::kForward && !shape.has_backward) return;
     if (of == SegmentOf::kBackwardWeight && (!whole_ || shape.lane != Lane::kCompute)) return;
+    if (of == SegmentOf::kRecompute && !shape.recompute) return;
     lanes_[index(shape.lane)].push_back({of, part});
   }
   void add_backward(int part) {
+    add(SegmentOf::kRecompute, part);
     add(SegmentOf::kBackwardInput, part);
     add(SegmentOf::kBackwardWeight, part);
   }
 
   /// Joins the lanes: each time the communication lane's head if what it needs has been issued,
   /// else the compute lane's. An exchange so starts as soon as it can.
-  Expected<PairOrder> join() const {
+  Expected<PairOrder> join() {
     PairOrder joined;
     std::array<std::size_t, 2> next{0, 0};
-    std::array<std::vector<bool>, 3> issued;
-    for (std::size_t of = 0; of < issued.size(); ++of)
-      issued[of].resize(parts(static_cast<SegmentOf>(of)).size());
-    const auto is_issued = [&](const PairStep& step) {
-      return issued[static_cast<std::size_t>(step.of)][index(step.part)];
-    };
+    for (std::size_t of = 0; of < issued_.size(); ++of)
+      issued_[of].assign(parts(static_cast<SegmentOf>(of)).size(), false);
     const auto is_ready = [&](Lane lane) {
-      if (next[index(lane)] == lanes_[index(lane)].size()) return false;
-      const std::optional<PairStep> need = need_of(lanes_[index(lane)][next[index(lane)]]);
-      return !need || is_issued(*need);
+      return next[index(lane)] < lanes_[index(lane)].size() &&
+             !missing_for(lanes_[index(lane)][next[index(lane)]]);
     };
     while (joined.size() < lanes_[0].size() + lanes_[1].size()) {
       const Lane lane = is_ready(Lane::kCommunication) ? Lane::kCommunication : Lane::kCompute;
       if (!is_ready(lane)) return circle(next);
       const PairStep step = lanes_[index(lane)][next[index(lane)]++];
-      issued[static_cast<std::size_t>(step.of)][index(step.part)] = true;
+      issued_[static_cast<std::size_t>(step.of)][index(step.part)] = true;
       joined.push_back(step);
     }
     return joined;
   }
 
  private:
-  std::optional<PairStep> need_of(const PairStep& step) const {
+  /// What a step needs and has not been issued. What a recompute needs was saved before the pair.
+  std::optional<PairStep> missing_for(const PairStep& step) const {
+    const auto if_missing = [&](const PairStep& need) {
+      const bool issued = issued_[static_cast<std::size_t>(need.of)][index(need.part)];
+      return issued ? std::nullopt : std::optional(need);
+    };
+    if (step.of == SegmentOf::kRecompute) return std::nullopt;
     if (step.of == SegmentOf::kBackwardWeight)
-      return PairStep{SegmentOf::kBackwardInput, step.part};
+      return if_missing({SegmentOf::kBackwardInput, step.part});
     if (step.of == SegmentOf::kForward) {
       if (step.part == 0) return std::nullopt;
-      return PairStep{SegmentOf::kForward, step.part - 1};
+      return if_missing({SegmentOf::kForward, step.part - 1});
+    }
+    if (part(step).recompute) {
+      if (const auto again = if_missing({SegmentOf::kRecompute, step.part})) return again;
     }
     for (std::size_t before = index(step.part) + 1; before < backward_.size(); ++before) {
       if (backward_[before].has_backward)
-        return PairStep{SegmentOf::kBackwardInput, static_cast<int>(before)};
+        return if_missing({SegmentOf::kBackwardInput, static_cast<int>(before)});
     }
     return std::nullopt;
   }
@@ -96,7 +102,7 @@ class Pair {
   tl::unexpected<Error> circle(const std::array<std::size_t, 2>& next) const {
     const auto waits = [&](Lane lane) {
       const PairStep& head = lanes_[index(lane)][next[index(lane)]];
-      return std::pair{head, *need_of(head)};
+      return std::pair{head, *missing_for(head)};
     };
     const auto leads_to = [&](Lane lane) { return part(waits(lane).second).lane; };
     // One step from any lane leads onto the circle, which has one lane or both.
@@ -115,6 +121,7 @@ class Pair {
   const Parts& backward_;
   bool whole_;
   std::array<Steps, 2> lanes_;
+  std::array<std::vector<bool>, kSegmentKinds> issued_;  // by SegmentOf and part
 };
 
 Expected<void> check_words(const LayerOrder& order) {
@@ -124,9 +131,10 @@ Expected<void> check_words(const LayerOrder& order) {
     if (std::find(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(i), all[i]) !=
         all.begin() + static_cast<std::ptrdiff_t>(i))
       return wrong(fmt::format("{} stands twice, needed once", all[i].text()));
-    if (i >= order.compute.size() && all[i].of == SegmentOf::kBackwardWeight) {
-      return wrong(fmt::format("{} stands on the communication lane, but an exchange has no W",
-                               all[i].text()));
+    if (i < order.compute.size()) continue;
+    if (all[i].of == SegmentOf::kBackwardWeight || all[i].of == SegmentOf::kRecompute) {
+      return wrong(fmt::format("{} stands on the communication lane, but an exchange has no {}",
+                               all[i].text(), all[i].text().back()));
     }
   }
   return {};
@@ -201,8 +209,13 @@ void add_round(Pair& pair, const std::vector<LayerWord>& words, const std::vecto
   for (const LayerWord& word : words) {
     const std::vector<int>* unit = word.of == SegmentOf::kForward ? forward : backward;
     if (unit == nullptr) continue;
-    for (const int part : *unit)
-      if (pair.parts(word.of)[index(part)].kind == word.kind) pair.add(word.of, part);
+    const bool again = word.of == SegmentOf::kBackwardInput &&
+                       !has_word(words, {word.kind, SegmentOf::kRecompute});
+    for (const int part : *unit) {
+      if (pair.parts(word.of)[index(part)].kind != word.kind) continue;
+      if (again) pair.add(SegmentOf::kRecompute, part);
+      pair.add(word.of, part);
+    }
   }
 }
 

@@ -38,7 +38,8 @@ using PairOrder = std::vector<PairStep>;
 
 /// F runs the forward stage's parts from the first to the last; B the backward stage's from the
 /// last to the first, without those that have no backward; with `whole`, the W of a compute part
-/// comes after its B.
+/// comes after its B. The R of a part that is recomputed stands where its word does, and without
+/// one right before its B.
 ///
 /// By layers, if both stages have units and every part answers to a word: units stand in order,
 /// each part of a unit has a kind of its own that the layer order knows, and behind the units there
@@ -55,8 +56,8 @@ using PairOrder = std::vector<PairStep>;
 ///
 /// The lanes are joined as early as possible, the communication lane first. Cost: O(parts * words).
 ///
-/// Errors: a word that stands twice; W on the communication lane; by layers: a part on the other
-/// lane than its word, a part without its word, lanes that wait in a circle (which is named).
+/// Errors: a word that stands twice; W or R on the communication lane; by layers: a part on the
+/// other lane than its word, a part without its word, lanes that wait in a circle (which is named).
 Expected<PairOrder> make_pair_order(const LayerOrder& order, const std::vector<PartShape>& forward,
                                     const std::vector<PartShape>& backward, bool whole);
 

@@ -18,13 +18,13 @@ constexpr Lane kCompute = Lane::kCompute;
 constexpr Lane kCommunication = Lane::kCommunication;
 
 /// The parts of a stage of mixture-of-experts layers, and its tail.
-Parts stage(int units, bool counts = true) {
+Parts stage(int units, bool counts = true, bool recompute = false) {
   Parts parts;
   for (int unit = 0; unit < units; ++unit) {
-    parts.push_back({kCompute, "attn", unit});
+    parts.push_back({kCompute, "attn", unit, true, recompute});
     if (counts) parts.push_back({kCommunication, "counts", unit, false});
     parts.push_back({kCommunication, "dispatch", unit});
-    parts.push_back({kCompute, "mlp", unit});
+    parts.push_back({kCompute, "mlp", unit, true, recompute});
     parts.push_back({kCommunication, "combine", unit});
   }
   parts.push_back({kCompute, "tail"});
@@ -66,6 +66,7 @@ std::string fault(const PairOrder& order, const Parts& forward, const Parts& bac
   std::size_t forward_next = 0;
   std::size_t backward_next = backward.size();
   std::set<int> open_w;
+  std::set<int> open_i;  // recomputed
   const auto skip = [&] {
     while (backward_next > 0 && !backward[backward_next - 1].has_backward) --backward_next;
   };
@@ -76,14 +77,19 @@ std::string fault(const PairOrder& order, const Parts& forward, const Parts& bac
       if (part != forward_next++) return "a forward part is out of order";
     } else if (step.of == SegmentOf::kBackwardInput) {
       if (backward_next == 0 || part != --backward_next) return "a backward part is out of order";
+      if (backward[part].recompute && open_i.erase(step.part) == 0) return "R is missing";
       if (whole && backward[part].lane == kCompute) open_w.insert(step.part);
       skip();
+    } else if (step.of == SegmentOf::kRecompute) {
+      if (!backward[part].recompute || part >= backward_next || !open_i.insert(step.part).second)
+        return "an R of nothing, twice, or behind its B";
     } else if (open_w.erase(step.part) == 0) {
       return "W without its B, twice, of an exchange, or of an I";
     }
   }
   if (forward_next != forward.size()) return "a forward part is missing";
   if (backward_next != 0) return "a backward part is missing";
+  if (!open_i.empty()) return "an R without its B";
   return open_w.empty() ? "" : "a W is missing";
 }
 
@@ -106,6 +112,26 @@ TEST(PairOrder, LanesAreJoinedWithExchangesAsEarlyAsTheyCan) {
   EXPECT_EQ(text(*order, stage(1), stage(1)),
             "tail.B combine.B0 tail.W attn.F0 counts.F0 dispatch.F0 mlp.B0 dispatch.B0 mlp.W0 "
             "mlp.F0 combine.F0 attn.B0 attn.W0 tail.F");
+}
+
+TEST(PairOrder, RecomputesRightBeforeTheBackwardUnlessTheOrderSaysWhere) {
+  const Parts parts = stage(1, true, true);
+  const Lanes both = lanes(parts, parts);
+  EXPECT_EQ(both.compute,
+            "tail.B tail.W attn.F0 mlp.R0 mlp.B0 mlp.W0 mlp.F0 attn.R0 attn.B0 attn.W0 tail.F");
+  EXPECT_EQ(both.communication, lanes(stage(1), stage(1)).communication);
+  // Without layers too.
+  EXPECT_EQ(lanes(stage(0), parts).compute,
+            "tail.B tail.W tail.F mlp.R0 mlp.B0 mlp.W0 attn.R0 attn.B0 attn.W0");
+  LayerOrder order = default_layer_order();
+  order.compute.insert(order.compute.begin(), {"attn", SegmentOf::kRecompute});
+  const auto made = make_pair_order(order, parts, parts, true);
+  ASSERT_TRUE(made) << made.error().text();
+  EXPECT_EQ(text(*made, parts, parts, kCompute),
+            "tail.B tail.W attn.R0 attn.F0 mlp.R0 mlp.B0 mlp.W0 mlp.F0 attn.B0 attn.W0 tail.F");
+  // What a stage does not recompute is left out.
+  EXPECT_EQ(*make_pair_order(order, stage(1), stage(1), true),
+            *make_pair_order(default_layer_order(), stage(1), stage(1), true));
 }
 
 TEST(PairOrder, TheLongerStageGoesOnAlone) {
@@ -150,12 +176,13 @@ TEST(PairOrder, OtherPartsAreZippedByTheirExchanges) {
 /// Any alternation: kinds known and unknown, units in order or not.
 Parts random_stage(std::mt19937& random) {
   const auto below = [&](unsigned limit) { return static_cast<int>(random() % limit); };
-  if (below(2) == 0) return stage(below(4), below(2) == 0);
+  if (below(2) == 0) return stage(below(4), below(2) == 0, below(2) == 0);
   Parts parts;
   const char* const kinds[] = {"attn", "mlp", "dispatch", "combine", "own", "tail"};
   for (int left = below(8); left > 0; --left) {
     PartShape part{below(2) == 0 ? kCompute : kCommunication, kinds[below(6)], below(4) - 1, true};
     part.has_backward = part.lane == kCompute || below(4) > 0;
+    part.recompute = part.lane == kCompute && below(2) == 0;
     parts.push_back(part);
   }
   return parts;
@@ -238,6 +265,15 @@ TEST(PairOrder, SaysWhatIsWrongWithTheWords) {
   order.communication.push_back({"combine", SegmentOf::kBackwardWeight});
   EXPECT_EQ(error_of(order, stage(1)),
             "layer order: combine.W stands on the communication lane, but an exchange has no W");
+  order = default_layer_order();
+  order.communication.push_back({"mlp", SegmentOf::kRecompute});
+  EXPECT_EQ(error_of(order, stage(1)),
+            "layer order: mlp.R stands on the communication lane, but an exchange has no R");
+  order = default_layer_order();
+  order.compute.insert(order.compute.begin() + 2, {"mlp", SegmentOf::kRecompute});
+  EXPECT_EQ(error_of(order, stage(1, true, true)),
+            "layer order: the lanes of a pair wait in a circle: mlp.B of layer 0 waits for mlp.R "
+            "of layer 0, which stands behind mlp.B of layer 0");
   order = default_layer_order();
   order.compute.pop_back();
   EXPECT_EQ(error_of(order, stage(1)),

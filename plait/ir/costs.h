@@ -1,6 +1,7 @@
 /// What each stage's actions cost: what cost-aware schedules, bounds and the simulator start from.
 #pragma once
 
+#include <cstddef>
 #include <vector>
 
 #include "plait/base/units.h"
@@ -14,7 +15,13 @@ struct ActionCosts {
   std::vector<Nanoseconds> backward_weight;
   std::vector<Nanoseconds> backward;  ///< of a whole B
   Nanoseconds hop = 0;  ///< from a producer's end to its reader on another rank; no rank is busy
+  /// On the rank before each I or B, after the F, whether its gradient is there or not; empty:
+  /// none.
+  std::vector<Nanoseconds> recompute{};
 
+  Nanoseconds recompute_of(std::size_t stage) const {
+    return recompute.empty() ? 0 : recompute[stage];
+  }
   friend bool operator==(const ActionCosts&, const ActionCosts&) = default;
 };
 

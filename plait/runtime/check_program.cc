@@ -137,6 +137,8 @@ class ProgramChecker {
   struct PartCall {
     Opcode opcode;
     int part;
+
+    friend bool operator==(const PartCall&, const PartCall&) = default;
   };
 
   const StageShape& shape(int stage) const {
@@ -193,19 +195,24 @@ class ProgramChecker {
       complain(fmt::format("the peer is rank {}, needed rank {}", instruction.peer, peer));
   }
 
-  /// Each member's parts in order, each W after its I, sends of results anywhere behind them (the
-  /// operands say that they are). `sent`: the sends that stood in the pair.
+  /// Each member's parts in order, its recomputes, W's and sends anywhere (the operands say that
+  /// they stand before or behind what they must). `sent`: the sends that stood in the pair.
   bool check_braid(const std::vector<Action>& list, std::size_t pair, std::set<std::size_t>& sent) {
-    std::array<std::deque<PartCall>, 3> due;  // of the members, and W's
+    std::array<std::deque<PartCall>, 2> due;  // of the members
+    std::vector<PartCall> anywhere;
     for (const std::size_t member : {0U, 1U}) {
       const Action& action = list[pair + 1 + member];
       for (const PartCall& call : calls_of(action, true)) {
+        if (call.opcode == Opcode::kRecompute) {
+          anywhere.push_back(call);
+          continue;
+        }
         due[member].push_back(call);
         if (action.type == ActionType::kBackward && call.opcode == Opcode::kBackwardInput)
-          due[2].push_back({Opcode::kBackwardWeight, call.part});
+          anywhere.push_back({Opcode::kBackwardWeight, call.part});
       }
     }
-    while (!due[0].empty() || !due[1].empty() || !due[2].empty()) {
+    while (!due[0].empty() || !due[1].empty() || !anywhere.empty()) {
       if (next_ == program_.instructions.size()) return false;
       const Instruction& instruction = program_.instructions[next_];
       const Action& action = instruction.action;
@@ -214,11 +221,17 @@ class ProgramChecker {
         continue;
       }
       const std::size_t member = action == list[pair + 1] ? 0 : 1;
-      auto& queue = instruction.opcode == Opcode::kBackwardWeight ? due[2] : due[member];
-      if (queue.empty() ||
-          !check_next(list[pair + 1 + member], queue.front().opcode, queue.front().part, true))
-        return false;
-      queue.pop_front();
+      const auto found = std::find(anywhere.begin(), anywhere.end(),
+                                   PartCall{instruction.opcode, instruction.part});
+      const bool in_order = found == anywhere.end();
+      if (in_order && due[member].empty()) return false;
+      const PartCall call = in_order ? due[member].front() : *found;
+      if (!check_next(list[pair + 1 + member], call.opcode, call.part, true)) return false;
+      if (in_order) {
+        due[member].pop_front();
+      } else {
+        anywhere.erase(found);
+      }
     }
     while (claim_send(list, pair + 3, sent)) {
     }

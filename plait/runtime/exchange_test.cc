@@ -43,12 +43,14 @@ VerifiedSchedule proven(const Shape& shape) {
 
 /// A schedule, its programs for stages with exchanges, and what they must give.
 struct Case {
-  Case(const Shape& shape, bool braid, bool recompute = false)
+  Case(const Shape& shape, bool braid, bool recompute = false,
+       LayerOrder order = default_layer_order())
       : schedule(proven(shape)), grid{shape.ranks, 1, shape.members} {
     ExchangingStages stages(schedule.placement(), shape.members);
     LowerOptions options;
     options.shapes = ExchangingStages(schedule.placement(), shape.members, recompute).shapes();
     options.braid = braid;
+    options.order = std::move(order);
     for (int rank = 0; rank < shape.ranks; ++rank)
       programs.push_back(*lower(schedule, rank, options));
     stages.run_reference(schedule.schedule());
@@ -102,6 +104,26 @@ TEST(Exchange, RecomputingGivesTheSameBits) {
         ASSERT_EQ(run_seeded(executors, world, seed), Outcome::kEnded) << shape.schedule;
         ASSERT_EQ(stages.results(), given.expected) << shape.schedule << " seed " << seed;
       }
+    }
+  }
+}
+
+// Recomputes long before their B, and a W behind a later part's.
+TEST(Exchange, AnOrderOfOnesOwnGivesTheSameBits) {
+  LayerOrder order = default_layer_order();
+  order.compute = {{"attn", SegmentOf::kRecompute},      {"mlp", SegmentOf::kRecompute},
+                   {"attn", SegmentOf::kForward},        {"mlp", SegmentOf::kBackwardInput},
+                   {"mlp", SegmentOf::kForward},         {"attn", SegmentOf::kBackwardInput},
+                   {"attn", SegmentOf::kBackwardWeight}, {"mlp", SegmentOf::kBackwardWeight}};
+  for (const Shape& shape : kShapes) {
+    const Case given(shape, true, true, order);
+    EXPECT_TRUE(check_programs(given.schedule, given.programs).empty()) << shape.schedule;
+    for (unsigned seed = 0; seed < 20; ++seed) {
+      ExchangingStages stages(given.schedule.placement(), shape.members, true);
+      TestWorld world(given.grid, {testing::Matching::kKey, seed % 3 == 0, -1});
+      auto executors = given.executors(stages, [&](int rank) -> Comm& { return world.comm(rank); });
+      ASSERT_EQ(run_seeded(executors, world, seed), Outcome::kEnded) << shape.schedule;
+      ASSERT_EQ(stages.results(), given.expected) << shape.schedule << " seed " << seed;
     }
   }
 }

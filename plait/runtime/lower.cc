@@ -105,15 +105,12 @@ class Lowering {
       if (action.type != ActionType::kForward && !which.has_backward) continue;
       const bool exchange = which.lane == Lane::kCommunication;
       if (action.type == ActionType::kBackwardWeight && exchange) continue;
-      if (action.type != ActionType::kForward && action.type != ActionType::kBackwardWeight)
-        add_recompute(action, {part, pair, false});
+      // Without a wait for its gradient: it runs while that is on its way.
+      if (which.recompute && action.type != ActionType::kForward &&
+          action.type != ActionType::kBackwardWeight)
+        add(Opcode::kRecompute, action, {part, pair, false});
       add(opcode_of(action.type, exchange), action, {part, pair, false});
     }
-  }
-
-  /// Before the backward, and without a wait for its gradient: it runs while that is on its way.
-  void add_recompute(const Action& action, As as) {
-    if (part_of(action.stage, as.part).recompute) add(Opcode::kRecompute, action, as);
   }
 
   const std::vector<Group>& groups_of(int stage) const {
@@ -166,6 +163,19 @@ class Lowering {
     }
   }
 
+  static Opcode opcode_of(SegmentOf of, bool exchange) {
+    switch (of) {
+      case SegmentOf::kForward:
+        return opcode_of(ActionType::kForward, exchange);
+      case SegmentOf::kBackwardInput:
+        return opcode_of(ActionType::kBackwardInput, exchange);
+      case SegmentOf::kBackwardWeight:
+        return Opcode::kBackwardWeight;
+      default:
+        return Opcode::kRecompute;
+    }
+  }
+
   /// The members' parts in the braid's order. A member's send leaves when its last part has run.
   Expected<void> add_braid(const std::vector<Action>& list, std::size_t pair) {
     const bool first_is_forward = list[pair + 1].type == ActionType::kForward;
@@ -178,12 +188,7 @@ class Lowering {
       const bool is_forward = step.of == SegmentOf::kForward;
       const Action& action = is_forward ? forward : backward;
       const bool exchange = part_of(action.stage, step.part).lane == Lane::kCommunication;
-      const Opcode opcode = is_forward ? opcode_of(ActionType::kForward, exchange)
-                            : step.of == SegmentOf::kBackwardInput
-                                ? opcode_of(ActionType::kBackwardInput, exchange)
-                                : Opcode::kBackwardWeight;
-      if (step.of == SegmentOf::kBackwardInput) add_recompute(action, {step.part, pair_, true});
-      add(opcode, action, {step.part, pair_, true});
+      add(opcode_of(step.of, exchange), action, {step.part, pair_, true});
       const bool ends = is_forward ? step.part == last_part(action.stage)
                                    : step.of == SegmentOf::kBackwardInput && step.part == 0;
       if (ends) send_result(list, pair + 3, action);

@@ -85,6 +85,8 @@ class ListScheduler {
     return static_cast<std::size_t>(schedule_.placement.rank_of_stage[stage]);
   }
   std::size_t in_copy(std::size_t stage) const { return stage % in_copy_; }
+  /// A backward is taken that much before its gradient comes.
+  Nanoseconds recompute_of(std::size_t stage) const { return costs_.recompute_of(in_copy(stage)); }
   static Nanoseconds arrival(const std::vector<Nanoseconds>& arrivals, int index) {
     return static_cast<std::size_t>(index) < arrivals.size()
                ? arrivals[static_cast<std::size_t>(index)]
@@ -127,7 +129,8 @@ class ListScheduler {
     for (auto it = rank.stages.rbegin(); it != rank.stages.rend(); ++it) {
       const StageState& state = stages_[*it];
       if (state.backwards == state.microbatches || state.backwards >= state.forwards) continue;
-      const Nanoseconds at = arrival(state.backward_arrivals, state.backwards);
+      const Nanoseconds arrives = arrival(state.backward_arrivals, state.backwards);
+      const Nanoseconds at = arrives == kNever ? kNever : arrives - recompute_of(*it);
       if (at > time) {
         soonest = std::min(soonest, at);
       } else if (best == stages_.size() || state.backwards < stages_[best].backwards) {
@@ -170,7 +173,7 @@ class ListScheduler {
     ++ranks_[index].live;
     ranks_[index].backwards_run = 0;
     if (in_copy(stage) + 1 < in_copy_) {
-      arrive(index, stage + 1, stages_[stage + 1].forward_arrivals, end);
+      look(stage + 1, arrive(index, stage + 1, stages_[stage + 1].forward_arrivals, end));
     } else {
       state.backward_arrivals.push_back(end);
     }
@@ -180,7 +183,8 @@ class ListScheduler {
     StageState& state = stages_[stage];
     const Nanoseconds length =
         policy_.split ? costs_.backward_input[in_copy(stage)] : costs_.backward[in_copy(stage)];
-    const Nanoseconds end = time + length;
+    const Nanoseconds arrives = arrival(state.backward_arrivals, state.backwards);
+    const Nanoseconds end = std::max(time + recompute_of(stage), arrives) + length;
     put(index, policy_.split ? ActionType::kBackwardInput : ActionType::kBackward, state,
         state.backwards++, end);
     RankState& rank = ranks_[index];
@@ -190,7 +194,9 @@ class ListScheduler {
     } else {
       --rank.live;
     }
-    if (in_copy(stage) > 0) arrive(index, stage - 1, stages_[stage - 1].backward_arrivals, end);
+    if (in_copy(stage) == 0) return;
+    const Nanoseconds at = arrive(index, stage - 1, stages_[stage - 1].backward_arrivals, end);
+    look(stage - 1, std::max(time, at - recompute_of(stage - 1)));
   }
 
   void run_weight(std::size_t index, Nanoseconds time) {
@@ -211,13 +217,17 @@ class ListScheduler {
     events_.push({end, index});
   }
 
-  void arrive(std::size_t from, std::size_t stage, std::vector<Nanoseconds>& arrivals,
-              Nanoseconds end) {
-    const std::size_t to = rank_of(stage);
-    const Nanoseconds at = end + (to == from ? 0 : costs_.hop);
+  Nanoseconds arrive(std::size_t from, std::size_t stage, std::vector<Nanoseconds>& arrivals,
+                     Nanoseconds end) {
+    const Nanoseconds at = end + (rank_of(stage) == from ? 0 : costs_.hop);
     arrivals.push_back(at);
-    // A rank that is busy then looks when it is free.
-    events_.push({std::max(at, ranks_[to].free_at), to});
+    return at;
+  }
+
+  /// The stage's rank decides then; if it is busy, when it is free.
+  void look(std::size_t stage, Nanoseconds time) {
+    const std::size_t rank = rank_of(stage);
+    events_.push({std::max(time, ranks_[rank].free_at), rank});
   }
 
   Schedule& schedule_;

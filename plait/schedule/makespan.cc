@@ -57,6 +57,8 @@ class OrderClock {
       }
       const Nanoseconds ready = ready_at(rank, action);
       if (ready == kNotRun) return {};
+      if (is_backward(action.type))
+        free_at_[rank] += costs_.recompute_of(static_cast<std::size_t>(action.stage));
       free_at_[rank] = std::max(free_at_[rank], ready) + length(action);
       if (action.type == ActionType::kForward) {
         forward_ends_[cell(action.stage, action.microbatch)] = free_at_[rank];
@@ -152,7 +154,9 @@ std::vector<int> peak_activations(const Schedule& schedule) {
 
 Expected<void> check_costs(std::string_view name, const ActionCosts& costs, int stages) {
   for (const std::vector<Nanoseconds>* kind :
-       {&costs.forward, &costs.backward_input, &costs.backward_weight, &costs.backward}) {
+       {&costs.forward, &costs.backward_input, &costs.backward_weight, &costs.backward,
+        &costs.recompute}) {
+    if (kind == &costs.recompute && kind->empty()) continue;
     if (kind->size() != static_cast<std::size_t>(stages)) {
       return fail(ErrorCode::kInvalidInput,
                   fmt::format("{}: costs are for {} stages, needs {}", name, kind->size(), stages));

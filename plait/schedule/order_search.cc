@@ -28,7 +28,8 @@ struct Node {
   Action action;
   std::size_t rank = 0;
   Nanoseconds length = 0;
-  Nanoseconds delay = 0;  // of what `input` sends
+  Nanoseconds recompute = 0;  // before it, whether its input is there or not
+  Nanoseconds delay = 0;      // of what `input` sends
   std::int32_t input = kNone;
   std::int32_t own_forward = kNone;
   std::int32_t reader = kNone;  // on any rank
@@ -43,7 +44,9 @@ class OrderSearch {
       for (const Action& action : schedule.ranks[rank]) {
         if (!is_compute(action.type)) continue;
         orders_[rank].push_back(static_cast<std::int32_t>(nodes_.size()));
-        nodes_.push_back({action, rank, length_of(action, costs)});
+        const auto stage = static_cast<std::size_t>(action.stage);
+        nodes_.push_back({action, rank, length_of(action, costs),
+                          is_backward(action.type) ? costs.recompute_of(stage) : 0});
       }
     }
     link(costs.hop);
@@ -176,7 +179,8 @@ class OrderSearch {
 
   Nanoseconds start_of(std::int32_t id) {
     const Node& now = node(id);
-    const Nanoseconds before = place(id) == 0 ? 0 : node(orders_[now.rank][place(id) - 1]).end;
+    const Nanoseconds before =
+        (place(id) == 0 ? 0 : node(orders_[now.rank][place(id) - 1]).end) + now.recompute;
     return now.input == kNone ? before : std::max(before, node(now.input).end + now.delay);
   }
 
@@ -191,7 +195,7 @@ class OrderSearch {
       const Node& now = node(at);
       const Nanoseconds start = now.end - now.length;
       const std::int32_t previous = place(at) == 0 ? kNone : orders_[now.rank][place(at) - 1];
-      if (previous == kNone || node(previous).end != start) {
+      if (previous == kNone || node(previous).end + now.recompute != start) {
         at = now.input;
         continue;
       }

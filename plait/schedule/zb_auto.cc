@@ -40,7 +40,7 @@ Nanoseconds least_makespan(const Placement& placement, const ActionCosts& costs,
     if (first[rank] < 0) first[rank] = arrival;
     const Nanoseconds backward =
         std::min(costs.backward_input[at] + costs.backward_weight[at], costs.backward[at]);
-    work[rank] += (costs.forward[at] + backward) * microbatches;
+    work[rank] += (costs.forward[at] + costs.recompute_of(at) + backward) * microbatches;
     arrival += costs.forward[at];
     if (stage + 1 < placement.stages() && placement.rank_of(stage + 1) != placement.rank_of(stage))
       arrival += costs.hop;

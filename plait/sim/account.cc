@@ -91,14 +91,24 @@ class Accountant {
 
   /// Idle time before a unit in which all it waits for was made: it waits for bytes.
   void gap(const Unit& unit) {
-    const bool waits = unit.made != kUnknown || unit.parameters > unit.free_before;
-    const Nanoseconds from = std::max(unit.free_before, unit.made);
-    if (waits && from < unit.begin) rank_.exposed_comm_ns += unit.begin - from;
+    const bool waits_for_parameters = unit.parameters > unit.free_before;
+    Nanoseconds from = std::max(unit.free_before, unit.made);
+    Nanoseconds to = unit.begin;
+    if (unit.recompute.any()) {  // before it for parameters, behind it for the gradient
+      if (waits_for_parameters) rank_.exposed_comm_ns += unit.parameters - unit.free_before;
+      if (unit.made == kUnknown) return;
+      from = std::max(unit.recompute.end, unit.made);
+      to = unit.times[0].begin;
+    } else if (unit.made == kUnknown && !waits_for_parameters) {
+      return;
+    }
+    if (from < to) rank_.exposed_comm_ns += to - from;
   }
 
   void busy(const Unit& unit) {
     const MemberTimes& first = unit.times[0];
     rank_.busy_ns += first.end - first.begin;
+    if (unit.recompute.any()) rank_.busy_ns += unit.recompute.end - unit.recompute.begin;
     if (unit.members.size() < 2) return;
     const MemberTimes& second = unit.times[1];
     rank_.busy_ns += second.end - second.begin;
@@ -112,8 +122,12 @@ class Accountant {
     const std::size_t member_position = unit.position + (unit.members.size() > 1 ? 1 : 0);
     for (std::size_t i = 0; i < unit.members.size(); ++i) {
       const Action& action = unit.members[i];
-      if (action.type != ActionType::kForward) continue;
-      begin_forward(action, member_position + i, unit.times[i].begin);
+      if (action.type == ActionType::kForward) {
+        begin_forward(action, member_position + i, unit.times[i].begin);
+      } else if (has_bytes_ && recomputed(action) > 0) {
+        const Nanoseconds begin = unit.members.size() > 1 ? unit.times[i].begin : unit.begin;
+        change_bytes({begin, recomputed(action), member_position + i, &action});
+      }
     }
     for (std::size_t i = 0; i < unit.members.size(); ++i) {
       const Action& action = unit.members[i];
@@ -127,9 +141,16 @@ class Accountant {
       if (!has_bytes_) continue;
       const Bytes between = of(costs_.between_i_and_w_bytes, stage);
       const bool weight = action.type == ActionType::kBackwardWeight;
-      const Bytes released = weight ? between : of(costs_.activation_bytes, stage);
+      const Bytes released =
+          weight ? between : of(costs_.activation_bytes, stage) + recomputed(action);
       change_bytes({end, (split ? between : 0) - released, position, &action});
     }
+  }
+
+  /// What an I or a B holds from its recompute's begin to its own end.
+  Bytes recomputed(const Action& action) const {
+    if (!is_backward(action.type)) return 0;
+    return of(costs_.recomputed_bytes, static_cast<std::size_t>(action.stage));
   }
 
   void begin_forward(const Action& action, std::size_t position, Nanoseconds begin) {

@@ -13,15 +13,15 @@ PairCost block_cost(const CostModel& costs) {
     const auto f = static_cast<std::size_t>(forward_stage);
     const auto b = static_cast<std::size_t>(backward_stage);
     const Nanoseconds together =
-        actions.forward[f] +
+        actions.forward[f] + actions.recompute_of(b) +
         (type == ActionType::kBackward ? actions.backward[b] : actions.backward_input[b]);
     if (!share) return together;
     return static_cast<Nanoseconds>(std::llround(*share * static_cast<double>(together)));
   };
 }
 
-std::array<Nanoseconds, 3> compute_lane(const Braid& braid) {
-  std::array<Nanoseconds, 3> sums{};
+std::array<Nanoseconds, kSegmentKinds> compute_lane(const Braid& braid) {
+  std::array<Nanoseconds, kSegmentKinds> sums{};
   for (const BraidSegment& segment : braid.segments) {
     if (segment.lane == Lane::kCompute) sums[static_cast<std::size_t>(segment.of)] += segment.cost;
   }

@@ -30,8 +30,9 @@ Expected<void> check_costs(const BoundInput& input) {
   const std::size_t stages = at(input.placement.stages());
   const ActionCosts& costs = input.costs;
   double sum = 0;
-  for (const auto* list :
-       {&costs.forward, &costs.backward_input, &costs.backward_weight, &costs.backward}) {
+  for (const auto* list : {&costs.forward, &costs.backward_input, &costs.backward_weight,
+                           &costs.backward, &costs.recompute}) {
+    if (list == &costs.recompute && list->empty()) continue;
     if (list->size() != stages) {
       return fail(
           ErrorCode::kInvalidInput,
@@ -151,6 +152,17 @@ class PairShares {
     return lengths;
   }
 
+  /// Of the pairs of F of a and the backward of b, beside their lengths and delays.
+  Nanoseconds left(std::size_t a, std::size_t b, Nanoseconds forward,
+                   const BoundStage& backward) const {
+    const Nanoseconds input_delay = backward.delay[kI];
+    const Nanoseconds input = forward + backward.length[kI];
+    const Nanoseconds both = input + backward.length[kW];
+    return std::min(
+        cost(a, b, ActionType::kBackwardInput) - std::max(input_delay, input),
+        cost(a, b, ActionType::kBackward) - std::max(input_delay + backward.delay[kW], both));
+  }
+
   Nanoseconds cost(std::size_t a, std::size_t b, ActionType type) const {
     return std::max<Nanoseconds>(0, pair_(stages_[a], stages_[b], type));
   }
@@ -225,7 +237,13 @@ Expected<BoundProblem> BoundProblem::make(const BoundInput& input) {
 // results at t + c. The same without W for a pair of F and I.
 //
 // Braid. A member's segments on the compute lane run one by one between its input and its result:
-// the first of the backward's are I, the rest W.
+// the first of the backward's are R, then I, the rest W.
+//
+// R. It runs between F and I on the rank, whether I's gradient is there or not, so it takes its
+// rank's time but lies on no path from another stage's I; the last stage's I waits for no gradient,
+// so there R lies between F and I. In a braid R's segments may stand between I's: call the first of
+// both R; that is not before the F, and what is then I is not before the real one. In a pair as a
+// block R runs first and takes what its length, and the delays of I and W, leave of the pair.
 void BoundProblem::set_lengths(const BoundInput& input) {
   const int stages = input.placement.stages();
   Lengths alone(at(stages));
@@ -241,6 +259,9 @@ void BoundProblem::set_lengths(const BoundInput& input) {
     if (input.forward_only) alone[s] = {costs.forward[s], 0, 0};
   }
   for (std::size_t index = 0; index < stages_.size(); ++index) {
+    Nanoseconds& recompute = stages_[index].recompute;
+    if (!input.forward_only) recompute = input.costs.recompute_of(index % alone.size());
+    if (input.braid) recompute = std::min(recompute, input.braid->back());
     auto& lengths = stages_[index].length = alone[index % alone.size()];
     for (std::size_t kind = 0; input.braid && kind < lengths.size(); ++kind)
       lengths[kind] = std::min(lengths[kind], (*input.braid)[kind]);
@@ -271,15 +292,22 @@ void BoundProblem::set_lengths(const BoundInput& input) {
                                      std::min(lengths[b][kI], first),
                                      std::min(lengths[b][kW], weight)};
     }
+    for (std::size_t a = 0; a < held.size(); ++a) {
+      for (std::size_t b = 0; b < held.size(); ++b) {
+        BoundStage& stage = stages_[at(held[b])];
+        const Nanoseconds left = shares.left(a, b, stages_[at(held[a])].length[kF], stage);
+        stage.recompute = std::clamp<Nanoseconds>(left, 0, stage.recompute);
+      }
+    }
   }
 }
 
 // Heads. The first F of stage s starts after the F's of the stages before, hop by hop; the first I
-// after all F's and the I's of the stages behind. When k + 1 micro-batches have started their F on
-// s, they all have passed every action X on that path. The one of them that started X last started
-// it after k others took its rank for X's length each, so not before X's head + k * length; from
-// there it had the rest of the path to go. So the (k+1)-th start on s is not before
-// head + k * (largest length on the path, s included).
+// after all F's, the last stage's R and the I's of the stages behind; R after its F. When k + 1
+// micro-batches have started their F on s, they all have passed every action X on that path. The
+// one of them that started X last started it after k others took its rank for X's length each, so
+// not before X's head + k * length; from there it had the rest of the path to go. So the (k+1)-th
+// start on s is not before head + k * (largest length on the path, s included).
 //
 // Tails. After the F of stage s that j others follow, j + 1 micro-batches have the path to the end
 // of W of any stage k before them: the F's behind s, all I's down to k, W of k. The one of them
@@ -287,7 +315,7 @@ void BoundProblem::set_lengths(const BoundInput& input) {
 // last of them starts it j lengths of X later at least, and has the rest of the path to go. (X on s
 // itself: j others run after the end of that F.) So for every k a time of (length of the path after
 // F of s) + j * (largest length on it, s included) passes after the end of that F. The same from I
-// of s to W of k <= s.
+// of s to W of k <= s, and from R of s through I of s.
 void BoundProblem::set_paths(const BoundInput& input, int copy) {
   const int stages = input.placement.stages();
   const int first = copy * stages;
@@ -311,8 +339,8 @@ void BoundProblem::set_paths(const BoundInput& input, int copy) {
     const bool last = s == stages - 1;
     const std::size_t kind = last ? kF : kI;
     const BoundStage& before = stage(last ? s : s + 1);
-    here.head[kI] = before.head[kind] + before.delay[kind] + (last ? 0 : hop(s));
-    here.rate[kI] = std::max(here.length[kI], before.rate[kind]);
+    here.head[kI] = before.head[kind] + before.delay[kind] + (last ? here.recompute : hop(s));
+    here.rate[kI] = std::max(here.length[kI], last ? here.recompute_rate() : before.rate[kind]);
     here.head[kW] = here.head[kI] + here.delay[kI];
     here.rate[kW] = std::max(here.rate[kI], here.length[kW]);
   }
@@ -329,7 +357,10 @@ void BoundProblem::set_paths(const BoundInput& input, int copy) {
     here.backward_tail = lines;
   }
   if (forward_only_) lines.push_back({0, 0});
-  for (TailLine& line : lines) line.last += stage(stages - 1).delay[kI];
+  for (TailLine& line : lines) {
+    line.last += stage(stages - 1).recompute + stage(stages - 1).delay[kI];
+    line.later = std::max(line.later, stage(stages - 1).recompute);
+  }
   for (int s = stages - 1; s >= 0; --s) {
     BoundStage& here = stage(s);
     for (TailLine& line : lines) {
@@ -339,6 +370,12 @@ void BoundProblem::set_paths(const BoundInput& input, int copy) {
     prune(lines, most);
     here.forward_tail = lines;
   }
+}
+
+std::vector<TailLine> BoundStage::recompute_tail() const {
+  std::vector<TailLine> lines = backward_tail;
+  for (TailLine& line : lines) line = {line.last + delay[kI], std::max(line.later, recompute)};
+  return lines;
 }
 
 }  // namespace plait

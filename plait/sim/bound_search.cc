@@ -12,6 +12,7 @@ namespace {
 constexpr std::size_t kF = 0;
 constexpr std::size_t kI = 1;
 constexpr std::size_t kW = 2;
+constexpr std::size_t kR = 3;  // what is recomputed, where anything is
 constexpr int kNone = -1;
 constexpr std::size_t kMostFailed = 32;  // kept for each count of actions done
 constexpr Nanoseconds kNever = std::numeric_limits<Nanoseconds>::max();
@@ -34,13 +35,17 @@ struct Row {
 std::vector<Row> rows_of(const BoundProblem& problem, int rank) {
   std::vector<Row> rows;
   const auto add = [&](const BoundStage& stage, std::size_t kind, int before, Nanoseconds delay) {
-    static const std::vector<TailLine> no_tail;
-    const auto& lines = kind == kF   ? stage.forward_tail
-                        : kind == kI ? stage.backward_tail
-                                     : no_tail;
-    Row row{kind, stage.length[kind], stage.microbatches, before, delay, {}, {}};
+    const bool again = kind == kR;
+    const std::vector<TailLine> lines = again        ? stage.recompute_tail()
+                                        : kind == kF ? stage.forward_tail
+                                        : kind == kI ? stage.backward_tail
+                                                     : std::vector<TailLine>{};
+    const Nanoseconds head = again ? stage.recompute_head() : stage.head[kind];
+    const Nanoseconds rate = again ? stage.recompute_rate() : stage.rate[kind];
+    const Nanoseconds length = again ? stage.recompute : stage.length[kind];
+    Row row{kind, length, stage.microbatches, before, delay, {}, {}};
     for (int k = 0; k < row.count; ++k) {
-      row.head.push_back(stage.head[kind] + k * stage.rate[kind]);
+      row.head.push_back(head + k * rate);
       Nanoseconds tail = 0;
       for (const TailLine& line : lines)
         tail = std::max(tail, line.last + (row.count - 1 - k) * line.later);
@@ -61,6 +66,7 @@ std::vector<Row> rows_of(const BoundProblem& problem, int rank) {
       const BoundStage& stage = problem.stages()[at(*it)];
       before = add(stage, kF, before, stage.head[kF] - ready);
       ready = stage.head[kF] + stage.delay[kF];
+      if (stage.recompute > 0) add(stage, kR, before, 0);
     }
     for (auto it = last; it != first && !problem.forward_only();) {
       const BoundStage& stage = problem.stages()[at(*--it)];
@@ -272,19 +278,21 @@ Nanoseconds RankSearch::jackson() {
 /// As capped_bound(): after the last F only as many backwards as may live are left.
 Nanoseconds RankSearch::drain_bound() const {
   Nanoseconds work = 0;
+  Nanoseconds longest_recompute = 0;
   Nanoseconds longest_input = 0;
   Nanoseconds longest_weight = 0;
   Nanoseconds shortest_tail = kNever;
   for (std::size_t index = 0; index < rows_.size(); ++index) {
     const Row& row = rows_[index];
     work += (row.count - done_[index]) * row.length;
+    if (row.kind == kR) longest_recompute = std::max(longest_recompute, row.length);
     if (row.kind == kI) longest_input = std::max(longest_input, row.length);
     if (row.kind == kW) longest_weight = std::max(longest_weight, row.length);
     if (row.kind == kF && done_[index] < row.count)
       shortest_tail = std::min(shortest_tail, row.tail.back());
   }
   if (cap_ == 0 || shortest_tail == kNever) return 0;
-  return time_ + work - cap_ * (longest_input + longest_weight) + shortest_tail;
+  return time_ + work - cap_ * (longest_recompute + longest_input + longest_weight) + shortest_tail;
 }
 
 Nanoseconds RankSearch::bound() {
@@ -376,7 +384,7 @@ Answer RankSearch::try_choices(Nanoseconds makespan) {
 // orders searched here, and none of these ends sooner than the search's answer. Micro-batches of a
 // stage are alike, so that taking them in order is no restriction. Where pairs may run, lengths
 // stand for them as bounds.cc says, and what lies between a row's end and the next row's start is
-// the path between them.
+// the path between them. That R precedes its own I is left out, but on the last stage's path.
 RelaxationBound one_rank_relaxation(const BoundProblem& problem, const SearchLimit& limit) {
   RelaxationBound result{best_bound(problem), true};
   Bound& best = result.bound;

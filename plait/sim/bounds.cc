@@ -21,7 +21,7 @@ const BoundStage& stage_at(const BoundProblem& problem, int index) {
 }
 
 Nanoseconds per_microbatch(const BoundStage& stage) {
-  return stage.length[kF] + stage.length[kI] + stage.length[kW];
+  return stage.length[kF] + stage.recompute + stage.length[kI] + stage.length[kW];
 }
 
 /// The least time of the rank's actions together.
@@ -84,10 +84,15 @@ int activations_through(const BoundProblem& problem, int rank) {
 /// Micro-batches ascend, so heads do not fall and tails do not rise.
 class JobQueue {
  public:
-  JobQueue(const BoundStage& stage, std::size_t kind, const std::vector<TailLine>& tails)
-      : stage_(stage), kind_(kind), tails_(tails) {
+  JobQueue(const BoundStage& stage, std::size_t kind, std::vector<TailLine> tails)
+      : microbatches_(stage.microbatches),
+        first_head_(stage.head[kind]),
+        rate_(stage.rate[kind]),
+        each_(stage.length[kind]),
+        tails_(std::move(tails)) {
     load();
   }
+  static JobQueue of_recompute(const BoundStage& stage) { return JobQueue(stage); }
 
   /// kNever when all have run.
   Nanoseconds head() const { return head_; }
@@ -104,25 +109,36 @@ class JobQueue {
   }
 
  private:
+  explicit JobQueue(const BoundStage& stage)
+      : microbatches_(stage.microbatches),
+        first_head_(stage.recompute_head()),
+        rate_(stage.recompute_rate()),
+        each_(stage.recompute),
+        tails_(stage.recompute_tail()) {
+    load();
+  }
+
   /// Several jobs count as one with the first one's head, the last one's tail and the sum of
   /// lengths: what is feasible for them is feasible for it, piece by piece, so the bound holds.
   void load() {
-    if (next_ == stage_.microbatches) {
+    if (next_ == microbatches_) {
       head_ = kNever;
       return;
     }
-    const int from_end = stage_.microbatches - next_;
+    const int from_end = microbatches_ - next_;
     count_ = std::max(1, (std::min(next_, from_end) - kExactJobs) / 8);
-    head_ = stage_.head[kind_] + next_ * stage_.rate[kind_];
-    length_ = count_ * stage_.length[kind_];
+    head_ = first_head_ + next_ * rate_;
+    length_ = count_ * each_;
     tail_ = 0;
     for (const TailLine& line : tails_)
       tail_ = std::max(tail_, line.last + (from_end - count_) * line.later);
   }
 
-  const BoundStage& stage_;
-  std::size_t kind_;
-  const std::vector<TailLine>& tails_;
+  int microbatches_;
+  Nanoseconds first_head_;
+  Nanoseconds rate_;
+  Nanoseconds each_;
+  std::vector<TailLine> tails_;
   int next_ = 0;
   int count_ = 0;
   Nanoseconds head_ = 0;
@@ -131,14 +147,14 @@ class JobQueue {
 };
 
 std::vector<JobQueue> jobs_of(const BoundProblem& problem, int rank) {
-  static const std::vector<TailLine> no_tail;
   std::vector<JobQueue> queues;
   for (const int index : problem.stages_of(rank)) {
     const BoundStage& stage = stage_at(problem, index);
     queues.emplace_back(stage, kF, stage.forward_tail);
     if (problem.forward_only()) continue;
     queues.emplace_back(stage, kI, stage.backward_tail);
-    queues.emplace_back(stage, kW, no_tail);
+    queues.emplace_back(stage, kW, std::vector<TailLine>{});
+    if (stage.recompute > 0) queues.push_back(JobQueue::of_recompute(stage));
   }
   return queues;
 }
@@ -199,11 +215,12 @@ Bound one_machine_bound(const BoundProblem& problem) {
 }
 
 // Let A be the rank's cap and more than A activations go through it. Before the earliest start T of
-// its I's neither I nor W starts, so only F's, and at most A of them, as none is released before T.
-// Let E be the end of its last F: at that time some W has ended (more than A F's started), so
-// E > T. After E only the at most A live activations have an I or a W left, and at least the
-// smallest tail q of its F's passes until the end of the step. So the other work, all of it but
-// these A F's and A backwards, lies between T and E:
+// its I's neither I nor W starts, so only F's (and their R's: F stands for both here, a backward
+// for R, I and W), and at most A of them, as none is released before T. Let E be the end of its
+// last F: at that time some W has ended (more than A F's started), so E > T. After E only the at
+// most A live activations have an I or a W left, and at least the smallest tail q of its F's passes
+// until the end of the step. So the other work, all of it but these A F's and A backwards, lies
+// between T and E:
 //   makespan >= T + (work - A F's - A backwards) + q.
 // Leaving out either end: no work starts before the rank's head H, and none need be after E's tail:
 //   makespan >= H + work,  >= H + (work - A backwards) + q,  >= T + (work - A F's).
@@ -215,10 +232,11 @@ Bound capped_bound(const BoundProblem& problem) {
     Nanoseconds shortest_tail = kNever;
     for (const int index : problem.stages_of(rank))
       shortest_tail = std::min(shortest_tail, stage_at(problem, index).forward_tail.front().last);
-    const Nanoseconds forwards =
-        most_of(problem, rank, cap, [](const BoundStage& stage) { return stage.length[kF]; });
+    const Nanoseconds forwards = most_of(problem, rank, cap, [](const BoundStage& stage) {
+      return stage.length[kF] + stage.recompute;
+    });
     const Nanoseconds backwards = most_of(problem, rank, cap, [](const BoundStage& stage) {
-      return stage.length[kI] + stage.length[kW];
+      return stage.recompute + stage.length[kI] + stage.length[kW];
     });
     const Nanoseconds head =
         std::max(first_start(problem, rank, kF), first_start(problem, rank, kI) - forwards);

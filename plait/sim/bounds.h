@@ -8,6 +8,7 @@
 /// tight when. All functions are thread-safe and deterministic.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <functional>
@@ -40,8 +41,8 @@ struct BoundInput {
   /// Empty: none.
   std::vector<int> activations{};
   PairCost pair{};  ///< empty: F + B, or more
-  /// What the segments of F, of I and of W in a braided pair take of the compute lane.
-  std::optional<std::array<Nanoseconds, 3>> braid{};
+  /// What the segments of F, I, W and R in a braided pair take of the compute lane.
+  std::optional<std::array<Nanoseconds, kSegmentKinds>> braid{};
 };
 
 /// Of all schedules that do what `schedule` does: its placement, micro-batches and costs, no cap.
@@ -70,8 +71,15 @@ struct BoundStage {
   std::array<Nanoseconds, 3> length{};  ///< of F, I, W
   std::array<Nanoseconds, 3> head{};    ///< earliest start of the first F, I, W
   std::array<Nanoseconds, 3> rate{};    ///< the next starts that much later, at least
+  Nanoseconds recompute =
+      0;  ///< R, after F and before I: of its rank, and on the last stage a delay
   std::vector<TailLine> forward_tail{};
   std::vector<TailLine> backward_tail{};  ///< of I; that of W is 0
+
+  // Of R, which follows F on its rank and precedes the same micro-batch's I.
+  Nanoseconds recompute_head() const { return head[0] + delay[0]; }
+  Nanoseconds recompute_rate() const { return std::max(rate[0], recompute); }
+  std::vector<TailLine> recompute_tail() const;
 };
 
 /// A checked input with the longest paths to and from every action: what all bounds start from.

@@ -45,6 +45,20 @@ TEST(WorkBound, IsTheLastRanksHeadAndWork) {
             (Bound{3 * 11 + 8 * 30, "work", 3}));
 }
 
+// Each micro-batch takes r more of its rank, and no more of its path but for the last stage's r.
+TEST(WorkBound, CountsWhatIsRecomputed) {
+  ActionCosts costs = uniform_costs(4, 10, 12, 8, 1);
+  costs.recompute = {9, 9, 9, 9};
+  EXPECT_EQ(work_bound(uniform_problem("loop", 4, 1, 8, costs)),
+            (Bound{3 * 11 + 8 * 39, "work", 3}));
+  // One micro-batch: F F R I I W; the first stage's R runs while the gradient is made.
+  ActionCosts two = uniform_costs(2, 10, 12, 8, 1);
+  two.recompute = {9, 9};
+  const Nanoseconds path = 10 + 1 + 10 + 9 + 12 + 1 + 12 + 8;
+  EXPECT_EQ(one_machine_bound(uniform_problem("loop", 2, 1, 1, two)).makespan, path);
+  EXPECT_EQ(makespan_of("zb-h1", {2, 1, 1, true}, two), path);
+}
+
 // Two copies: both ends of the pipe hold a first stage, each rank all of one micro-batch's work.
 TEST(WorkBound, CountsBothCopies) {
   EXPECT_EQ(work_bound(uniform_problem("bidirectional", 4, 1, 8, uniform_costs(4, 10, 12, 8, 1))),
@@ -201,6 +215,10 @@ TEST(BoundProblem, SaysWhatIsWrong) {
             "costs are of 3 stages, the placement has 4");
   input.costs = uniform_costs(4, 1, 1, -2, 0);
   EXPECT_EQ(BoundProblem::make(input).error().message, "a cost is -2 ns, needs 0 or more");
+  input.costs = uniform_costs(4, 1, 1, 1, 0);
+  input.costs.recompute = {1};
+  EXPECT_EQ(BoundProblem::make(input).error().message,
+            "costs are of 1 stages, the placement has 4");
   input.costs = uniform_costs(4, 1, 1, 1, -1);
   EXPECT_EQ(BoundProblem::make(input).error().message, "hop is -1 ns, needs 0 or more");
   input.costs = uniform_costs(4, Nanoseconds{1} << 58, 1, 1, 0);
@@ -220,18 +238,41 @@ std::vector<Nanoseconds> random_list(int stages) {
                                                        rc::gen::inRange<Nanoseconds>(0, 30));
 }
 
+/// Two lanes of layers, with something recomputed before each I.
+Braid random_braid() {
+  const auto cost = [] { return *rc::gen::inRange<Nanoseconds>(0, 30); };
+  Braid braid;
+  for (int layer = 0; layer < 2; ++layer) {
+    const int first = 5 * layer;
+    const std::vector<int> before = layer == 0 ? std::vector<int>{} : std::vector<int>{first - 2};
+    braid.segments.push_back({"f", Lane::kCompute, SegmentOf::kForward, cost(), {}});
+    braid.segments.push_back({"x", Lane::kCommunication, SegmentOf::kForward, cost(), {first}});
+    braid.segments.push_back({"r", Lane::kCompute, SegmentOf::kRecompute, cost(), {}});
+    braid.segments.push_back({"i", Lane::kCompute, SegmentOf::kBackwardInput, cost(), before});
+    braid.segments.back().needs.push_back(first + 2);
+    braid.segments.push_back(
+        {"w", Lane::kCompute, SegmentOf::kBackwardWeight, cost(), {first + 3}});
+  }
+  return braid;
+}
+
 /// Whole backwards may cost less than I and W, less than I even, or more.
 CostModel random_costs(int stages) {
   CostModel costs;
   costs.actions = {random_list(stages), random_list(stages), random_list(stages), {}, 0};
+  if (*rc::gen::arbitrary<bool>()) costs.actions.recompute = random_list(stages);
   costs.actions.hop = *rc::gen::inRange<Nanoseconds>(0, 12);
   for (std::size_t s = 0; s < costs.actions.forward.size(); ++s) {
     const Nanoseconds both = costs.actions.backward_input[s] + costs.actions.backward_weight[s];
     costs.actions.backward.push_back(
         std::max<Nanoseconds>(0, both + *rc::gen::inRange<Nanoseconds>(-25, 10)));
   }
-  switch (*rc::gen::inRange(0, 4)) {
+  switch (*rc::gen::inRange(0, 5)) {
     case 0:
+      break;
+    case 4:
+      costs.pairs.pricing = PairPricing::kBraid;
+      costs.pairs.braid = *PreparedBraid::make(random_braid());
       break;
     case 1:
       costs.pairs.pricing = PairPricing::kBlock;

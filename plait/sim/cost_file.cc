@@ -357,6 +357,7 @@ Expected<void> set_actions(const CostSettings& settings, int stages, ActionCosts
     }
   }
   actions.hop = settings.comm.value_or(0);
+  actions.recompute = for_stages(settings.of(StageKey::kRecompute), stages);
   return {};
 }
 
@@ -486,6 +487,7 @@ Expected<CostModel> make_cost_model(const CostSettings& settings, int stages) {
   CostModel costs;
   PLAIT_TRY_VOID(set_actions(settings, stages, costs.actions));
   costs.activation_bytes = for_stages(settings.of(StageKey::kActivationBytes), stages);
+  costs.recomputed_bytes = for_stages(settings.of(StageKey::kRecomputedBytes), stages);
   costs.between_i_and_w_bytes = for_stages(settings.of(StageKey::kBetweenBytes), stages);
   costs.parameter_bytes = for_stages(settings.of(StageKey::kParameterBytes), stages);
   costs.gradient_bytes = for_stages(settings.of(StageKey::kGradientBytes), stages);

@@ -41,6 +41,16 @@ TEST(CostFile, NumbersAreForEveryStageAndListsForEach) {
   EXPECT_EQ(costs.pairs.pricing, PairPricing::kBlock);
 }
 
+TEST(CostFile, RecomputationIsATimeAndBytes) {
+  const CostModel costs = model(
+      "[stage]\nf_ns = 3\ni_ns = 4\nw_ns = 2\nrecompute_ns = [3, 0]\nrecomputed_bytes = 7\n", 2);
+  EXPECT_THAT(costs.actions.recompute, ElementsAre(3, 0));
+  EXPECT_THAT(costs.actions.backward_input, ElementsAre(4, 4));
+  EXPECT_THAT(costs.recomputed_bytes, ElementsAre(7, 7));
+  EXPECT_TRUE(costs.has_bytes());
+  EXPECT_TRUE(model("[stage]\nf_ns = 1\ni_ns = 1\nw_ns = 1\n", 2).actions.recompute.empty());
+}
+
 TEST(CostFile, WithoutTimesEveryActionTakesOne) {
   const CostModel costs = model("[link]\ncomm_ns = 2\n", 3);
   EXPECT_EQ(costs.actions.backward, (std::vector<Nanoseconds>{2, 2, 2}));
@@ -71,6 +81,11 @@ TEST(CostFile, SaysWhereWhatIsWrong) {
   EXPECT_EQ(error_of("[stage]\nf_ns = [1, nan]\n"), "costs.toml:2: f_ns is nan" + needed);
   EXPECT_EQ(error_of("[stage]\nf_ns = [1, 2, 3]\ni_ns = 1\nw_ns = 1\n"),
             "costs.toml:2: f_ns has 3 entries, needed one for each of 2 stages");
+  EXPECT_EQ(error_of("[stage]\nrecompute_ns = -1\n"), "costs.toml:2: recompute_ns is -1" + needed);
+  EXPECT_EQ(error_of("[stage]\nrecomputed_bytes = [1, 2, 3]\n"),
+            "costs.toml:2: recomputed_bytes has 3 entries, needed one for each of 2 stages");
+  EXPECT_EQ(error_of("[stage]\nrecompute = 1\n"),
+            "costs.toml:2: key 'recompute' is not known in [stage], did you mean 'recompute_ns'?");
   EXPECT_EQ(error_of("[stage]\nf_ns = 1\ni_ns = 1\n"),
             "costs: w_ns is missing, needed f_ns, i_ns and w_ns");
   EXPECT_EQ(error_of("[pair]\nshare = nan\n"),

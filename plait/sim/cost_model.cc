@@ -23,10 +23,12 @@ std::vector<PerStage> lists_of(const CostModel& costs) {
           {"i", &costs.actions.backward_input, true},
           {"w", &costs.actions.backward_weight, true},
           {"b", &costs.actions.backward, true},
+          {"recompute", &costs.actions.recompute, false},
           {"unshard", &costs.unshard, false},
           {"reshard", &costs.reshard, false},
           {"reduce_grad", &costs.reduce_grad, false},
           {"activation_bytes", &costs.activation_bytes, false},
+          {"recomputed_bytes", &costs.recomputed_bytes, false},
           {"between_i_and_w_bytes", &costs.between_i_and_w_bytes, false},
           {"parameter_bytes", &costs.parameter_bytes, false},
           {"gradient_bytes", &costs.gradient_bytes, false}};
@@ -57,6 +59,20 @@ Expected<void> check_network(const Network& network, int ranks) {
     }
   }
   return {};
+}
+
+/// A braid says itself what its pairs recompute.
+Expected<void> check_recompute(const CostModel& costs) {
+  if (costs.pairs.pricing != PairPricing::kBraid) return {};
+  const std::vector<Nanoseconds>& recompute = costs.actions.recompute;
+  if (std::none_of(recompute.begin(), recompute.end(), [](Nanoseconds one) { return one > 0; }))
+    return {};
+  for (const BraidSegment& segment : costs.pairs.braid->braid().segments)
+    if (segment.of == SegmentOf::kRecompute) return {};
+  return fail(ErrorCode::kInvalidInput,
+              "stages recompute, but the braid of a pair has no segment of R, needed one such as "
+              "mlp.R",
+              "costs");
 }
 
 /// What the dearest link takes for a message, as a sum that cannot overflow.
@@ -93,8 +109,8 @@ bool CostModel::has_bytes() const {
   const auto any = [](const std::vector<Bytes>& bytes) {
     return std::any_of(bytes.begin(), bytes.end(), [](Bytes one) { return one > 0; });
   };
-  return any(activation_bytes) || any(between_i_and_w_bytes) || any(parameter_bytes) ||
-         any(gradient_bytes) || (network && network->message_bytes > 0);
+  return any(activation_bytes) || any(recomputed_bytes) || any(between_i_and_w_bytes) ||
+         any(parameter_bytes) || any(gradient_bytes) || (network && network->message_bytes > 0);
 }
 
 CostModel unit_cost_model(int stages, Nanoseconds unit) {
@@ -138,6 +154,7 @@ Expected<void> check_cost_model(const CostModel& costs, const Schedule& schedule
   if (pairs.share) sum *= 1 + *pairs.share;
   if (pairs.pricing == PairPricing::kBraid && !pairs.braid)
     return fail(ErrorCode::kInvalidInput, "braided pairs need their segments, found none", "costs");
+  PLAIT_TRY_VOID(check_recompute(costs));
   if (pairs.braid) {
     for (const BraidSegment& segment : pairs.braid->braid().segments)
       sum += static_cast<double>(segment.cost);

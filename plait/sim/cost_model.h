@@ -55,6 +55,7 @@ struct Network {
 struct CostModel {
   ActionCosts actions;  ///< with the hop that delays a reader where there is no network
   std::vector<Bytes> activation_bytes;       ///< from F's begin to I's or B's end
+  std::vector<Bytes> recomputed_bytes;       ///< from the recompute's begin to I's or B's end
   std::vector<Bytes> between_i_and_w_bytes;  ///< from I's end to W's end
   std::vector<Bytes> parameter_bytes;        ///< the whole step
   std::vector<Bytes> gradient_bytes;         ///< the whole step

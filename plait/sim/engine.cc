@@ -88,7 +88,7 @@ Nanoseconds Engine::parameter_cost(const Action& action) const {
 
 Nanoseconds Engine::block_cost(const Action& first, const Action& second) const {
   if (costs_.pairs.block) return *costs_.pairs.block;
-  const Nanoseconds together = cost(first) + cost(second);
+  const Nanoseconds together = cost(first) + cost(second) + recompute(first) + recompute(second);
   if (!costs_.pairs.share) return together;
   return static_cast<Nanoseconds>(
       std::llround(*costs_.pairs.share * static_cast<double>(together)));

@@ -19,12 +19,25 @@ inline constexpr Nanoseconds kUnknown = -1;
 
 enum class Way : std::uint8_t { kForward, kBackward };
 
+/// I or B.
+constexpr bool is_backward(ActionType type) {
+  return type == ActionType::kBackwardInput || type == ActionType::kBackward;
+}
+
 /// What happened to one member of a unit.
 struct MemberTimes {
   Nanoseconds begin = 0;  ///< on the compute lane
   Nanoseconds end = 0;
   Nanoseconds done = 0;                        ///< its result is there
   std::array<Nanoseconds, 2> exchange{0, -1};  ///< begin and end of a braid's communication
+};
+
+/// What an I or a B by itself recomputes; empty: begin > end.
+struct RecomputeTimes {
+  Nanoseconds begin = 0;
+  Nanoseconds end = -1;
+
+  bool any() const { return begin <= end; }
 };
 
 /// What the compute lane did in one go: an action, or a pair that is priced as one.
@@ -35,7 +48,8 @@ struct Unit {
   Nanoseconds free_before = 0;  ///< when the lane was free for it
   Nanoseconds made = kUnknown;  ///< when the last value of another rank that it reads was made
   Nanoseconds parameters = 0;   ///< when its stage's parameters were there
-  Nanoseconds begin = 0;        ///< of the first member
+  RecomputeTimes recompute{};   ///< before its only member
+  Nanoseconds begin = 0;        ///< of the recompute or the first member
   Nanoseconds end = 0;          ///< the lane is free again
 };
 
@@ -101,14 +115,18 @@ class Engine {
   Read read_of(const Action& action) const {
     if (action.type == ActionType::kForward && action.stage > 0)
       return {true, Way::kForward, action.stage - 1};
-    if ((action.type == ActionType::kBackward || action.type == ActionType::kBackwardInput) &&
-        action.stage < last_stage_)
+    if (is_backward(action.type) && action.stage < last_stage_)
       return {true, Way::kBackward, action.stage + 1};
     return {};
   }
   /// What one action costs.
   Nanoseconds cost(const Action& action) const {
     return cost_[static_cast<std::size_t>(action.stage)][kind(action.type)];
+  }
+  /// What it recomputes first.
+  Nanoseconds recompute(const Action& action) const {
+    if (!is_backward(action.type)) return 0;
+    return costs_.actions.recompute_of(static_cast<std::size_t>(action.stage));
   }
 
  private:
@@ -140,6 +158,7 @@ class Engine {
   struct Input {
     Nanoseconds there = 0;
     Nanoseconds made = kUnknown;  // if another rank made it
+    Nanoseconds own = 0;          // what the rank itself made for it before
   };
 
   static std::size_t at(Way way) { return static_cast<std::size_t>(way); }
@@ -223,7 +242,8 @@ inline Engine::Input Engine::input_of(int rank, const Action& action) {
   if (braided_ && action.type != ActionType::kForward) {
     const std::size_t own = cell(action.stage, action.microbatch);
     const Way before = action.type == ActionType::kBackwardWeight ? Way::kBackward : Way::kForward;
-    input.there = std::max(input.there, made_[at(before)][own]);
+    input.own = made_[at(before)][own];
+    input.there = std::max(input.there, input.own);
   }
   return input;
 }
@@ -282,16 +302,26 @@ bool Engine::single(int rank, RankState& state, Observer& observer) {
   const Action& action = list(rank)[state.next];
   const Input input = input_of(rank, action);
   if (input.there == kUnknown) return false;
-  Nanoseconds begin = std::max(state.free, input.there);
+  Nanoseconds begin = state.free;
   Nanoseconds parameters_there = 0;
   if (has_parameter_actions_) {
     parameters_there = parameters(rank, action.stage).time;
     begin = std::max(begin, parameters_there);
   }
+  RecomputeTimes again;
+  if (const Nanoseconds time = recompute(action); time > 0) {
+    begin = std::max(begin, input.own);
+    again = {begin, begin + time};
+    begin = again.end;
+  }
+  begin = std::max(begin, input.there);
   const Nanoseconds end = begin + cost(action);
   if constexpr (Observer::kWanted) {
-    Unit unit{state.next, {&action, 1}, {}, state.free, input.made, parameters_there, begin, end};
+    Unit unit{state.next, {&action, 1}, {}, state.free, input.made, parameters_there};
     unit.times[0] = {begin, end, end};
+    unit.recompute = again;
+    unit.begin = again.any() ? again.begin : begin;
+    unit.end = end;
     observer.unit(unit);
   }
   state.free = end;
@@ -324,7 +354,8 @@ bool Engine::pair(int rank, RankState& state, Observer& observer) {
     const std::size_t forward = members[0].type == ActionType::kForward ? 0 : 1;
     const BraidStart start{{std::max(state.free, unit.parameters), state.exchange_free},
                            inputs[forward].there,
-                           inputs[1 - forward].there};
+                           inputs[1 - forward].there,
+                           inputs[1 - forward].own};
     const BraidTimes times =
         costs_.pairs.braid->run(start, members[1 - forward].type == ActionType::kBackward);
     for (std::size_t i = 0; i < 2; ++i) {

@@ -19,6 +19,7 @@ class Makers {
       std::int32_t instruction = 0;
       for (const Action& action : list) {
         if (!is_instruction(action.type)) continue;
+        if (engine.recompute(action) > 0) ++instruction;
         if (is_compute(action.type) && action.type != ActionType::kBackwardWeight) {
           const auto way = action.type == ActionType::kForward ? Way::kForward : Way::kBackward;
           at(way, engine.cell(action.stage, action.microbatch)) = instruction;
@@ -61,6 +62,7 @@ class Recorder {
         pair_left_ = action.members;
       }
       const bool counted = is_instruction(action.type);
+      if (engine.recompute(action) > 0) ++instruction;
       number_.push_back({counted ? instruction++ : -1, counted && pair_left_ > 0 ? pair : -1});
       if (counted && pair_left_ > 0) --pair_left_;
     }
@@ -68,6 +70,13 @@ class Recorder {
 
   void unit(const Unit& unit) {
     const std::size_t first = unit.position + (unit.members.size() > 1 ? 1 : 0);
+    if (unit.recompute.any()) {
+      add(first, unit.members[0], Lane::kCompute, unit.recompute.begin, unit.recompute.end);
+      // An instruction of its own, which awaits nothing.
+      TimelineEvent& event = events_.back().second;
+      --event.instruction;
+      event.awaited_rank = event.awaited_instruction = -1;
+    }
     for (std::size_t i = 0; i < unit.members.size(); ++i) {
       const MemberTimes& times = unit.times[i];
       add(first + i, unit.members[i], Lane::kCompute, times.begin, times.end);
@@ -117,7 +126,7 @@ class Recorder {
   std::vector<std::pair<std::size_t, TimelineEvent>> events_;
 };
 
-/// When each unit of a rank ran.
+/// When each unit of a rank ran; what an action recomputes is an entry without members before it.
 class UnitLog {
  public:
   static constexpr bool kWanted = true;
@@ -130,8 +139,13 @@ class UnitLog {
   };
 
   void unit(const Unit& unit) {
-    entries.push_back({static_cast<std::uint32_t>(unit.position),
-                       static_cast<std::uint32_t>(unit.members.size()), unit.begin, unit.end});
+    const auto position = static_cast<std::uint32_t>(unit.position);
+    Nanoseconds begin = unit.begin;
+    if (unit.recompute.any()) {
+      entries.push_back({position, 0, unit.recompute.begin, unit.recompute.end});
+      begin = unit.times[0].begin;
+    }
+    entries.push_back({position, static_cast<std::uint32_t>(unit.members.size()), begin, unit.end});
     for (std::size_t i = 0; i < unit.members.size(); ++i)
       last_done = std::max(last_done, unit.times[i].done);
     if (last_done > seen_done_) {
@@ -209,6 +223,10 @@ class CriticalPath {
       latest = there;
       released = made;
     };
+    if (members_at(spot).empty()) {
+      const Action& action = engine_.list(spot.rank)[entry_at(spot).position];
+      offer(Way::kForward, action.stage, action.microbatch, false);
+    }
     for (const Action& action : members_at(spot)) {
       const Engine::Read read = engine_.read_of(action);
       if (read.any)

@@ -36,6 +36,7 @@ struct RankPrediction {
 };
 
 /// One step of the longest chain of actions, each of which kept the next from beginning earlier.
+/// What an I or a B recomputes is a step before its own.
 struct CriticalStep {
   int rank = 0;
   int position = 0;  ///< of its first action in the rank's list
@@ -69,6 +70,11 @@ struct SimulateOptions {
 /// which it occupies for `transfer`; only its reader waits for it. UNSHARD and REDUCE_GRAD run on
 /// the communication lane, one after the other; the compute of a stage waits for its last UNSHARD,
 /// REDUCE_GRAD for all compute before it in the list. RESHARD runs on the compute lane.
+///
+/// Where a stage recomputes, an I or a B by itself begins with that as soon as its lane is free,
+/// whether its gradient is there or not; on the timeline it is an event of its own, as it is an
+/// instruction of its own in the runtime. In a pair as a block it is part of the block, in a braid
+/// it is R's segments.
 ///
 /// All of it is the longest path through a graph without cycles (that is what verify() proved), so
 /// there is no event queue: ranks are advanced as far as their inputs are known.

@@ -178,6 +178,13 @@ class Reference {
     if (action.type == ActionType::kBackwardWeight) return costs_.actions.backward_weight[stage];
     return costs_.actions.backward[stage];
   }
+  /// What it recomputes before it.
+  Nanoseconds again(const Action& action) const {
+    const bool backward =
+        action.type == ActionType::kBackwardInput || action.type == ActionType::kBackward;
+    if (!backward || costs_.actions.recompute.empty()) return 0;
+    return costs_.actions.recompute[static_cast<std::size_t>(action.stage)];
+  }
   Nanoseconds input(const Action& action) {
     const bool forward = action.type == ActionType::kForward;
     const int source = action.stage + (forward ? -1 : 1);
@@ -205,14 +212,14 @@ class Reference {
       if (is_communication(action.type)) {
         post(action, posted);
       } else if (is_compute(action.type)) {
-        free = std::max(free, input(action)) + cost(action);
-        busy_[rank] += cost(action);
+        free = std::max(free + again(action), input(action)) + cost(action);
+        busy_[rank] += again(action) + cost(action);
         end(action, free);
       } else if (action.type == ActionType::kOverlapFB &&
                  costs_.pairs.pricing == PairPricing::kBlock) {
         const Nanoseconds begin = std::max({free, input(list[i + 1]), input(list[i + 2])});
-        const Nanoseconds block =
-            costs_.pairs.block.value_or(cost(list[i + 1]) + cost(list[i + 2]));
+        const Nanoseconds block = costs_.pairs.block.value_or(
+            cost(list[i + 1]) + again(list[i + 1]) + cost(list[i + 2]) + again(list[i + 2]));
         free = begin + block;
         busy_[rank] += block;
         end(list[i + 1], free);
@@ -265,7 +272,7 @@ std::vector<Nanoseconds> random_costs(int stages) {
                                                        rc::gen::inRange<Nanoseconds>(0, 30));
 }
 
-/// Costs, hop or network, and pairs in sequence or as blocks.
+/// Costs, hop or network, recomputation or none, and pairs in sequence or as blocks.
 CostModel random_cost_model(int stages, int ranks, bool network) {
   CostModel costs;
   costs.actions.forward = random_costs(stages);
@@ -273,6 +280,7 @@ CostModel random_cost_model(int stages, int ranks, bool network) {
   costs.actions.backward_weight = random_costs(stages);
   costs.actions.backward = random_costs(stages);
   costs.actions.hop = *rc::gen::inRange<Nanoseconds>(0, 20);
+  if (*rc::gen::arbitrary<bool>()) costs.actions.recompute = random_costs(stages);
   if (network) {
     Network links;
     links.link = {*rc::gen::inRange<Nanoseconds>(0, 9),
@@ -344,7 +352,9 @@ Braid random_braid() {
            {"experts of I", Lane::kCompute, SegmentOf::kBackwardInput, cost(), {}},
            {"experts of F", Lane::kCompute, SegmentOf::kForward, cost(), {1}},
            {"dispatch of I", Lane::kCommunication, SegmentOf::kBackwardInput, cost(), {2}},
-           {"experts of W", Lane::kCompute, SegmentOf::kBackwardWeight, cost(), {2}}}};
+           {"experts of W", Lane::kCompute, SegmentOf::kBackwardWeight, cost(), {2}},
+           {"attention again", Lane::kCompute, SegmentOf::kRecompute, cost(), {}},
+           {"attention of I", Lane::kCompute, SegmentOf::kBackwardInput, cost(), {4, 6}}}};
 }
 
 TEST_P(EverySchedule, BraidsMeasureAsPredicted) {
@@ -435,6 +445,77 @@ TEST(Simulate, BytesAreHeldFromForwardToWeight) {
   EXPECT_EQ(rank.peak_bytes.time, 5);
   costs.between_i_and_w_bytes = {13};
   EXPECT_EQ(price(proven(schedule), costs).ranks[0].peak_bytes.amount, 150 + 10 + 13);
+}
+
+// F 10, B 20, R 8, a hop 5, one micro-batch on two ranks. Rank 1: F 15 … 25, R … 33, B … 53. Rank
+// 0: F 0 … 10, R … 18 while the gradient is on its way, which is there at 58, B … 78.
+TEST(Simulate, RecomputesWhileTheGradientIsOnItsWay) {
+  const VerifiedSchedule schedule =
+      proven(written(2, {0, 1}, 1, {{{0, 0, kF}, {0, 0, kB}}, {{1, 0, kF}, {1, 0, kB}}}));
+  CostModel costs = unit_cost_model(2, 10);
+  costs.actions.recompute = {8, 8};
+  costs.actions.hop = 5;
+  costs.activation_bytes = {3, 3};
+  costs.recomputed_bytes = {7, 7};
+  const auto prediction = simulate(schedule, costs, {.keep_timeline = true, .critical_path = true});
+  ASSERT_TRUE(prediction) << prediction.error().text();
+  EXPECT_EQ(prediction->makespan_ns, 78);
+  const RankPrediction& rank = prediction->ranks[0];
+  EXPECT_EQ(rank.busy_ns, 10 + 8 + 20);
+  EXPECT_EQ(rank.exposed_comm_ns, 58 - 53);
+  EXPECT_EQ(prediction->ranks[1].exposed_comm_ns, 5);
+  // F keeps 3; R brings 7 until B's end.
+  EXPECT_EQ(rank.peak_bytes.amount, 3 + 7);
+  EXPECT_EQ(rank.peak_bytes.action, (Action{0, 0, kB}));
+  EXPECT_EQ(rank.peak_bytes.time, 10);
+  // An instruction of its own, as the runtime has it, that awaits nothing.
+  const TimelineEvent& again = prediction->timeline->events[1];
+  EXPECT_EQ(std::tuple(again.instruction, again.begin, again.end, again.awaited_rank),
+            std::tuple(1, 10, 18, -1));
+  const TimelineEvent& backward = prediction->timeline->events[2];
+  EXPECT_EQ(std::tuple(backward.instruction, backward.begin, backward.awaited_rank,
+                       backward.awaited_instruction),
+            std::tuple(2, 58, 1, 2));
+  // F, and on rank 1 F, R and B; then B.
+  std::vector<Nanoseconds> begins;
+  for (const CriticalStep& step : prediction->critical_path) begins.push_back(step.begin);
+  EXPECT_THAT(begins, ::testing::ElementsAre(0, 15, 25, 33, 58));
+}
+
+// One stage, F0 F1 B0 B1: what is recomputed is held once, not from each F on.
+TEST(Simulate, HoldsWhatIsRecomputedOnlyUntilItsBackwardEnds) {
+  const VerifiedSchedule schedule =
+      proven(written(1, {0}, 2, {{{0, 0, kF}, {0, 1, kF}, {0, 0, kB}, {0, 1, kB}}}));
+  CostModel costs = unit_cost_model(1, 10);
+  costs.activation_bytes = {10};
+  EXPECT_EQ(price(schedule, costs).ranks[0].peak_bytes.amount, 2 * 10);
+  costs.activation_bytes = {3};
+  costs.recomputed_bytes = {7};
+  costs.actions.recompute = {6};
+  const Prediction prediction = price(schedule, costs);
+  EXPECT_EQ(prediction.ranks[0].peak_bytes.amount, 2 * 3 + 7);
+  EXPECT_EQ(prediction.ranks[0].peak_bytes.time, 2 * 10);
+  EXPECT_EQ(prediction.makespan_ns, 2 * (10 + 6 + 20));
+}
+
+// On one lane, forward first, a braid is the sequence.
+TEST(Simulate, ABraidSaysWhatItsPairsRecompute) {
+  const VerifiedSchedule schedule = proven("dualpipe-v", 2, 4, 2);
+  CostModel costs = unit_cost_model(4, 10);
+  costs.actions.recompute = {8, 8, 8, 8};
+  costs.pairs.pricing = PairPricing::kBraid;
+  Braid braid{{{"f", Lane::kCompute, SegmentOf::kForward, 10, {}},
+               {"i", Lane::kCompute, SegmentOf::kBackwardInput, 20, {}}}};
+  costs.pairs.braid = *PreparedBraid::make(braid);
+  EXPECT_EQ(simulate(schedule, costs).error().message,
+            "stages recompute, but the braid of a pair has no segment of R, needed one such as "
+            "mlp.R");
+  braid.segments.insert(braid.segments.begin() + 1,
+                        {"r", Lane::kCompute, SegmentOf::kRecompute, 8, {}});
+  costs.pairs.braid = *PreparedBraid::make(braid);
+  CostModel in_sequence = costs;
+  in_sequence.pairs.pricing = PairPricing::kSequence;
+  EXPECT_EQ(price(schedule, costs).makespan_ns, price(schedule, in_sequence).makespan_ns);
 }
 
 TEST(Simulate, MessagesQueueOnTheirLinkAndFillTheirReaderMemory) {

@@ -1,5 +1,6 @@
 """Runs the plait command as a user would; shared by the tests of this folder."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -7,6 +8,7 @@ import subprocess
 import tempfile
 import tomllib
 import unittest
+from collections.abc import Sequence
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PLAIT = os.environ.get("PLAIT", str(ROOT / "build/release/bin/plait"))
@@ -39,6 +41,33 @@ timeout_s = 20.0
 """
 
 TEXT = bytes(32 + (i * i + i // 7) % 90 for i in range(4000))
+
+
+NIGHTLY = os.environ.get("PLAIT_NIGHTLY") == "1"
+
+
+def covering(parameters: dict[str, Sequence]) -> list[dict]:
+    """Combinations in which every pair of values of two parameters occurs: few, the same every time, and where there is a
+    choice with values that stand first."""
+    def pairs(row: tuple) -> set:
+        return set(itertools.combinations(enumerate(row), 2))
+
+    product = [(row, pairs(row)) for row in itertools.product(*parameters.values())]
+    missing = set().union(*(of for _, of in product))
+    rows = []
+    while missing:
+        row, of = max(product, key=lambda one: len(one[1] & missing))
+        rows.append(row)
+        missing -= of
+    for number, place in itertools.product(range(len(rows)), range(len(parameters))):
+        others = set().union(*(pairs(row) for i, row in enumerate(rows) if i != number))
+        needed = pairs(rows[number]) - others
+        for value in list(parameters.values())[place]:
+            cheaper = (*rows[number][:place], value, *rows[number][place + 1:])
+            if needed <= pairs(cheaper):
+                rows[number] = cheaper
+                break
+    return [dict(zip(parameters, row)) for row in rows]
 
 
 class CommandTest(unittest.TestCase):

@@ -39,6 +39,22 @@ class Price(unittest.TestCase):
         self.assertEqual(price["peak_bytes"], [40, 30, 20, 10])
         self.assertNotIn("peak_activations", price)
 
+    def test_recomputation_costs_time_and_saves_bytes(self) -> None:
+        costs = ("--f", "10", "--i", "10", "--w", "10")
+        kept = json.loads(plait("simulate", "1f1b", *SHAPE, *costs, "--activation-bytes", "10", "--json").stdout)
+        again = ("--activation-bytes", "4", "--recomputed-bytes", "6", "--recompute-ns", "8")
+        made = json.loads(plait("simulate", "1f1b", *SHAPE, *costs, *again, "--json").stdout)
+        self.assertGreater(made["makespan_ns"], kept["makespan_ns"])
+        self.assertEqual(made["peak_bytes"], [4 * ranks + 6 for ranks in (4, 3, 2, 1)])
+        # Of a rank's share: with two stages a rank half of it each.
+        halves = ("--f", "5", "--i", "5", "--w", "5", "--activation-bytes", "2", "--recomputed-bytes", "3", "--recompute-ns", "4")
+        compared = json.loads(plait("compare", *SHAPE, *costs, *again, "--json").stdout)["schedules"]
+        for price in compared:
+            self.assertLessEqual(price["bound_ns"], price["makespan_ns"])
+            if price["schedule"] in ("1f1b", "zbv"):
+                stages = halves if price["chunks"] == 2 else (*costs, *again)
+                self.assertEqual(json.loads(plait("simulate", price["schedule"], *SHAPE, *stages, "--json").stdout), price)
+
     def test_comparison_is_sorted_and_keeps_the_cap(self) -> None:
         result = json.loads(plait("compare", *SHAPE, "--memory", "4", "--json").stdout)
         makespans = [price["makespan_ns"] for price in result["schedules"]]

@@ -80,9 +80,13 @@ std::string as_comment(const std::string& text) {
   return comment;
 }
 
-Expected<void> show(const std::string& file, int width) {
-  PLAIT_TRY(const LayerBraid braid,
+Expected<void> show(const std::string& file, const std::vector<std::string>& recomputed,
+                    int width) {
+  PLAIT_TRY(LayerBraid braid,
             file == kDefault ? Expected<LayerBraid>(default_layer_braid()) : read_braid(file));
+  for (const std::string& kind : recomputed) {
+    PLAIT_TRY(braid, with_recompute(std::move(braid), kind));
+  }
   std::string text = print_braid_text(braid);
   PLAIT_TRY_VOID(check_braid(braid, file));
   if (braid.has_costs()) {
@@ -239,14 +243,19 @@ void add_braid(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("braid", "the lane orders of a pair: show, check, search");
   command->require_subcommand(1);
   auto file = std::make_shared<std::string>(kDefault);
+  auto recomputed = std::make_shared<std::vector<std::string>>();
   auto width = std::make_shared<int>(160);
   auto json = std::make_shared<bool>(false);
   constexpr const char* kFile = "a braid's text, a profile's table, a cost file, or: default";
   CLI::App* shown = command->add_subcommand("show", "its text, and what runs when at its costs");
   shown->add_option("file", *file, kFile);
+  shown
+      ->add_option("--recompute", *recomputed,
+                   "kinds of segments to recompute, such as mlp,attn: with their R")
+      ->delimiter(',');
   shown->add_option("--width", *width, "columns, 160 unless given")->check(CLI::Range(40, 100000));
-  shown->callback([file, width, &exit_code] {
-    const auto done = show(*file, *width);
+  shown->callback([file, recomputed, width, &exit_code] {
+    const auto done = show(*file, *recomputed, *width);
     if (!done) exit_code = report("braid show", done.error());
   });
   CLI::App* checked = command->add_subcommand("check", "whether its lanes wait in a circle");

@@ -115,7 +115,8 @@ int stage_activations(const MemoryCap& cap, const CostModel& costs, int chunks) 
       return bytes.empty() ? 0 : bytes.front();
     };
     const Bytes constant =
-        (first(costs.parameter_bytes) + first(costs.gradient_bytes)) * std::int64_t{chunks};
+        (first(costs.parameter_bytes) + first(costs.gradient_bytes)) * std::int64_t{chunks} +
+        first(costs.recomputed_bytes);  // of one stage at a time
     most = static_cast<double>(*cap.bytes - constant) /
            static_cast<double>(costs.activation_bytes.front());
   }
