@@ -34,7 +34,7 @@ class Documents(unittest.TestCase):
     def test_prices_are_those_printed(self) -> None:
         blocks = (command.ROOT / "docs/simulate.md").read_text().split("```")[1::2]
         shown = re.findall(r"^\$ plait (?!profile)([^\n]*)\n((?:(?!\$ ).*\n)*)", "".join(blocks), re.M)  # a profile is measured
-        self.assertEqual(len(shown), 4)
+        self.assertEqual(len(shown), 5)
         for arguments, output in shown:
             self.assertTrue(plait(*arguments.split()).startswith(output.rstrip("\n")), arguments)
 

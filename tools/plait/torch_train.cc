@@ -1,5 +1,4 @@
 #include <fmt/format.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -28,6 +27,7 @@
 #include "plait/train/run_folder.h"
 #include "tools/plait/commands.h"
 #include "tools/plait/job_arguments.h"
+#include "tools/plait/terminal.h"
 
 namespace plait::tools {
 namespace {
@@ -64,20 +64,14 @@ std::vector<std::string> given_arguments() {
   return arguments;
 }
 
-int terminal_width() {
-  winsize size{};
-  return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 160;
-}
-
 std::string folder_of(const JobConfig& job) {
   return job.run.folder.empty() ? "runs/" + job.name : job.run.folder;
 }
 
 /// What one sees before the first step.
 Expected<void> print_plan(const JobPlan& plan, bool reference) {
-  const bool terminal = isatty(STDOUT_FILENO) == 1;
   PLAIT_TRY(const std::string picture,
-            draw_schedule(plan.compute_only, {terminal, terminal ? terminal_width() : 160}));
+            draw_schedule(plan.compute_only, {is_terminal(), terminal_size().columns}));
   fmt::print("{}\nproven: {}\n{}\n{}\n", picture, plan.training.summary(), describe_pairs(plan),
              describe_stages(plan));
   if (reference)
@@ -115,7 +109,7 @@ class Reporter {
       : plan_(plan),
         data_(data),
         options_(options),
-        progress_(stdout, isatty(STDOUT_FILENO) == 1, shape_of(plan, options.reference),
+        progress_(stdout, is_terminal(), shape_of(plan, options.reference),
                   plan.job.run.log_every) {}
 
   RunHooks hooks() {
