@@ -168,12 +168,12 @@ std::string print_chrome_trace(const Timeline& timeline) {
   add_flows(timeline, first, events);
   const bool braided = std::any_of(timeline.events.begin(), timeline.events.end(),
                                    [](const TimelineEvent& event) { return event.braided; });
-  const Json trace = {{"plait",
-                       {{"format", "timeline"},
-                        {"version", kTimelineVersion},
-                        {"pairs", braided ? "braided" : "in sequence"}}},
-                      {"displayTimeUnit", "ns"},
-                      {"traceEvents", std::move(events)}};
+  Json header = {{"format", "timeline"},
+                 {"version", kTimelineVersion},
+                 {"pairs", braided ? "braided" : "in sequence"}};
+  if (timeline.step > 0) header["step"] = timeline.step;
+  const Json trace = {
+      {"plait", std::move(header)}, {"displayTimeUnit", "ns"}, {"traceEvents", std::move(events)}};
   return trace.dump(1) + "\n";
 }
 

@@ -31,6 +31,7 @@ struct TimelineEvent {
 struct Timeline {
   int ranks = 0;
   std::vector<TimelineEvent> events;
+  int step = 0;  ///< of a run, from 1; 0: of no run
 };
 
 /// One rank's figures of a step.

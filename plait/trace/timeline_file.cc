@@ -213,8 +213,8 @@ class EventReader {
   std::string message_;
 };
 
-/// Whether the rest of the document is that of a timeline of ours.
-Expected<void> check_header(const Json& document, const std::string& name) {
+/// The step, if the rest of the document is that of a timeline of ours.
+Expected<int> read_header(const Json& document, const std::string& name) {
   const auto error = [&](const char* pointer, std::string message) {
     return fail(ErrorCode::kInvalidInput, std::move(message), name + pointer);
   };
@@ -238,7 +238,13 @@ Expected<void> check_header(const Json& document, const std::string& name) {
                  fmt::format("found {}, needed an array of events",
                              events == document.end() ? "nothing" : shown(*events)));
   }
-  return {};
+  const auto step = header->find("step");
+  if (step == header->end()) return 0;
+  if (!step->is_number_unsigned() || *step < 1U || *step > static_cast<unsigned>(kMost)) {
+    return error(":/plait/step",
+                 fmt::format("found {}, needed a whole number from 1 to {}", shown(*step), kMost));
+  }
+  return step->get<int>();
 }
 
 }  // namespace
@@ -270,11 +276,13 @@ Expected<Timeline> read_timeline(std::string_view text, const std::string& name)
   };
   try {
     const Json document = Json::parse(text.begin(), text.end(), take);
-    PLAIT_TRY_VOID(check_header(document, name));
+    PLAIT_TRY(const int step, read_header(document, name));
     if (twice)
       return fail(ErrorCode::kInvalidInput, "the key traceEvents stands here twice, needed once",
                   name);
-    return reader.finish(name);
+    PLAIT_TRY(Timeline timeline, reader.finish(name));
+    timeline.step = step;
+    return timeline;
   } catch (const Json::parse_error& error) {
     const std::size_t offset = error.byte > 0 ? error.byte - 1 : 0;
     return fail(ErrorCode::kInvalidInput, fmt::format("not JSON: {}", reason_of(error)),

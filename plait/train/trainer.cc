@@ -199,6 +199,7 @@ class TrainerBase : public RankTrainer {
                   fmt::format("step {}: the gradient's norm is {}", step + 1, line.grad_norm));
     }
     outcome.timeline = timeline_of(reports);
+    outcome.timeline.step = line.step;
     const StepMetrics metrics = measure(outcome.timeline);
     for (int rank = 0; rank < static_cast<int>(metrics.ranks.size()); ++rank) {
       const RankMetrics& mine = metrics.ranks[static_cast<std::size_t>(rank)];
