@@ -122,7 +122,7 @@ class LanesPicture {
       const auto& lanes = rows_[static_cast<std::size_t>(rank)];
       for (std::size_t lane = 0; lane < lanes.size(); ++lane) {
         const bool compute = lane == static_cast<std::size_t>(Lane::kCompute);
-        if (!compute && lanes[lane].empty()) continue;
+        if (!compute && (!style_.communication || lanes[lane].empty())) continue;
         lines.push_back(fmt::format(
             "{:<{}}{}", compute ? fmt::format("rank {}", rank) : "  comm", label_,
             paint(lanes[lane], first_stages_.contains(rank) ? first_stages_.at(rank) : -1)));

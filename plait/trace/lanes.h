@@ -9,8 +9,9 @@
 namespace plait {
 
 struct LanesStyle {
-  bool colour = false;  ///< as in ascii.h
-  int width = 160;      ///< columns, at least 20
+  bool colour = false;        ///< as in ascii.h
+  int width = 160;            ///< columns, at least 20
+  bool communication = true;  ///< its lanes too
 };
 
 /// Lines without line ends, none wider than the style's width: a row per rank, under it one for its
