@@ -10,6 +10,8 @@
 #include <cstdio>
 #include <ctime>
 #include <string_view>
+#include <thread>
+#include <utility>
 
 namespace plait::tools {
 namespace {
@@ -41,6 +43,12 @@ TerminalSize terminal_size() {
   return {size.ws_col, size.ws_row};
 }
 
+ScreenStyle screen_style(std::string keys) {
+  const TerminalSize size = terminal_size();
+  return {is_terminal(), size.columns, size.rows,
+          static_cast<int>(std::thread::hardware_concurrency()), std::move(keys)};
+}
+
 SecondScreen::SecondScreen() {
   std::fflush(stdout);
   on_second_screen = true;
@@ -48,6 +56,7 @@ SecondScreen::SecondScreen() {
 }
 
 void SecondScreen::show(const std::vector<std::string>& lines) {
+  if (!on_second_screen) return;  // a handler has left it
   std::string frame;
   // Each line is cleared before it is written: behind the last column the cursor stands on it.
   for (std::size_t i = 0; i < lines.size(); ++i)

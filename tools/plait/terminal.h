@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "plait/train/watch.h"
+
 namespace plait::tools {
 
 struct TerminalSize {
@@ -16,6 +18,9 @@ bool is_terminal();
 
 /// Of stdout now; 160 columns and no end of rows if it is no terminal or does not say.
 TerminalSize terminal_size();
+
+/// Of stdout as it is now, for a screen whose last line is `keys`.
+ScreenStyle screen_style(std::string keys);
 
 /// A terminal's second screen, from construction to destruction; what it showed before is there
 /// again afterwards. One at a time, and only if is_terminal().
