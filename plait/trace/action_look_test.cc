@@ -10,10 +10,10 @@ namespace plait {
 namespace {
 
 /// Red, green or blue of the colour `number` of a terminal, from 16 on: a cube of six levels.
-int level(int number, int channel) {
+int level(int number, std::size_t channel) {
   constexpr std::array kLevels{0, 95, 135, 175, 215, 255};
   constexpr std::array kSteps{36, 6, 1};
-  const int place = (number - 16) / kSteps[static_cast<std::size_t>(channel)] % 6;
+  const int place = (number - 16) / kSteps[channel] % 6;
   return kLevels[static_cast<std::size_t>(place)];
 }
 
@@ -21,8 +21,8 @@ int nearest(std::string_view hex) {
   int best = -1, least = std::numeric_limits<int>::max();
   for (int number = 16; number < 232; ++number) {
     int distance = 0;
-    for (int channel = 0; channel < 3; ++channel) {
-      const auto at = static_cast<std::size_t>(1 + 2 * channel);
+    for (std::size_t channel = 0; channel < 3; ++channel) {
+      const std::size_t at = 1 + 2 * channel;
       const int off =
           std::stoi(std::string(hex.substr(at, 2)), nullptr, 16) - level(number, channel);
       distance += off * off;

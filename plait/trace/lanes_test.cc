@@ -37,49 +37,50 @@ std::vector<std::string> rows(int ranks, const std::vector<Ran>& events, int col
   return lines;
 }
 
-constexpr auto F = ActionType::kForward, B = ActionType::kBackward;
+constexpr auto kF = ActionType::kForward, kB = ActionType::kBackward;
 
 TEST(Lanes, OneFOneBByHand) {
   // 20 columns for 5 ns are 4 a nanosecond. Rank 1's stage is its first too.
   EXPECT_THAT(
-      rows(2, {{0, F, 0, 0, 0, 1}, {0, B, 0, 0, 3, 5}, {1, F, 1, 0, 1, 2}, {1, B, 1, 0, 2, 3}}),
+      rows(2, {{0, kF, 0, 0, 0, 1}, {0, kB, 0, 0, 3, 5}, {1, kF, 1, 0, 1, 2}, {1, kB, 1, 0, 2, 3}}),
       ElementsAre("rank 0 f0--........b0------", "rank 1 ....f0--b0--........"));
 }
 
 TEST(Lanes, ShortSpansGetWholeColumns) {
   // 7 ns in 20 columns: two each, six columns stay free.
-  EXPECT_THAT(rows(1, {{0, F, 0, 0, 0, 3}, {0, F, 0, 1, 3, 7}}),
+  EXPECT_THAT(rows(1, {{0, kF, 0, 0, 0, 3}, {0, kF, 0, 1, 3, 7}}),
               ElementsAre("rank 0 f0----f1------"));
 }
 
 TEST(Lanes, AColumnShowsWhatTookMostOfIt) {
   // 100 ns a column. The second is 40 idle, the third 60; the fourth's parts of F3 outweigh F2.
-  EXPECT_THAT(rows(1, {{0, F, 0, 0, 0, 160},
-                       {0, F, 0, 1, 260, 300},
-                       {0, F, 0, 2, 300, 340},
-                       {0, F, 0, 3, 340, 370},
-                       {0, F, 0, 3, 370, 400},
-                       {0, B, 4, 0, 1900, 2000}}),
+  EXPECT_THAT(rows(1, {{0, kF, 0, 0, 0, 160},
+                       {0, kF, 0, 1, 260, 300},
+                       {0, kF, 0, 2, 300, 340},
+                       {0, kF, 0, 3, 340, 370},
+                       {0, kF, 0, 3, 370, 400},
+                       {0, kB, 4, 0, 1900, 2000}}),
               ElementsAre("rank 0 f0.f...............B"));
 }
 
 TEST(Lanes, NumbersAreWholeOrLeftOut) {
-  EXPECT_THAT(rows(1, {{0, F, 0, 123, 0, 300}, {0, F, 0, 124, 300, 700}, {0, F, 0, 5, 700, 2000}}),
-              ElementsAre("rank 0 f--f124f5-----------"));
+  EXPECT_THAT(
+      rows(1, {{0, kF, 0, 123, 0, 300}, {0, kF, 0, 124, 300, 700}, {0, kF, 0, 5, 700, 2000}}),
+      ElementsAre("rank 0 f--f124f5-----------"));
 }
 
 TEST(Lanes, MembersOfAPairShareColumnsInWhichBothRun) {
   // Braided: alternating. At one time: each has a half of the columns.
-  EXPECT_THAT(rows(1, {{0, F, 0, 7, 0, 3, 0}, {0, B, 1, 3, 3, 6, 0}, {0, F, 0, 7, 6, 10, 0}}),
+  EXPECT_THAT(rows(1, {{0, kF, 0, 7, 0, 3, 0}, {0, kB, 1, 3, 3, 6, 0}, {0, kF, 0, 7, 6, 10, 0}}),
               ElementsAre("rank 0 f7====B3====f7======"));
-  EXPECT_THAT(rows(1, {{0, F, 0, 7, 0, 9, 0}, {0, B, 1, 3, 0, 10, 0}}),
+  EXPECT_THAT(rows(1, {{0, kF, 0, 7, 0, 9, 0}, {0, kB, 1, 3, 0, 10, 0}}),
               ElementsAre("rank 0 f7=======B3=======B3"));
 }
 
 TEST(Lanes, CommunicationHasARowOfItsOwn) {
-  EXPECT_THAT(rows(2, {{0, F, 0, 0, 0, 5},
+  EXPECT_THAT(rows(2, {{0, kF, 0, 0, 0, 5},
                        {0, ActionType::kSendF, 0, 0, 5, 7, -1, Lane::kCommunication},
-                       {1, F, 1, 0, 7, 10}}),
+                       {1, kF, 1, 0, 7, 10}}),
               ElementsAre("rank 0 f0--------..........", "  comm ..........>0--......",
                           "rank 1 ..............f0----"));
 }
@@ -87,7 +88,7 @@ TEST(Lanes, CommunicationHasARowOfItsOwn) {
 TEST(Lanes, AxisAndLegend) {
   Timeline timeline{11, {}};
   TimelineEvent event;
-  event.action = {0, 0, F, 0};
+  event.action = {0, 0, kF, 0};
   event.begin = 5;
   event.end = 1'234'567'005;
   timeline.events.push_back(event);
@@ -102,7 +103,7 @@ TEST(Lanes, AxisAndLegend) {
 TEST(Lanes, ColoursAreThoseOfPictures) {
   Timeline timeline{1, {}};
   TimelineEvent event;
-  event.action = {0, 0, F, 0};
+  event.action = {0, 0, kF, 0};
   event.end = 7;
   timeline.events.push_back(event);
   EXPECT_EQ(draw_lanes(timeline, {.colour = true, .width = 20})[0],
@@ -113,7 +114,7 @@ TEST(Lanes, NothingIsDrawnAsNothing) {
   EXPECT_THAT(rows(1, {}, 13), ElementsAre());  // only the row and what the letters mean
   EXPECT_THAT(draw_lanes({0, {}}, {}), SizeIs(1));
   // Times from the whole range of a file.
-  EXPECT_THAT(rows(1, {{0, F, 0, 0, 0, Nanoseconds{1} << 52}, {0, F, 0, 0, 0, 0}}, 4000),
+  EXPECT_THAT(rows(1, {{0, kF, 0, 0, 0, Nanoseconds{1} << 52}, {0, kF, 0, 0, 0, 0}}, 4000),
               Each(SizeIs(4007)));
 }
 

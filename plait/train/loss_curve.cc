@@ -30,7 +30,7 @@ class Curve {
         validations_(validations),
         width_(columns - kLabel),
         rows_(rows),
-        signs_(static_cast<std::size_t>(width_ * rows)) {
+        signs_(static_cast<std::size_t>(width_) * static_cast<std::size_t>(rows)) {
     last_step_ = losses.back().step;
     for (const LossPoint& one : validations) last_step_ = std::max(last_step_, one.step);
     average();
@@ -59,7 +59,8 @@ class Curve {
 
  private:
   unsigned& sign(int column, int row) {
-    return signs_[static_cast<std::size_t>(row * width_ + column)];
+    return signs_[static_cast<std::size_t>(row) * static_cast<std::size_t>(width_) +
+                  static_cast<std::size_t>(column)];
   }
   void include(double loss) {
     low_ = std::min(low_, loss);

@@ -41,6 +41,11 @@ Expected<std::optional<RunFollower::Stamp>> RunFollower::stamp_of(const char* na
               file(name));
 }
 
+RunFollower::RunFollower(std::string folder) {
+  while (folder.size() > 1 && folder.back() == '/') folder.pop_back();
+  view_.folder = std::move(folder);
+}
+
 RunFollower RunFollower::of_next_run(std::string folder) {
   RunFollower follower(std::move(folder));
   follower.awaits_next_ = true;

@@ -33,7 +33,7 @@ struct RunView {
 /// Keeps a RunView up to date. Only reads.
 class RunFollower {
  public:
-  explicit RunFollower(std::string folder) { view_.folder = std::move(folder); }
+  explicit RunFollower(std::string folder);
   /// Waits for a run that is about to make the folder, and leaves one alone that is there by now.
   static RunFollower of_next_run(std::string folder);
 

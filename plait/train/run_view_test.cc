@@ -56,13 +56,14 @@ class RunFollowerTest : public ::testing::Test {
 };
 
 TEST_F(RunFollowerTest, FollowsAsFilesGrow) {
-  RunFollower run(folder());
+  RunFollower run(folder() + "/");
   write("job.toml", kJob);
   ASSERT_TRUE(run.refresh());  // metrics.jsonl comes next
   EXPECT_FALSE(run.view().begun);
   begin_run();
   ASSERT_TRUE(run.refresh());
   EXPECT_TRUE(run.view().begun);
+  EXPECT_EQ(run.view().folder, folder());
   EXPECT_EQ(run.view().steps, 9);
   EXPECT_EQ(run.view().threads, 2);
   EXPECT_FALSE(run.view().last);
