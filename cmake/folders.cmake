@@ -11,16 +11,21 @@ function(plait_folder_sources out)
   set(${out} ${sources} PARENT_SCOPE)
 endfunction()
 
-# plait_folder_test(folder library): builds and registers <folder>_test if the folder has tests.
+# plait_test(name library source…): builds and registers a test program.
+function(plait_test name library)
+  add_executable(${name} ${ARGN})
+  target_include_directories(${name} SYSTEM PRIVATE ${PLAIT_RAPIDCHECK_INCLUDE})
+  target_link_libraries(${name} PRIVATE ${library} nlohmann_json::nlohmann_json ${PLAIT_RAPIDCHECK_LIBRARY}
+                        GTest::gtest GTest::gmock GTest::gtest_main)
+  add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+endfunction()
+
+# plait_folder_test(folder library): <folder>_test of the folder's tests, if it has any.
 function(plait_folder_test folder library)
   file(GLOB tests CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/plait/${folder}/*_test.cc)
   if(NOT tests)
     return()
   endif()
   string(REPLACE "/" "_" name ${folder}_test)
-  add_executable(${name} ${tests})
-  target_include_directories(${name} SYSTEM PRIVATE ${PLAIT_RAPIDCHECK_INCLUDE})
-  target_link_libraries(${name} PRIVATE ${library} nlohmann_json::nlohmann_json ${PLAIT_RAPIDCHECK_LIBRARY}
-                        GTest::gtest GTest::gmock GTest::gtest_main)
-  add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  plait_test(${name} ${library} ${tests})
 endfunction()

@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
-#include <string_view>
 #include <vector>
+
+#include "plait/trace/action_look.h"
 
 namespace plait {
 namespace {
@@ -89,33 +89,6 @@ class UnitLayout {
   std::vector<int> ends_;
 };
 
-char letter(ActionType type, bool later_stage) {
-  switch (type) {
-    case ActionType::kForward:
-      return later_stage ? 'F' : 'f';
-    case ActionType::kBackwardInput:
-      return later_stage ? 'I' : 'i';
-    case ActionType::kBackwardWeight:
-      return later_stage ? 'W' : 'w';
-    default:
-      return later_stage ? 'B' : 'b';
-  }
-}
-
-// Okabe and Ito's colours, the nearest of the 256: a later stage is the darker one.
-int background(const Box& box, bool later_stage) {
-  switch (box.action.type) {
-    case ActionType::kForward:
-      return later_stage ? 25 : 75;
-    case ActionType::kBackwardInput:
-      return later_stage ? 30 : 79;
-    case ActionType::kBackwardWeight:
-      return later_stage ? 65 : 150;
-    default:
-      return later_stage ? 166 : 214;
-  }
-}
-
 class Painter {
  public:
   Painter(const Schedule& schedule, const std::vector<std::vector<Box>>& rows,
@@ -156,12 +129,12 @@ class Painter {
       for (; time < std::min(box.begin + box.units, end); ++time) {
         cells += time == box.begin
                      ? fmt::format("{:<{}}",
-                                   fmt::format("{}{}", letter(box.action.type, later),
+                                   fmt::format("{}{}", action_letter(box.action.type, later),
                                                box.action.microbatch),
                                    cell_)
                      : std::string(static_cast<std::size_t>(cell_), box.in_pair ? '=' : '-');
       }
-      text += style_.colour ? coloured(box, later, cells) : cells;
+      text += style_.colour ? coloured_action(box.action.type, later, box.in_pair, cells) : cells;
     }
     if (!style_.colour) {
       for (; time < end; ++time) text += idle();
@@ -170,10 +143,6 @@ class Painter {
     return text;
   }
 
-  static std::string coloured(const Box& box, bool later, const std::string& cells) {
-    return fmt::format("\x1b[48;5;{};38;5;{}{}m{}\x1b[0m", background(box, later), later ? 231 : 16,
-                       box.in_pair ? ";4" : "", cells);
-  }
   std::string idle() const { return fmt::format("{:<{}}", ".", cell_); }
   int first_stage_of(std::size_t rank) const {
     const std::vector<int> stages = schedule_.placement.stages_of(static_cast<int>(rank));
@@ -188,8 +157,7 @@ class Painter {
         several = several || box.action.stage != first_stage_of(rank);
       }
     }
-    return fmt::format("f forward  b backward  i, w backward for inputs, for weights  . idle{}{}\n",
-                       several ? "  CAPITALS: a rank's later stages" : "",
+    return fmt::format("{}{}{}\n", kLetterMeanings, several ? kCapitalsMeaning : "",
                        pairs ? (style_.colour ? "  underlined: pair"
                                               : "  B3==: backward of a pair, after its forward")
                              : "");

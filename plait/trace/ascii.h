@@ -9,7 +9,7 @@
 namespace plait {
 
 struct AsciiStyle {
-  bool colour = false;  ///< ANSI 256-colour backgrounds, told apart by colour-blind readers too
+  bool colour = false;  ///< those of pictures (action_look.h), as ANSI 256-colour backgrounds
   int width = 160;      ///< columns; a longer picture is folded into bands
 };
 

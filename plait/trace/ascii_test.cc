@@ -35,7 +35,7 @@ TEST(Ascii, LongPicturesFold) {
 TEST(Ascii, ColourHasNoPlainLettersOutsideEscapes) {
   const std::string picture = *draw_schedule(read("0F0,0B0\n"), {.colour = true, .width = 80});
   EXPECT_EQ(picture.substr(0, picture.find("\nf forward")),
-            "rank 0 \x1b[48;5;75;38;5;16mf0\x1b[0m\x1b[48;5;214;38;5;16mb0--\x1b[0m");
+            "rank 0 \x1b[48;5;215;38;5;16mf0\x1b[0m\x1b[48;5;73;38;5;16mb0--\x1b[0m");
 }
 
 TEST(Ascii, ACircleIsAnError) { EXPECT_FALSE(draw_schedule(read("0B0,0F0\n1F0,1B0\n"), {})); }

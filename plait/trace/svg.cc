@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -13,6 +12,8 @@
 #include <vector>
 
 #include "plait/ir/action_text.h"
+#include "plait/trace/action_look.h"
+#include "plait/trace/time_unit.h"
 
 namespace plait {
 namespace {
@@ -22,19 +23,6 @@ constexpr double kLeft = 54, kRight = 62, kRow = 24, kThinRow = 7, kGap = 5, kTi
 /// Of the numbers in boxes: 10 pixels high, this wide a digit.
 constexpr double kDigit = 6;
 
-/// What a box is; of Okabe and Ito's colours, and a darker one for later stages.
-struct Kind {
-  ActionType type;
-  std::string_view name;
-  std::string_view colour;
-  std::string_view later;
-};
-constexpr std::array kKinds{
-    Kind{ActionType::kForward, "F", "#f0c15c", "#c98a00"},
-    Kind{ActionType::kBackward, "B", "#5bbf9f", "#007a58"},
-    Kind{ActionType::kBackwardInput, "I", "#8fcdf2", "#2b86bd"},
-    Kind{ActionType::kBackwardWeight, "W", "#dfa9c6", "#a8557f"},
-};
 constexpr std::string_view kOther = "#9a9a9a";
 
 std::string escaped(std::string_view text) {
@@ -67,19 +55,6 @@ std::string number(double value) {
   text.erase(text.find_last_not_of('0') + 1);
   if (text.back() == '.') text.pop_back();
   return text == "-0" ? "0" : text;
-}
-
-struct Unit {
-  std::string_view name;
-  double nanoseconds;
-};
-Unit unit_for(Nanoseconds span) {
-  constexpr std::array kUnits{Unit{"ns", 1}, Unit{"us", 1e3}, Unit{"ms", 1e6}, Unit{"s", 1e9}};
-  Unit best = kUnits.front();
-  for (const Unit& unit : kUnits) {
-    if (static_cast<double>(span) >= 10 * unit.nanoseconds) best = unit;
-  }
-  return best;
 }
 
 class SvgPicture {
@@ -152,7 +127,7 @@ class SvgPicture {
   }
 
   std::string says(const TimelineEvent& event) const {
-    const Unit unit = unit_for(metrics_.span_ns);
+    const PictureUnit unit = picture_unit(metrics_.span_ns);
     const auto in_unit = [&](Nanoseconds time) {
       return number(static_cast<double>(time - first_) / unit.nanoseconds);
     };
@@ -176,8 +151,8 @@ class SvgPicture {
     const std::set<int>& stages = stages_.at(event.rank);
     const bool later = event.action.stage != *stages.begin();
     std::string_view colour = kOther, ink = later ? "#fff" : "#000";
-    for (const Kind& kind : kKinds) {
-      if (kind.type == event.action.type) colour = later ? kind.later : kind.colour;
+    for (const ActionColour& one : kActionColours) {
+      if (one.type == event.action.type) colour = later ? one.later_stage : one.first_stage;
     }
     const double left = x(event.begin), width = x(event.end) - left;
     const auto [at_y, height] = band(event);
@@ -209,7 +184,7 @@ class SvgPicture {
   }
 
   void axis(double at_y) {
-    const Unit unit = unit_for(metrics_.span_ns);
+    const PictureUnit unit = picture_unit(metrics_.span_ns);
     const double span = static_cast<double>(metrics_.span_ns) / unit.nanoseconds;
     if (span <= 0) return;
     double step = std::pow(10, std::floor(std::log10(span / 8)));
@@ -234,10 +209,10 @@ class SvgPicture {
       text(at_x + 16, at_y + 13.5, "start", words, "#333");
       at_x += wide;
     };
-    for (const Kind& kind : kKinds) {
-      rectangle(at_x + 12, at_y + 4, 12, 12, kind.later, {});
-      rectangle(at_x, at_y + 4, 12, 12, kind.colour, {});
-      text(at_x + 28, at_y + 13.5, "start", kind.name, "#333");
+    for (const ActionColour& one : kActionColours) {
+      rectangle(at_x + 12, at_y + 4, 12, 12, one.later_stage, {});
+      rectangle(at_x, at_y + 4, 12, 12, one.first_stage, {});
+      text(at_x + 28, at_y + 13.5, "start", one.name, "#333");
       at_x += 52;
     }
     text(at_x, at_y + 13.5, "start", "dark: a rank's later stages", "#333");

@@ -213,6 +213,7 @@ std::string print_chrome_trace(const Timeline& timeline) {
   Json header = {{"format", "timeline"},
                  {"version", kTimelineVersion},
                  {"pairs", braided ? "braided" : "in sequence"}};
+  if (timeline.step > 0) header["step"] = timeline.step;
   for (const ClockOffset& clock : timeline.clocks)
     header["clocks"].push_back({{"offset_ns", clock.offset}, {"error_ns", clock.error}});
   const Json trace = {

@@ -47,6 +47,7 @@ struct ClockOffset {
 struct Timeline {
   int ranks = 0;
   std::vector<TimelineEvent> events;
+  int step = 0;                       ///< of a run, from 1; 0: of no run
   std::vector<ClockOffset> clocks{};  ///< by rank, taken from the times already; empty: one clock
   std::vector<EventMemory> memory{};  ///< by event, zeros where nothing computes; empty: unknown
 };

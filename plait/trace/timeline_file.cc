@@ -242,8 +242,8 @@ Expected<std::vector<ClockOffset>> read_clocks(const Json& header, int ranks,
   return clocks;
 }
 
-/// Whether the rest of the document is that of a timeline of ours.
-Expected<void> check_header(const Json& document, const std::string& name) {
+/// The step, if the rest of the document is that of a timeline of ours.
+Expected<int> read_header(const Json& document, const std::string& name) {
   const auto error = [&](const char* pointer, std::string message) {
     return fail(ErrorCode::kInvalidInput, std::move(message), name + pointer);
   };
@@ -267,7 +267,13 @@ Expected<void> check_header(const Json& document, const std::string& name) {
                  fmt::format("found {}, needed an array of events",
                              events == document.end() ? "nothing" : shown(*events)));
   }
-  return {};
+  const auto step = header->find("step");
+  if (step == header->end()) return 0;
+  if (!step->is_number_unsigned() || *step < 1U || *step > static_cast<unsigned>(kMost)) {
+    return error(":/plait/step",
+                 fmt::format("found {}, needed a whole number from 1 to {}", shown(*step), kMost));
+  }
+  return step->get<int>();
 }
 
 }  // namespace
@@ -299,11 +305,12 @@ Expected<Timeline> read_timeline(std::string_view text, const std::string& name)
   };
   try {
     const Json document = Json::parse(text.begin(), text.end(), take);
-    PLAIT_TRY_VOID(check_header(document, name));
+    PLAIT_TRY(const int step, read_header(document, name));
     if (twice)
       return fail(ErrorCode::kInvalidInput, "the key traceEvents stands here twice, needed once",
                   name);
     PLAIT_TRY(Timeline timeline, reader.finish(name));
+    timeline.step = step;
     PLAIT_TRY(timeline.clocks, read_clocks(document["plait"], timeline.ranks, name));
     return timeline;
   } catch (const Json::parse_error& error) {

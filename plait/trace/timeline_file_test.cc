@@ -28,7 +28,8 @@ Timeline every_field() {
                      event_of(2, Lane::kCommunication, {5, 11, ActionType::kSendB, 0}, 3, 1234567),
                      event_of(1, Lane::kCompute, {4, 2, ActionType::kBackward, 0}, 1001, 1001),
                      event_of(1, Lane::kCommunication, {4, -1, ActionType::kReduceGrad, 0}, 1500,
-                              kMaxTimelineNanoseconds)}};
+                              kMaxTimelineNanoseconds)},
+                    117};
   timeline.events[0].pair = 0;
   timeline.clocks = {{0, 0}, {-1234567890123, 45000}, {7, 1}};
   timeline.events[1].instruction = 81;
@@ -74,6 +75,7 @@ TEST(TimelineFile, ReadsWhatIsPrinted) {
   const auto read = read_timeline(print_chrome_trace(timeline), "t.json");
   ASSERT_TRUE(read) << read.error().text();
   EXPECT_EQ(read->ranks, 3);
+  EXPECT_EQ(read->step, 117);
   ASSERT_EQ(read->clocks.size(), 3U);
   EXPECT_EQ(read->clocks[1].offset, -1234567890123);
   EXPECT_EQ(read->clocks[1].error, 45000);
@@ -122,6 +124,8 @@ TEST(TimelineFile, WhatIsNoTimelineOfOursIsAnError) {
   EXPECT_EQ(error_with("/plait/version", 2),
             "t.json:/plait/version: the timeline's version is 2, this program reads 1");
   EXPECT_NE(error_without("/plait", "version").find("version is missing"), std::string::npos);
+  EXPECT_EQ(error_with("/plait/step", 0),
+            "t.json:/plait/step: found 0, needed a whole number from 1 to 2147483647");
   EXPECT_EQ(error_without("", "traceEvents"),
             "t.json:/traceEvents: found nothing, needed an array of events");
   EXPECT_NE(error_with("/traceEvents", Json::object({{"a", 1}})).find("found an object"),

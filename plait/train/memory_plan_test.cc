@@ -184,13 +184,14 @@ TEST_F(MemoryPlan, WhatStaysIsWhatIsAllocated) {
       const DataSplit data = open_data(plan.job.data, plan.job.model.vocab_size).value();
       install_counting_allocator();
       for (int rank = 0; rank < plan.placement().ranks; ++rank) {
-        MemoryAccount account;
+        MemoryAccount account, activations;
         Shard shard(plan, data, 0);
-        ASSERT_TRUE(shard.build(plan.placement().stages_of(rank), account));
+        ASSERT_TRUE(shard.build(plan.placement().stages_of(rank), {account, activations}));
         shard.begin_step(0);
         const RankMemory& memory = plan.memory[static_cast<std::size_t>(rank)];
         EXPECT_EQ(account.live(), memory.total() - memory.activations - memory.reductions)
             << "expert " << expert << " tied " << tied << " rank " << rank;
+        EXPECT_EQ(activations.live(), 0);
       }
     }
   }

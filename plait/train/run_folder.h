@@ -14,10 +14,13 @@ namespace plait {
 
 enum class ExistingFolder : std::uint8_t { kRefuse, kOverwrite };
 
+/// The timeline of one of the last steps, replaced as the run goes on.
+inline constexpr std::string_view kLastStepFile = "last_step.json";
+
 /// All that a run writes there, beside rank-<r>.log. --overwrite spares a folder that holds
 /// anything else.
-inline constexpr std::array<std::string_view, 8> kRunFolderEntries = {
-    "job.toml", "metrics.jsonl", "timeline.json",         "timeline.svg",
+inline constexpr std::array<std::string_view, 9> kRunFolderEntries = {
+    "job.toml", "metrics.jsonl", kLastStepFile,           "timeline.json", "timeline.svg",
     "model",    "checkpoints",   "gradients.safetensors", ".previous"};
 
 /// Made before the first step; keep() makes it stay. Until then the destructor undoes what create()

@@ -20,13 +20,14 @@ constexpr std::int64_t kIgnored = -100;
 }  // namespace
 
 /// Charges what another rank hands over to the receiver's buffers: received bytes are nobody's
-/// activations.
+/// activations. Rows of an exchange are, whichever thread has moved them.
 class Shard::ReceivingStage final : public Stage {
  public:
-  ReceivingStage(TorchStage stage, MemoryAccount& buffers)
+  ReceivingStage(TorchStage stage, Accounts accounts)
       : stage_(std::move(stage)),
         last_part_(static_cast<int>(stage_.shape().size()) - 1),
-        buffers_(buffers) {}
+        buffers_(accounts.lasting),
+        activations_(accounts.activations) {}
 
   StageShape shape() const { return stage_.shape(); }
 
@@ -50,34 +51,40 @@ class Shard::ReceivingStage final : public Stage {
     return stage_.backward(at, std::move(saved), std::move(output_gradient));
   }
   Expected<ExchangeStart> start_exchange(PartOf at, Value input, bool for_backward) override {
+    const ScopedAccount scope(activations_);
     return stage_.start_exchange(at, std::move(input), for_backward);
   }
   Expected<ExchangeStart> start_exchange_back(PartOf at, Value saved, Value gradient) override {
+    const ScopedAccount scope(activations_);
     return stage_.start_exchange_back(at, std::move(saved), std::move(gradient));
   }
   Value end_exchange(Value carried, Value arrived) noexcept override {
+    charge(arrived, activations_);
     return stage_.end_exchange(std::move(carried), std::move(arrived));
   }
 
  private:
   void receive(const Value& value) {
-    if (!value) return;
+    if (value) charge(value, buffers_);
+  }
+  static void charge(const Value& value, MemoryAccount& account) {
     for (const at::Tensor& tensor : static_cast<const Tensors&>(*value).tensors)
-      recharge(tensor, buffers_);
+      recharge(tensor, account);
   }
 
   TorchStage stage_;
   int last_part_;
   MemoryAccount& buffers_;
+  MemoryAccount& activations_;
 };
 
 Shard::Shard(const JobPlan& plan, const DataSplit& data, int column)
     : plan_(plan), data_(data), column_(column) {}
 Shard::~Shard() = default;
 
-Expected<void> Shard::build(const std::vector<int>& stages, MemoryAccount& lasting) {
-  lasting_ = &lasting;
-  const ScopedAccount scope(lasting);
+Expected<void> Shard::build(const std::vector<int>& stages, Accounts accounts) {
+  lasting_ = &accounts.lasting;
+  const ScopedAccount scope(accounts.lasting);
   const GroupPlace place = plan_.grid().expert_place(column_);
   stages_.resize(static_cast<std::size_t>(plan_.stages()));
   for (const int stage : stages) {
@@ -90,7 +97,7 @@ Expected<void> Shard::build(const std::vector<int>& stages, MemoryAccount& lasti
     has_head_ = has_head_ || part.head;
     owned_.push_back(std::make_unique<ReceivingStage>(
         TorchStage(std::move(segments), part.head ? losses_ : nullptr, place, plan_.recomputed()),
-        lasting));
+        accounts));
     PLAIT_CHECK(owned_.back()->shape() == plan_.shapes[static_cast<std::size_t>(stage)],
                 "a stage has the parts that its program was lowered for");
     stages_[static_cast<std::size_t>(stage)] = owned_.back().get();

@@ -24,9 +24,14 @@ class Shard {
   Shard(const JobPlan& plan, const DataSplit& data, int column);
   ~Shard();
 
-  /// Makes the segments of `stages` and what trains them, charged to `lasting`.
+  /// What a rank's memory is charged to: what stays, with received messages; and what a step makes.
+  struct Accounts {
+    MemoryAccount& lasting;
+    MemoryAccount& activations;
+  };
+  /// Makes the segments of `stages` and what trains them.
   /// Errors: a folder in `model.init` that does not fit.
-  Expected<void> build(const std::vector<int>& stages, MemoryAccount& lasting);
+  Expected<void> build(const std::vector<int>& stages, Accounts accounts);
 
   int column() const { return column_; }
   /// By stage; null for those it does not hold.

@@ -38,7 +38,7 @@ class TrainerBase : public RankTrainer {
     install_counting_allocator();
     for (const int column : columns) {
       shards_.push_back(std::make_unique<Shard>(plan_, data_, column));
-      PLAIT_TRY_VOID(shards_.back()->build(stages, lasting_));
+      PLAIT_TRY_VOID(shards_.back()->build(stages, {lasting_, activations_}));
     }
     return {};
   }
@@ -235,6 +235,7 @@ class TrainerBase : public RankTrainer {
     }
     outcome.timeline = timeline_of(
         reports, clocks_->is_one_clock() ? std::vector<ClockOffset>{} : clocks_->offsets());
+    outcome.timeline.step = line.step;
     const StepMetrics metrics = measure(outcome.timeline);
     for (int rank = 0; rank < static_cast<int>(metrics.ranks.size()); ++rank) {
       const RankMetrics& mine = metrics.ranks[static_cast<std::size_t>(rank)];

@@ -1,22 +1,14 @@
-#include <sys/ioctl.h>
-#include <unistd.h>
-
 #include <cstdio>
 
 #include "plait/trace/ascii.h"
 #include "tools/plait/commands.h"
+#include "tools/plait/terminal.h"
 
 namespace plait::tools {
 namespace {
 
 AsciiStyle style_of_stdout(int width) {
-  AsciiStyle style;
-  style.colour = isatty(STDOUT_FILENO) == 1;
-  winsize size{};
-  if (style.colour && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0)
-    style.width = size.ws_col;
-  if (width > 0) style.width = width;
-  return style;
+  return {is_terminal(), width > 0 ? width : terminal_size().columns};
 }
 
 }  // namespace

@@ -6,9 +6,11 @@
 
 #include "plait/base/write_file.h"
 #include "plait/ir/action_text.h"
+#include "plait/trace/lanes.h"
 #include "plait/trace/svg.h"
 #include "tools/plait/commands.h"
 #include "tools/plait/cost_arguments.h"
+#include "tools/plait/terminal.h"
 
 namespace plait::tools {
 namespace {
@@ -16,6 +18,7 @@ namespace {
 struct SimulateArguments {
   std::string timeline;
   std::string svg;
+  bool lanes = false;
   bool json = false;
 };
 
@@ -51,6 +54,12 @@ void print_ranks(const Price& price, const TimeUnit& unit) {
                unit.print(rank.steady_ns), unit.print(rank.drain_ns),
                unit.print(rank.exposed_comm_ns), peak.amount, place_of(peak, unit));
   }
+}
+
+void print_lanes(const Timeline& timeline) {
+  fmt::print("\n");
+  for (const std::string& line : draw_lanes(timeline, {is_terminal(), terminal_size().columns}))
+    fmt::print("{}\n", line);
 }
 
 void print_critical_path(const Prediction& prediction, const TimeUnit& unit) {
@@ -97,7 +106,7 @@ Expected<void> run(const ScheduleArguments& schedule_arguments, const CostArgume
   PLAIT_TRY(const CostModel costs, make_cost_model(settings, schedule.placement.stages()));
   SimulateOptions options;
   options.critical_path = !arguments.json;
-  options.keep_timeline = !arguments.timeline.empty() || !arguments.svg.empty();
+  options.keep_timeline = arguments.lanes || !arguments.timeline.empty() || !arguments.svg.empty();
   PLAIT_TRY(const Price priced, price(std::move(schedule), costs, options));
   if (!arguments.timeline.empty()) {
     PLAIT_TRY_VOID(
@@ -113,6 +122,7 @@ Expected<void> run(const ScheduleArguments& schedule_arguments, const CostArgume
     fmt::print("{}\n", print_price_json(priced).dump(1));
   } else {
     print_price(priced, costs);
+    if (arguments.lanes) print_lanes(*priced.prediction.timeline);
   }
   return {};
 }
@@ -128,7 +138,9 @@ void add_simulate(CLI::App& app, int& exit_code) {
   command->add_option("--timeline", arguments->timeline,
                       "write what ran when to this file, for Perfetto or chrome://tracing");
   command->add_option("--svg", arguments->svg, "draw what ran when into this file");
-  command->add_flag("--json", arguments->json, "for machines");
+  CLI::Option* lanes = command->add_flag("--lanes", arguments->lanes,
+                                         "also draw what ran when, in letters or colours");
+  command->add_flag("--json", arguments->json, "for machines")->excludes(lanes);
   command->callback([schedule, costs, arguments, &exit_code] {
     const Expected<void> done = run(*schedule, *costs, *arguments);
     if (!done) exit_code = report("simulate", done.error());

@@ -31,6 +31,7 @@ void add_compare(CLI::App& app, int& exit_code);
 void add_braid(CLI::App& app, int& exit_code);
 void add_view(CLI::App& app, int& exit_code);
 void add_train(CLI::App& app, int& exit_code);
+void add_top(CLI::App& app, int& exit_code);
 void add_profile(CLI::App& app, int& exit_code);
 void add_sample(CLI::App& app, int& exit_code);
 void add_completion(CLI::App& app, int& exit_code);

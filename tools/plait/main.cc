@@ -18,6 +18,7 @@ int main(int argc, char** argv) {
   add_braid(app, exit_code);
   add_view(app, exit_code);
   add_train(app, exit_code);
+  add_top(app, exit_code);
   add_profile(app, exit_code);
   add_sample(app, exit_code);
   add_completion(app, exit_code);

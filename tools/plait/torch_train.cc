@@ -1,7 +1,7 @@
 #include <fmt/format.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -9,6 +9,7 @@
 #include <fstream>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <thread>
 
 #include "plait/base/write_file.h"
@@ -28,6 +29,8 @@
 #include "plait/train/run_folder.h"
 #include "tools/plait/commands.h"
 #include "tools/plait/job_arguments.h"
+#include "tools/plait/terminal.h"
+#include "tools/plait/torch_watch.h"
 
 namespace plait::tools {
 namespace {
@@ -40,6 +43,7 @@ struct TrainOptions {
   bool resume = false;
   bool reference = false;
   bool save_gradients = false;
+  bool watch = false;  ///< and there is a terminal
   int record_step = 0;
   double link_latency_us = 0;
   double link_mb_per_s = 0;
@@ -64,20 +68,14 @@ std::vector<std::string> given_arguments() {
   return arguments;
 }
 
-int terminal_width() {
-  winsize size{};
-  return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 160;
-}
-
 std::string folder_of(const JobConfig& job) {
   return job.run.folder.empty() ? "runs/" + job.name : job.run.folder;
 }
 
 /// What one sees before the first step.
 Expected<void> print_plan(const JobPlan& plan, bool reference) {
-  const bool terminal = isatty(STDOUT_FILENO) == 1;
   PLAIT_TRY(const std::string picture,
-            draw_schedule(plan.compute_only, {terminal, terminal ? terminal_width() : 160}));
+            draw_schedule(plan.compute_only, {is_terminal(), terminal_size().columns}));
   fmt::print("{}\nproven: {}\n{}\n{}\n", picture, plan.training.summary(), describe_pairs(plan),
              describe_stages(plan));
   if (reference)
@@ -112,11 +110,9 @@ std::string stop_words(const RunOutcome& outcome, const std::string& folder) {
 class Reporter {
  public:
   Reporter(const JobPlan& plan, const DataSplit& data, const TrainOptions& options)
-      : plan_(plan),
-        data_(data),
-        options_(options),
-        progress_(stdout, isatty(STDOUT_FILENO) == 1, shape_of(plan, options.reference),
-                  plan.job.run.log_every) {}
+      : plan_(plan), data_(data), options_(options) {
+    if (!options.watch) show_progress(stdout, is_terminal());
+  }
 
   RunHooks hooks() {
     RunHooks hooks;
@@ -130,15 +126,19 @@ class Reporter {
     };
     return hooks;
   }
-  void end_progress() { progress_.end(); }
+  void end_progress() {
+    if (progress_) progress_->end();
+  }
   /// Removes the folder of a run that took no step.
   void abandon() { run_folder_.reset(); }
   const std::string& folder() const { return folder_; }
 
  private:
-  static ProgressShape shape_of(const JobPlan& plan, bool reference) {
-    return {plan.job.run.steps, reference ? 1 : plan.ranks(),
-            static_cast<int>(std::thread::hardware_concurrency()), plan.job.run.threads};
+  void show_progress(std::FILE* out, bool terminal) {
+    const RunConfig& run = plan_.job.run;
+    const ProgressShape shape{run.steps, options_.reference ? 1 : plan_.ranks(),
+                              static_cast<int>(std::thread::hardware_concurrency()), run.threads};
+    progress_.emplace(out, terminal, shape, run.log_every);
   }
 
   Expected<void> begin() {
@@ -149,6 +149,13 @@ class Reporter {
     run_folder_ = std::make_unique<RunFolder>(std::move(created));
     folder_ = run_folder_->path();
     begin_ = now();
+    if (options_.watch) {
+      log_.reset(std::fopen(run_folder_->file(kWatchedLog).c_str(), "w"));
+      if (!log_)
+        return fail(ErrorCode::kIo, "the rank's log cannot be written",
+                    run_folder_->file(kWatchedLog));
+      show_progress(log_.get(), false);
+    }
     return run_folder_->append_metrics(metrics_header());
   }
 
@@ -162,18 +169,33 @@ class Reporter {
       PLAIT_TRY_VOID(write_file_atomically(run_folder_->file("timeline.svg"),
                                            draw_svg(outcome.timeline, {title})));
     }
-    progress_.step(outcome.line, now() - begin_);
+    PLAIT_TRY_VOID(write_last_step(outcome));
+    progress_->step(outcome.line, now() - begin_);
+    return {};
+  }
+
+  /// For those who watch; at once, at the end, and between so rarely that it takes less than half a
+  /// percent of the time.
+  Expected<void> write_last_step(const StepOutcome& outcome) {
+    constexpr Nanoseconds kLeastPause = 500'000'000, kPauseForEachWrite = 200;
+    const bool last = outcome.line.step == plan_.job.run.steps || outcome.stop_signal != 0;
+    const Nanoseconds begin = now();
+    if (outcome.timeline.events.empty() || (begin < last_step_due_ && !last)) return {};
+    PLAIT_TRY_VOID(write_file_atomically(run_folder_->file(kLastStepFile),
+                                         print_chrome_trace(outcome.timeline)));
+    const Nanoseconds end = now();
+    last_step_due_ = end + std::max(kLeastPause, kPauseForEachWrite * (end - begin));
     return {};
   }
 
   Expected<void> validation(const ValidationLine& line) {
     PLAIT_TRY_VOID(run_folder_->append_metrics(print_json(line)));
-    progress_.note(fmt::format(
+    progress_->note(fmt::format(
         "step {}  validation loss {:.4f}  {:.3f} bits per {}  over {} tokens", line.step, line.loss,
         line.bits_per_token(), plan_.job.data.format == "bytes" ? "byte" : "token", line.tokens));
     if (line.step == plan_.job.run.steps) {
       const std::string ngrams = describe_ngrams(plan_, data_, line.bits_per_token());
-      if (!ngrams.empty()) progress_.note(ngrams);
+      if (!ngrams.empty()) progress_->note(ngrams);
     }
     return {};
   }
@@ -186,30 +208,45 @@ class Reporter {
       PLAIT_TRY_VOID(write_safetensors(run_folder_->file("gradients.safetensors"), gradients,
                                        {{"format", "pt"}}));
     }
-    progress_.note(fmt::format("model written to {}", run_folder_->file("model")));
+    progress_->note(fmt::format("model written to {}", run_folder_->file("model")));
     return {};
   }
 
   const JobPlan& plan_;
   const DataSplit& data_;
   const TrainOptions& options_;
-  Progress progress_;
+  struct Close {
+    void operator()(std::FILE* file) const { std::fclose(file); }
+  };
+  std::unique_ptr<std::FILE, Close> log_;  // where a screen shows the run
+  std::optional<Progress> progress_;
   std::unique_ptr<RunFolder> run_folder_;
   std::string folder_;
   Nanoseconds begin_ = 0;
+  Nanoseconds last_step_due_ = 0;
 };
+
+/// In a handler of signals.
+void kill_ranks_and_leave_screen() {
+  LocalRanks::kill_all();
+  SecondScreen::leave();
+}
 
 /// The process that a user started: starts the ranks and watches them.
 Expected<int> watch_local_ranks(const JobPlan& plan, const TrainOptions& options) {
   PLAIT_TRY(const StoreServer server, StoreServer::start(options.port));
-  const StopSignals signals(LocalRanks::kill_all);
+  const StopSignals signals(kill_ranks_and_leave_screen);
   LocalRanks::Options local;
   local.ranks = plan.ranks();
   local.arguments = options.arguments;
   local.master_port = server.port();
   local.grace_s = plan.job.run.timeout_s;
+  std::optional<RunScreen> screen;
+  if (options.watch) screen.emplace(folder_of(plan.job));
   PLAIT_TRY(LocalRanks ranks, LocalRanks::start(local));
+  if (screen) screen->start();
   const LocalRanks::Outcome outcome = ranks.wait();
+  if (screen) screen->end();
   if (!outcome.message.empty()) {
     fmt::print(stderr, "plait train: {}{}\n", outcome.exit_code < 128 ? "error: " : "",
                outcome.message);
@@ -250,10 +287,17 @@ Expected<int> train_as_rank(const JobPlan& plan, const DataSplit& data, const Tr
       return log_to(fmt::format("{}/rank-{}.log", folder_of(plan.job), place.rank));
     };
   }
-  const StopSignals signals(nullptr);
+  const StopSignals signals(SecondScreen::leave);
   hooks.stop_signal = StopSignals::requested;
+  // Our own parent shows the run of its ranks.
+  std::optional<RunScreen> screen;
+  if (options.watch && place.rank == 0 && place.launcher != Launcher::kLocal) {
+    screen.emplace(folder_of(plan.job));
+    screen->start();
+  }
   const Expected<RunOutcome> outcome = run_as_process(plan, data, c10d, hooks);
   if (place.rank == 0) reporter.end_progress();
+  if (screen) screen->end();
   std::fflush(nullptr);
   if (!outcome) {
     if (!tell_parent(outcome.error().text())) report("train", outcome.error());
@@ -308,10 +352,13 @@ Expected<int> train(const TrainOptions& options) {
     fmt::print("emulated link: {} us latency, {} MB/s out of each rank (0: no limit)\n",
                options.link_latency_us, options.link_mb_per_s);
   }
-  const StopSignals signals(nullptr);
+  const StopSignals signals(SecondScreen::leave);
   hooks.stop_signal = StopSignals::requested;
+  std::optional<RunScreen> screen;
+  if (options.watch) screen.emplace(folder_of(plan.job)).start();
   const Expected<RunOutcome> outcome = run_in_process(plan, data, options.reference, hooks);
   reporter.end_progress();
+  if (screen) screen->end();
   if (!outcome) return tl::unexpected<Error>(outcome.error());
   if (outcome->stop_signal != 0) {
     fmt::print(stderr, "plait train: stopped by signal {} after step {}\n", outcome->stop_signal,
@@ -336,6 +383,8 @@ void add_train(CLI::App& app, int& exit_code) {
                     "one process, unpipelined: the run to compare with");
   command->add_flag("--save-gradients", options->save_gradients,
                     "also write the last step's gradients");
+  command->add_flag("--watch", options->watch,
+                    "show the run as plait top does, where stdout is a terminal");
   command
       ->add_option("--record", options->record_step,
                    "write timeline.json and timeline.svg of this step, from 1")
@@ -356,6 +405,11 @@ void add_train(CLI::App& app, int& exit_code) {
                       "local, torchrun, mpi or slurm; otherwise found in the environment");
   command->callback([options, &exit_code] {
     options->arguments = given_arguments();
+    if (options->watch && !is_terminal()) {
+      options->watch = false;
+      if (std::getenv(kRankVariable) == nullptr)
+        fmt::print("stdout is no terminal to --watch the run in: plain lines follow\n");
+    }
     const Expected<int> result = train(*options);
     exit_code = result ? *result : report("train", result.error());
   });
