@@ -159,6 +159,8 @@ Expected<std::vector<MetricsLine>> MetricsReader::read(std::string_view bytes) {
     if (const auto* step = std::get_if<StepLine>(&read)) {
       if (step->step <= step_)
         return wrong(fmt::format("step {} follows step {}, needed a later one", step->step, step_));
+      if (step->step_ns < 0)
+        return wrong(fmt::format("step_ns is {}, needed 0 or more", step->step_ns));
       step_ = step->step;
     }
     lines.push_back(std::move(read));

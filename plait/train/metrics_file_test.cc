@@ -124,6 +124,7 @@ TEST(MetricsReader, EveryKeyIsHeldAgainstItsType) {
   EXPECT_EQ(error_with("step", 1.5), "m.jsonl:2: step is 1.5, needed a whole number");
   EXPECT_EQ(error_with("step", 1LL << 40),
             "m.jsonl:2: step is 1099511627776, needed a whole number");
+  EXPECT_EQ(error_with("step_ns", -3), "m.jsonl:2: step_ns is -3, needed 0 or more");
   EXPECT_EQ(error_with("cpu_ns", 3), "m.jsonl:2: cpu_ns is 3, needed a list by rank");
   EXPECT_EQ(error_with("bubble_share", {0.5, nullptr}),
             "m.jsonl:2: bubble_share is [0.5,null], needed a list of finite numbers");

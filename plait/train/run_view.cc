@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstring>
 #include <fstream>
+#include <limits>
 #include <utility>
 
 #include "plait/base/read_file.h"
@@ -136,7 +137,8 @@ Expected<void> RunFollower::read_metrics(const Stamp& metrics) {
       }
       view_.last = std::get<StepLine>(line);
       view_.losses.push_back({view_.last->step, view_.last->loss});
-      view_.elapsed_ns += view_.last->step_ns;
+      constexpr Nanoseconds kMost = std::numeric_limits<Nanoseconds>::max();
+      view_.elapsed_ns += std::min(view_.last->step_ns, kMost - view_.elapsed_ns);
     }
   }
   return {};

@@ -121,13 +121,12 @@ class Screen {
                          step < run_.steps ? "stopped" : "ended", step, run_.folder);
     }
     std::string text;
-    if (step > 0) text = bar_text(step, run_.steps, run_.elapsed_ns);
+    if (step > 0) text = bar_text(std::min(step, run_.steps), run_.steps, run_.elapsed_ns);
     const ProgressShape shape{run_.steps, ranks(), style_.cores, run_.threads};
     const std::string oversubscribed = style_.cores > 0 ? oversubscribed_text(shape) : "";
     if (!oversubscribed.empty()) text += "  " + oversubscribed;
-    const Nanoseconds mean = step > 0 ? run_.elapsed_ns / step : 0;
-    const Nanoseconds quiet = std::max<Nanoseconds>(5'000'000'000, 10 * mean);
-    if (run_.quiet_ns > quiet)
+    const double mean = step > 0 ? static_cast<double>(run_.elapsed_ns) / step : 0;
+    if (static_cast<double>(run_.quiet_ns) > std::max(5e9, 10 * mean))
       text += fmt::format("  nothing new for {} s", run_.quiet_ns / 1'000'000'000);
     return text;
   }
@@ -169,8 +168,9 @@ class Screen {
     if (last.bubble_share.empty())
       return fmt::format("{:>8}{:>8}{:>8}{:>8}{:>11}{:>8}", "-", "-", "-", "-", "-", "");
     const double share = last.bubble_share[rank];
-    const auto bubble =
-        static_cast<double>(last.fill_ns[rank] + last.steady_ns[rank] + last.drain_ns[rank]);
+    const double bubble = static_cast<double>(last.fill_ns[rank]) +
+                          static_cast<double>(last.steady_ns[rank]) +
+                          static_cast<double>(last.drain_ns[rank]);
     const auto part = [&](Nanoseconds time) {
       return percent(bubble > 0 ? static_cast<double>(time) / bubble * share : 0);
     };

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <utility>
 
 namespace plait {
@@ -171,6 +172,15 @@ TEST(Watch, SaysHowTheRunIs) {
   EXPECT_THAT(text(run), HasSubstr("\nstopped after step 12, the model is in runs/job/model\n"));
   run.steps = 12;
   EXPECT_THAT(text(run), HasSubstr("\nended after step 12, the model is in runs/job/model\n"));
+}
+
+TEST(Watch, NumbersOfAnotherRunsMetricsAreShown) {
+  RunView run = example();
+  constexpr Nanoseconds kMost = std::numeric_limits<Nanoseconds>::max();
+  run.last->step = std::numeric_limits<int>::max();
+  run.last->fill_ns = run.last->steady_ns = run.last->peak_activation_bytes = {kMost, -kMost};
+  run.elapsed_ns = run.quiet_ns = kMost;
+  EXPECT_THAT(joined(draw_run(run, style(80, 24))), HasSubstr("] 100%"));
 }
 
 TEST(Watch, SaysIfRanksShareCores) {
