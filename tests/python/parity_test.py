@@ -6,6 +6,7 @@ embeddings where they are legal, at equal intra-op threads.
 """
 
 import itertools
+import json
 import sys
 import unittest
 
@@ -60,6 +61,19 @@ class Parity(command.CommandTest):
             with self.subTest(schedule=schedule, ranks=ranks, comm=comm):
                 run = self.run_case("pipelined", *model, "--schedule", schedule, "--ranks", str(ranks), "--comm", comm)
                 self.assert_same_training(run, reference)
+
+    def test_a_run_that_recomputes_has_the_events_that_are_predicted(self) -> None:
+        def events(file: str) -> list[tuple]:
+            trace = json.loads((self.folder / file).read_text())["traceEvents"]
+            return sorted((one["pid"], one["tid"], one["args"]["instruction"], one["name"], str(one["args"].get("awaited")))
+                          for one in trace if one["ph"] == "X" and one["tid"] == 0)
+
+        shape = ("--ranks", "2", "--microbatches", "4")
+        self.assertEqual(self.train("--schedule", "zbv", *shape, "--record", "2", "--set", "parallel.recompute=full").returncode, 0)
+        (self.folder / "lowered").write_text(self.plait("opt", "zbv", *shape, "--passes=insert-comm", "--format", "plait").stdout)
+        self.plait("simulate", "lowered", "--recompute-ns", "1", "--timeline", "predicted.json")
+        self.assertEqual(len(events("predicted.json")), 4 * 4 * 4)  # F, R, I and W of four stages
+        self.assertEqual(events("predicted.json"), events("runs/job/timeline.json"))
 
     def test_dropout_is_the_same_whatever_runs_it(self) -> None:
         job = ("--microbatches", "8", "--set", "run.batch_size=16", "--set", "model.hidden_dropout=0.1")
