@@ -128,12 +128,16 @@ class Accountant {
         const Nanoseconds begin = unit.members.size() > 1 ? unit.times[i].begin : unit.begin;
         change_bytes({begin, recomputed(action), member_position + i, &action});
       }
+      if (const Bytes scratch = scratch_of(action); scratch > 0)
+        change_bytes({unit.times[i].begin, scratch, member_position + i, &action});
     }
     for (std::size_t i = 0; i < unit.members.size(); ++i) {
       const Action& action = unit.members[i];
       const auto stage = static_cast<std::size_t>(action.stage);
       const std::size_t position = member_position + i;
       const Nanoseconds end = unit.times[i].done;
+      if (const Bytes scratch = scratch_of(action); scratch > 0)
+        change_bytes({end, -scratch, position, &action});
       if (receives_) drop_received(action, position, end);
       const bool split = action.type == ActionType::kBackwardInput;
       if (action.type == ActionType::kForward && !forward_only) continue;
@@ -145,6 +149,12 @@ class Accountant {
           weight ? between : of(costs_.activation_bytes, stage) + recomputed(action);
       change_bytes({end, (split ? between : 0) - released, position, &action});
     }
+  }
+
+  Bytes scratch_of(const Action& action) const {
+    const auto type =
+        static_cast<std::size_t>(action.type) - static_cast<std::size_t>(ActionType::kForward);
+    return of(costs_.scratch_bytes[type], static_cast<std::size_t>(action.stage));
   }
 
   /// What an I or a B holds from its recompute's begin to its own end.

@@ -29,6 +29,10 @@ std::vector<PerStage> lists_of(const CostModel& costs) {
           {"reduce_grad", &costs.reduce_grad, false},
           {"activation_bytes", &costs.activation_bytes, false},
           {"recomputed_bytes", &costs.recomputed_bytes, false},
+          {"f_scratch_bytes", &costs.scratch_bytes[0], false},
+          {"i_scratch_bytes", &costs.scratch_bytes[1], false},
+          {"w_scratch_bytes", &costs.scratch_bytes[2], false},
+          {"b_scratch_bytes", &costs.scratch_bytes[3], false},
           {"between_i_and_w_bytes", &costs.between_i_and_w_bytes, false},
           {"parameter_bytes", &costs.parameter_bytes, false},
           {"gradient_bytes", &costs.gradient_bytes, false}};
@@ -109,8 +113,9 @@ bool CostModel::has_bytes() const {
   const auto any = [](const std::vector<Bytes>& bytes) {
     return std::any_of(bytes.begin(), bytes.end(), [](Bytes one) { return one > 0; });
   };
-  return any(activation_bytes) || any(recomputed_bytes) || any(between_i_and_w_bytes) ||
-         any(parameter_bytes) || any(gradient_bytes) || (network && network->message_bytes > 0);
+  return std::any_of(scratch_bytes.begin(), scratch_bytes.end(), any) || any(activation_bytes) ||
+         any(recomputed_bytes) || any(between_i_and_w_bytes) || any(parameter_bytes) ||
+         any(gradient_bytes) || (network && network->message_bytes > 0);
 }
 
 CostModel unit_cost_model(int stages, Nanoseconds unit) {

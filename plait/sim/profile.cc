@@ -15,6 +15,9 @@ namespace {
 constexpr std::array kKeys{StageKey::kForward, StageKey::kBackwardInput, StageKey::kBackwardWeight,
                            StageKey::kBackward};
 
+constexpr std::array kScratchKeys{StageKey::kForwardScratch, StageKey::kBackwardInputScratch,
+                                  StageKey::kBackwardWeightScratch, StageKey::kBackwardScratch};
+
 std::optional<std::size_t> index_of(ActionType type) {
   switch (type) {
     case ActionType::kForward:
@@ -41,6 +44,7 @@ void CostProfile::add(const Timeline& timeline) {
     ends[{event.rank, event.instruction}] = event.end;
   }
   Nanoseconds action = 0;  // the present one's parts so far
+  std::optional<EventMemory> memory;
   for (std::size_t i = 0; i < compute.size(); ++i) {
     const TimelineEvent& event = *compute[i];
     const auto of_this_rank = [&](std::size_t at) {
@@ -56,11 +60,29 @@ void CostProfile::add(const Timeline& timeline) {
     }
     const bool goes_on = before != nullptr && before->action == event.action;
     action = (goes_on ? action : 0) + event.end - event.begin;
+    if (!timeline.memory.empty()) {
+      const auto place = static_cast<std::size_t>(&event - timeline.events.data());
+      const EventMemory& part = timeline.memory[place];
+      memory = goes_on && memory
+                   ? EventMemory{memory->before, std::max(memory->peak, part.peak), part.after}
+                   : part;
+    }
     const TimelineEvent* next = of_this_rank(i + 1);
     if (next != nullptr && next->action == event.action) continue;
-    if (const auto index = index_of(event.action.type))
-      times_[static_cast<std::size_t>(event.action.stage)][*index].add(action);
+    add_action(event, action, memory ? &*memory : nullptr);
   }
+}
+
+void CostProfile::add_action(const TimelineEvent& last, Nanoseconds time,
+                             const EventMemory* memory) {
+  const auto index = index_of(last.action.type);
+  if (!index) return;
+  Seen& seen = seen_[static_cast<std::size_t>(last.action.stage)][*index];
+  seen.time.add(time);
+  if (memory == nullptr) return;
+  has_memory_ = true;
+  seen.growth.add(memory->after - memory->before);
+  seen.rise.add(memory->peak - memory->before);
 }
 
 Expected<CostSettings> CostProfile::settings() const {
@@ -71,8 +93,8 @@ Expected<CostSettings> CostProfile::settings() const {
     cost.is_list = true;
     cost.where = "profile";
     bool all_seen = true;
-    for (std::size_t stage = 0; stage < times_.size(); ++stage) {
-      const RunningMean& seen = times_[stage][key];
+    for (std::size_t stage = 0; stage < seen_.size(); ++stage) {
+      const RunningMean& seen = seen_[stage][key].time;
       if (seen.count() == 0 && kKeys[key] != StageKey::kBackward) {
         return fail(
             ErrorCode::kInvalidInput,
@@ -85,11 +107,47 @@ Expected<CostSettings> CostProfile::settings() const {
     }
     if (all_seen) settings.of(kKeys[key]) = std::move(cost);
   }
+  if (has_memory_) add_bytes(settings);
   settings.comm = std::max<Nanoseconds>(hops_.value(), 0);
   return settings;
 }
 
-CostSettings merge_stages(const CostSettings& settings, int count) {
+// F holds what it adds, but for its result, which leaves with a message; a result that stays is
+// held by who reads it. I, W and B add nothing that stays.
+void CostProfile::add_bytes(CostSettings& settings) const {
+  const auto list = [&](StageKey key) -> std::vector<std::int64_t>& {
+    return settings.of(key).emplace(StageCost{{}, true, "profile"}).values;
+  };
+  auto& activations = list(StageKey::kActivationBytes);
+  auto& between = list(StageKey::kBetweenBytes);
+  std::array<std::vector<std::int64_t>*, 4> scratch{};
+  for (std::size_t key = 0; key < scratch.size(); ++key) scratch[key] = &list(kScratchKeys[key]);
+  const int stages = placement_.stages();
+  for (int stage = 0; stage < stages; ++stage) {
+    const auto& [forward, input, weight, whole] = seen_[static_cast<std::size_t>(stage)];
+    const Bytes made = stage + 1 < stages ? message_ : 0;
+    const Bytes read = stage > 0 && !reads_message(stage) ? message_ : 0;
+    activations.push_back(std::max<Bytes>(forward.growth.value() - made + read, 0));
+    between.push_back(std::max<Bytes>(-weight.growth.value(), 0));
+    const Bytes beside = forward.rise.value() - activations.back();
+    const std::array<Bytes, 4> rises{beside, input.rise.value(), weight.rise.value(),
+                                     whole.rise.value()};
+    for (std::size_t key = 0; key < scratch.size(); ++key)
+      scratch[key]->push_back(std::max<Bytes>(rises[key], 0));
+  }
+}
+
+namespace {
+
+/// Neighbouring stages as one, which runs them one after the other.
+struct Group {
+  Bytes activations = 0;
+  std::array<Bytes, 4> scratch{};
+};
+
+}  // namespace
+
+CostSettings CostProfile::merged(const CostSettings& settings, int count) const {
   CostSettings merged = settings;
   for (std::optional<StageCost>& cost : merged.stage) {
     if (!cost || !cost->is_list) continue;
@@ -99,6 +157,36 @@ CostSettings merge_stages(const CostSettings& settings, int count) {
       sums.back() += cost->values[stage];
     }
     cost->values = std::move(sums);
+  }
+  if (!settings.of(StageKey::kActivationBytes)) return merged;
+  const auto at = [&](StageKey key, int stage) {
+    return settings.of(key)->values[static_cast<std::size_t>(stage)];
+  };
+  for (int first = 0; first + count <= placement_.stages(); first += count) {
+    Group group;
+    Bytes most = 0;
+    for (int stage = first; stage < first + count; ++stage) {
+      // What was a message is now kept as the next one's input.
+      if (stage > first && reads_message(stage)) group.activations += message_;
+      group.activations += at(StageKey::kActivationBytes, stage);
+      most = std::max(most, group.activations + at(StageKey::kForwardScratch, stage));
+      group.scratch[2] = std::max(group.scratch[2], at(StageKey::kBackwardWeightScratch, stage));
+    }
+    group.scratch[0] = most - group.activations;
+    Bytes of_input = group.activations, of_whole = group.activations;
+    for (int stage = first + count - 1; stage >= first; --stage) {
+      const Bytes freed = at(StageKey::kActivationBytes, stage);
+      group.scratch[1] = std::max(group.scratch[1], of_input - group.activations +
+                                                        at(StageKey::kBackwardInputScratch, stage));
+      group.scratch[3] = std::max(
+          group.scratch[3], of_whole - group.activations + at(StageKey::kBackwardScratch, stage));
+      of_input -= freed - at(StageKey::kBetweenBytes, stage);
+      of_whole -= freed;
+    }
+    const auto place = static_cast<std::size_t>(first / count);
+    merged.of(StageKey::kActivationBytes)->values[place] = group.activations;
+    for (std::size_t key = 0; key < kScratchKeys.size(); ++key)
+      merged.of(kScratchKeys[key])->values[place] = group.scratch[key];
   }
   return merged;
 }

@@ -3,9 +3,11 @@
 
 #include <array>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "plait/base/error.h"
+#include "plait/ir/schedule.h"
 #include "plait/sim/cost_file.h"
 #include "plait/trace/timeline.h"
 
@@ -14,15 +16,15 @@ namespace plait {
 /// Mean of what was added, rounded down; 0 of nothing.
 class RunningMean {
  public:
-  void add(Nanoseconds value) {
+  void add(std::int64_t value) {
     sum_ += value;
     ++count_;
   }
   std::int64_t count() const { return count_; }
-  Nanoseconds value() const { return count_ == 0 ? 0 : sum_ / count_; }
+  std::int64_t value() const { return count_ == 0 ? 0 : sum_ / count_; }
 
  private:
-  Nanoseconds sum_ = 0;
+  std::int64_t sum_ = 0;
   std::int64_t count_ = 0;
 };
 
@@ -32,26 +34,46 @@ class RunningMean {
 /// thread-safe.
 class CostProfile {
  public:
-  explicit CostProfile(int stages) : times_(static_cast<std::size_t>(stages)) {}
+  /// Every message, and what stages of one rank hand over, has `message` bytes.
+  CostProfile(Placement placement, Bytes message)
+      : placement_(std::move(placement)),
+        message_(message),
+        seen_(static_cast<std::size_t>(placement_.stages())) {}
 
   /// A measured step; the first ones of a run are not worth it. Cost: O(n log n) in its events.
   void add(const Timeline& timeline);
 
   /// F, I, W and B of every stage, each with the time that lies between two actions neither of
-  /// which waits, and the hop between ranks. Errors (kInvalidInput): a stage of which F, I or W
-  /// was never seen.
+  /// which waits, and the hop between ranks; where timelines have memory, the bytes that a stage
+  /// holds. A result counts with the stage that reads it if one rank has both, and with none on
+  /// its way to another. Errors (kInvalidInput): a stage of which F, I or W was never seen.
   Expected<CostSettings> settings() const;
+  /// The costs of stages of which each holds `count` neighbours of the profile's.
+  CostSettings merged(const CostSettings& settings, int count) const;
 
  private:
-  std::vector<std::array<RunningMean, 4>> times_;  // by stage: F, I, W, B
+  /// Of one stage and one of F, I, W, B.
+  struct Seen {
+    RunningMean time;
+    RunningMean growth;  // from before to after
+    RunningMean rise;    // from before to the most
+  };
+  void add_action(const TimelineEvent& last, Nanoseconds time, const EventMemory* memory);
+  void add_bytes(CostSettings& settings) const;
+  /// Whether a stage reads what another rank made.
+  bool reads_message(int stage) const {
+    return stage > 0 && placement_.rank_of(stage) != placement_.rank_of(stage - 1);
+  }
+
+  Placement placement_;
+  Bytes message_;
+  bool has_memory_ = false;
+  std::vector<std::array<Seen, 4>> seen_;  // by stage: F, I, W, B
   RunningMean hops_;
   RunningMean gaps_;
 };
 
-/// The costs of stages of which each holds `count` neighbours of those given.
-CostSettings merge_stages(const CostSettings& settings, int count);
-
-/// The times of stages and the hop, as parse_cost_file reads them.
+/// What stages cost and the hop, as parse_cost_file reads them.
 std::string print_costs(const CostSettings& settings);
 
 }  // namespace plait

@@ -2,9 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <map>
 #include <string>
 
 #include "plait/passes/insert_comm.h"
+#include "plait/placement/placements.h"
 #include "plait/schedule/generators.h"
 #include "plait/sim/simulate.h"
 
@@ -28,8 +31,10 @@ CostModel known_costs() {
   return costs;
 }
 
+Placement v_placement() { return *place_v(2, 4); }
+
 TEST(CostProfile, FindsTheCostsAStepWasMadeWith) {
-  CostProfile profile(4);
+  CostProfile profile(v_placement(), 0);
   profile.add(*predicted("dualpipe-v", known_costs(), true).timeline);
   const Expected<CostSettings> settings = profile.settings();
   ASSERT_TRUE(settings) << settings.error().text();
@@ -46,7 +51,7 @@ TEST(CostProfile, FindsTheCostsAStepWasMadeWith) {
 }
 
 TEST(CostProfile, ThatNeverSawAnActionSaysSo) {
-  CostProfile profile(4);
+  CostProfile profile(v_placement(), 0);
   profile.add(*predicted("interleaved-1f1b", known_costs(), true).timeline);
   const Expected<CostSettings> settings = profile.settings();
   ASSERT_FALSE(settings);
@@ -56,7 +61,7 @@ TEST(CostProfile, ThatNeverSawAnActionSaysSo) {
 }
 
 TEST(CostProfile, IsTheMeanOverStepsWithTheirPauses) {
-  CostProfile profile(4);
+  CostProfile profile(v_placement(), 0);
   for (const Nanoseconds pause : {0, 10, 0, 90}) {
     Timeline timeline = *predicted("dualpipe-v", known_costs(), true).timeline;
     for (TimelineEvent& event : timeline.events) {
@@ -71,14 +76,63 @@ TEST(CostProfile, IsTheMeanOverStepsWithTheirPauses) {
   EXPECT_LE(profile.settings()->of(StageKey::kForward)->values[0], 1000);
 }
 
+/// A rank's memory as the actions of dualpipe-v would move it: a stage holds 100 and while F runs 7
+/// more, of which its result, 10, leaves with a message or stays with who reads it; I frees all but
+/// 30, B all, and both make a gradient of 10 that leaves.
+void add_memory(Timeline& timeline) {
+  std::map<int, Bytes> held;
+  for (const TimelineEvent& event : timeline.events) {
+    EventMemory memory;
+    if (event.lane == Lane::kCompute) {
+      Bytes& live = held[event.rank];
+      const ActionType type = event.action.type;
+      const bool last = event.action.stage == 3, first = event.action.stage == 0;
+      const Bytes kept =
+          event.action.stage == 2 ? 90 : 100;  // its input came with the stage before
+      memory.before = live;
+      if (type == ActionType::kForward) live += kept + (last ? 0 : 10);
+      if (type == ActionType::kBackwardInput) live += 30 - kept + (first ? 0 : 10);
+      if (type == ActionType::kBackwardWeight) live -= 30;
+      if (type == ActionType::kBackward) live += (first ? 0 : 10) - kept;
+      memory.after = live;
+      memory.peak = std::max(memory.before, memory.after) + 7;
+    }
+    timeline.memory.push_back(memory);
+  }
+}
+
+TEST(CostProfile, FitsWhatStagesHold) {
+  CostProfile profile(v_placement(), 10);
+  Timeline timeline = *predicted("dualpipe-v", known_costs(), true).timeline;
+  EXPECT_FALSE(profile.settings());
+  add_memory(timeline);
+  profile.add(timeline);
+  const CostSettings settings = *profile.settings();
+  const auto values = [](const CostSettings& of, StageKey key) { return of.of(key)->values; };
+  using List = std::vector<std::int64_t>;
+  EXPECT_EQ(values(settings, StageKey::kActivationBytes), (List{100, 100, 100, 100}));
+  EXPECT_EQ(values(settings, StageKey::kBetweenBytes), (List{30, 30, 30, 30}));
+  // The result counts while F runs, but for the last stage, which has none; what the third reads
+  // was there.
+  EXPECT_EQ(values(settings, StageKey::kForwardScratch), (List{17, 17, 7, 7}));
+  EXPECT_EQ(values(settings, StageKey::kBackwardInputScratch), (List{7, 7, 7, 7}));
+  EXPECT_EQ(values(settings, StageKey::kBackwardWeightScratch), (List{7, 7, 7, 7}));
+  // Two in one: the message between them is kept.
+  const CostSettings merged = profile.merged(settings, 2);
+  EXPECT_EQ(values(merged, StageKey::kActivationBytes), (List{210, 210}));
+  EXPECT_EQ(values(merged, StageKey::kBetweenBytes), (List{60, 60}));
+  EXPECT_EQ(values(merged, StageKey::kForwardScratch), (List{17, 7}));
+  EXPECT_EQ(values(merged, StageKey::kBackwardInputScratch), (List{7, 7}));
+}
+
 TEST(CostProfile, IsPrintedAsACostFileAndMerged) {
-  CostProfile profile(4);
+  CostProfile profile(v_placement(), 0);
   profile.add(*predicted("dualpipe-v", known_costs(), true).timeline);
   const CostSettings settings = *profile.settings();
   const Expected<CostSettings> again = parse_cost_file(print_costs(settings), "costs.toml");
   ASSERT_TRUE(again) << again.error().text();
   EXPECT_EQ(print_costs(*again), print_costs(settings));
-  EXPECT_EQ(merge_stages(settings, 2).of(StageKey::kForward)->values,
+  EXPECT_EQ(profile.merged(settings, 2).of(StageKey::kForward)->values,
             (std::vector<std::int64_t>{2100, 3100}));
 }
 

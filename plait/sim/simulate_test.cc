@@ -498,6 +498,27 @@ TEST(Simulate, HoldsWhatIsRecomputedOnlyUntilItsBackwardEnds) {
   EXPECT_EQ(prediction.makespan_ns, 2 * (10 + 6 + 20));
 }
 
+// One stage, F0 F1 I0 W0 B1. What is worked with counts while its action runs, and is gone at its
+// end: F1 holds 2 * 10 + 4, I0 20 + 9 until 10 are freed and 3 kept, W0 13 + 5, B1 10 + 20.
+TEST(Simulate, HoldsWhatAnActionWorksWithWhileItRuns) {
+  const VerifiedSchedule schedule =
+      proven(written(1, {0}, 2, {{{0, 0, kF}, {0, 1, kF}, {0, 0, kI}, {0, 0, kW}, {0, 1, kB}}}));
+  CostModel costs = unit_cost_model(1, 10);
+  costs.activation_bytes = {10};
+  costs.between_i_and_w_bytes = {3};
+  const auto peak = [&](Bytes forward, Bytes input, Bytes weight, Bytes whole) {
+    costs.scratch_bytes = {{{forward}, {input}, {weight}, {whole}}};
+    return price(schedule, costs).ranks[0].peak_bytes;
+  };
+  EXPECT_EQ(peak(0, 0, 0, 0).amount, 20);
+  EXPECT_EQ(peak(4, 0, 0, 0).amount, 24);
+  EXPECT_EQ(peak(4, 0, 0, 0).time, 10);
+  EXPECT_EQ(peak(4, 9, 0, 0).amount, 29);
+  EXPECT_EQ(peak(4, 9, 0, 0).action, (Action{0, 0, kI}));
+  EXPECT_EQ(peak(4, 9, 17, 0).amount, 30);
+  EXPECT_EQ(peak(4, 9, 17, 21).amount, 31);
+}
+
 // On one lane, forward first, a braid is the sequence.
 TEST(Simulate, ABraidSaysWhatItsPairsRecompute) {
   const VerifiedSchedule schedule = proven("dualpipe-v", 2, 4, 2);

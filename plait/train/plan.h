@@ -37,6 +37,10 @@ struct JobPlan {
   std::set<std::string> recomputed() const;
   int stages() const { return placement().stages(); }
   int microbatches() const { return job.parallel.microbatches; }
+  /// Of what one stage hands to the next.
+  Bytes message_bytes() const {
+    return std::int64_t{4} * sequences() * job.data.sequence_length * job.model.hidden_size;
+  }
   /// Sequences of one micro-batch in one column.
   int sequences() const {
     return job.run.batch_size / (job.parallel.microbatches * grid().columns());

@@ -23,6 +23,8 @@ struct Measured {
   int merged = 1;  ///< of the profile's stages in each of its own
   std::vector<Nanoseconds> spans{};
   Nanoseconds predicted = 0;
+  std::vector<Bytes> peaks{};  ///< of the rank that holds most, by step
+  Bytes predicted_peak = 0;    ///< 0 where the costs have no bytes
 
   Nanoseconds mean() const {
     RunningMean mean;
@@ -36,6 +38,11 @@ struct Measured {
     return sorted[static_cast<std::size_t>(share * static_cast<double>(sorted.size() - 1))];
   }
   double off() const { return static_cast<double>(predicted) / static_cast<double>(mean()) - 1; }
+  Bytes mean_peak() const {
+    RunningMean mean;
+    for (const Bytes peak : peaks) mean.add(peak);
+    return mean.value();
+  }
 };
 
 struct LeftOut {
@@ -81,7 +88,7 @@ std::vector<int> merge_layers(const JobPlan& profiled, int count) {
 struct Profile {
   explicit Profile(const JobPlan& plan)
       : whole_actions(!plan.has_exchanges() && plan.grid().columns() == 1),
-        actions(plan.stages()) {}
+        actions(plan.placement(), plan.message_bytes()) {}
 
   void add(const JobPlan& plan, const Timeline& timeline) {
     if (whole_actions) {
@@ -129,11 +136,15 @@ Expected<void> predict(const Profile& profile, Measured& measured) {
   return {};
 }
 
-Expected<void> predict(const CostSettings& settings, Measured& measured) {
-  const CostSettings own = measured.merged > 1 ? merge_stages(settings, measured.merged) : settings;
+Expected<void> predict(const CostProfile& profile, const CostSettings& settings,
+                       Measured& measured) {
+  const CostSettings own =
+      measured.merged > 1 ? profile.merged(settings, measured.merged) : settings;
   PLAIT_TRY(const CostModel costs, make_cost_model(own, measured.plan.stages()));
   PLAIT_TRY(const Prediction prediction, simulate(measured.plan.training, costs));
   measured.predicted = prediction.makespan_ns;
+  for (const RankPrediction& rank : prediction.ranks)
+    measured.predicted_peak = std::max(measured.predicted_peak, rank.peak_bytes.amount);
   return {};
 }
 
@@ -143,6 +154,8 @@ Expected<void> run_again(Measured& one, const DataSplit& data, const EmulatedLin
   PLAIT_TRY(const std::vector<StepOutcome> outcomes, run_steps(one.plan, data, link));
   for (const StepOutcome& outcome : outcomes) {
     one.spans.push_back(outcome.line.span_ns);
+    const std::vector<Bytes>& peaks = outcome.line.peak_activation_bytes;
+    one.peaks.push_back(*std::max_element(peaks.begin(), peaks.end()));
     if (profile != nullptr) profile->add(one.plan, outcome.timeline);
   }
   return {};
@@ -150,13 +163,23 @@ Expected<void> run_again(Measured& one, const DataSplit& data, const EmulatedLin
 
 double milliseconds(Nanoseconds time) { return static_cast<double>(time) / 1e6; }
 
+/// "   12.3    12.1   +1.2 %"; of a forecast without bytes only what was measured.
+std::string peak_text(const Measured& one) {
+  const double measured = static_cast<double>(one.mean_peak()) / 1e6;
+  if (one.predicted_peak == 0) return fmt::format("{:>9} {:>9.2f} {:>9}", "-", measured, "");
+  const double predicted = static_cast<double>(one.predicted_peak) / 1e6;
+  return fmt::format("{:>9.2f} {:>9.2f} {:>+7.1f} %", predicted, measured,
+                     100 * (predicted / measured - 1));
+}
+
 void print_table(const std::vector<Measured>& all, const std::vector<LeftOut>& left_out) {
-  fmt::print("{}{:<30} {:>12} {:>12} {:>9} {:>20}\n", describe_cores(all.front().plan), "schedule",
-             "predicted ms", "measured ms", "off", "80 % of steps");
+  fmt::print("{}{:<26} {:>9} {:>9} {:>9} {:>19} {:>9} {:>9} {:>9}\n",
+             describe_cores(all.front().plan), "schedule", "predicted", "measured", "off",
+             "80 % of steps", "peak MB", "measured", "off");
   for (const Measured& one : all) {
-    fmt::print("{:<30} {:>12.2f} {:>12.2f} {:>+7.1f} % {:>9.2f} … {:>8.2f}\n", one.name,
+    fmt::print("{:<26} {:>6.1f} ms {:>6.1f} ms {:>+7.1f} % {:>8.1f} … {:>8.1f} {}\n", one.name,
                milliseconds(one.predicted), milliseconds(one.mean()), 100 * one.off(),
-               milliseconds(one.quantile(0.1)), milliseconds(one.quantile(0.9)));
+               milliseconds(one.quantile(0.1)), milliseconds(one.quantile(0.9)), peak_text(one));
   }
   if (!left_out.empty()) fmt::print("\nleft out:\n");
   for (const LeftOut& one : left_out) fmt::print("  {}: {}\n", one.schedule, one.why);
@@ -169,7 +192,9 @@ void print_json(const std::vector<Measured>& all, const std::vector<LeftOut>& le
                     {"pairs", one.plan.job.parallel.pairs},
                     {"predicted_ns", one.predicted},
                     {"measured_ns", one.mean()},
-                    {"span_ns", one.spans}});
+                    {"span_ns", one.spans},
+                    {"predicted_peak_bytes", one.predicted_peak},
+                    {"measured_peak_bytes", one.mean_peak()}});
   }
   nlohmann::ordered_json out = nlohmann::ordered_json::array();
   for (const LeftOut& one : left_out) out.push_back({{"schedule", one.schedule}, {"why", one.why}});
@@ -235,7 +260,7 @@ Expected<void> predict_all(const MeasureArguments& arguments, const Profile& pro
   } else {
     PLAIT_TRY(settings, profile.actions.settings());
   }
-  for (Measured& one : all) PLAIT_TRY_VOID(predict(settings, one));
+  for (Measured& one : all) PLAIT_TRY_VOID(predict(profile.actions, settings, one));
   return {};
 }
 

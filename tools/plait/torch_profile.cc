@@ -28,7 +28,7 @@ Expected<void> run(const JobArguments& arguments, const ProfileOptions& options)
   }
   PLAIT_TRY(const DataSplit data, open_data(plan.job.data, plan.job.model.vocab_size));
   PLAIT_TRY(const std::vector<StepOutcome> outcomes, run_steps(plan, data));
-  CostProfile profile(plan.stages());
+  CostProfile profile(plan.placement(), plan.message_bytes());
   for (const StepOutcome& outcome : outcomes) profile.add(outcome.timeline);
   PLAIT_TRY(const CostSettings settings, profile.settings());
   PLAIT_TRY_VOID(write_file_atomically(
