@@ -87,8 +87,7 @@ std::vector<int> merge_layers(const JobPlan& profiled, int count) {
 /// costs of their actions; otherwise those of the lowered programs' instructions.
 struct Profile {
   explicit Profile(const JobPlan& plan)
-      : whole_actions(!plan.has_exchanges() && plan.grid().columns() == 1),
-        actions(plan.placement(), plan.message_bytes()) {}
+      : whole_actions(has_whole_actions(plan)), actions(plan.placement(), plan.message_bytes()) {}
 
   void add(const JobPlan& plan, const Timeline& timeline) {
     if (whole_actions) {

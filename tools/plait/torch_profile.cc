@@ -20,7 +20,7 @@ struct ProfileOptions {
 Expected<void> run(const JobArguments& arguments, const ProfileOptions& options) {
   PLAIT_TRY(JobConfig job, arguments.read());
   PLAIT_TRY(const JobPlan plan, plan_to_measure(std::move(job), options.steps));
-  if (plan.has_exchanges() || plan.grid().columns() > 1) {
+  if (!has_whole_actions(plan)) {
     return fail(ErrorCode::kNotBuilt,
                 "a cost file has no place for segments that exchange rows, nor for reductions: see "
                 "compare --measure",
@@ -30,11 +30,8 @@ Expected<void> run(const JobArguments& arguments, const ProfileOptions& options)
   PLAIT_TRY(const std::vector<StepOutcome> outcomes, run_steps(plan, data));
   CostProfile profile(plan.placement(), plan.message_bytes());
   for (const StepOutcome& outcome : outcomes) profile.add(outcome.timeline);
-  PLAIT_TRY(const CostSettings settings, profile.settings());
-  PLAIT_TRY_VOID(write_file_atomically(
-      options.out, fmt::format("# {} under {}, {} ranks, {} micro-batches: means of {} steps\n{}",
-                               plan.job.name, plan.job.parallel.schedule, plan.placement().ranks,
-                               plan.microbatches(), outcomes.size(), print_costs(settings))));
+  PLAIT_TRY(const std::string costs, print_profile(plan, profile, options.steps));
+  PLAIT_TRY_VOID(write_file_atomically(options.out, costs));
   fmt::print("{}costs written to {}\n", describe_cores(plan), options.out);
   return {};
 }

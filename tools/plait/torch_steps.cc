@@ -15,6 +15,17 @@ Expected<JobPlan> plan_to_measure(JobConfig job, int steps) {
   return plan;
 }
 
+bool has_whole_actions(const JobPlan& plan) {
+  return !plan.has_exchanges() && plan.grid().columns() == 1;
+}
+
+Expected<std::string> print_profile(const JobPlan& plan, const CostProfile& profile, int steps) {
+  PLAIT_TRY(const CostSettings settings, profile.settings());
+  return fmt::format("# {} under {}, {} ranks, {} micro-batches: means of {} steps\n{}",
+                     plan.job.name, plan.job.parallel.schedule, plan.placement().ranks,
+                     plan.microbatches(), steps, print_costs(settings));
+}
+
 Expected<std::vector<StepOutcome>> run_steps(const JobPlan& plan, const DataSplit& data,
                                              const EmulatedLink& link) {
   std::vector<StepOutcome> outcomes;

@@ -18,6 +18,12 @@ inline constexpr int kWarmUp = 3;
 /// their own if there are enough.
 Expected<JobPlan> plan_to_measure(JobConfig job, int steps);
 
+/// True of one column of stages that compute: what a cost file can hold.
+bool has_whole_actions(const JobPlan& plan);
+
+/// A cost file of a profile of `steps` steps. Errors: an action that its schedule does not run.
+Expected<std::string> print_profile(const JobPlan& plan, const CostProfile& profile, int steps);
+
 /// Runs them. Nothing is written. Threads: the calling one and one a rank.
 Expected<std::vector<StepOutcome>> run_steps(const JobPlan& plan, const DataSplit& data,
                                              const EmulatedLink& link = {});

@@ -30,6 +30,7 @@
 #include "tools/plait/commands.h"
 #include "tools/plait/job_arguments.h"
 #include "tools/plait/terminal.h"
+#include "tools/plait/torch_steps.h"
 #include "tools/plait/torch_watch.h"
 
 namespace plait::tools {
@@ -110,7 +111,10 @@ std::string stop_words(const RunOutcome& outcome, const std::string& folder) {
 class Reporter {
  public:
   Reporter(const JobPlan& plan, const DataSplit& data, const TrainOptions& options)
-      : plan_(plan), data_(data), options_(options) {
+      : plan_(plan),
+        data_(data),
+        options_(options),
+        profile_(plan.placement(), plan.message_bytes()) {
     if (!options.watch) show_progress(stdout, is_terminal());
   }
 
@@ -170,8 +174,19 @@ class Reporter {
                                            draw_svg(outcome.timeline, {title})));
     }
     PLAIT_TRY_VOID(write_last_step(outcome));
+    if (!options_.reference && has_whole_actions(plan_) && outcome.line.step > kWarmUp) {
+      profile_.add(outcome.timeline);
+      ++profiled_steps_;
+    }
     progress_->step(outcome.line, now() - begin_);
     return {};
+  }
+
+  /// Where the schedule runs F, I and W of every stage by themselves.
+  Expected<void> write_costs() const {
+    if (profiled_steps_ == 0) return {};
+    const Expected<std::string> costs = print_profile(plan_, profile_, profiled_steps_);
+    return costs ? write_file_atomically(run_folder_->file(kRunCosts), *costs) : Expected<void>();
   }
 
   /// For those who watch; at once, at the end, and between so rarely that it takes less than half a
@@ -202,6 +217,7 @@ class Reporter {
 
   Expected<void> end(const std::vector<Parameter>& parameters,
                      const std::vector<Parameter>& gradients) {
+    PLAIT_TRY_VOID(write_costs());
     PLAIT_TRY_VOID(write_model_folder(run_folder_->file("model"), plan_.job.model,
                                       plan_.job.data.sequence_length, parameters));
     if (!gradients.empty()) {
@@ -215,6 +231,8 @@ class Reporter {
   const JobPlan& plan_;
   const DataSplit& data_;
   const TrainOptions& options_;
+  CostProfile profile_;
+  int profiled_steps_ = 0;
   struct Close {
     void operator()(std::FILE* file) const { std::fclose(file); }
   };
