@@ -89,6 +89,8 @@ class Bench:
     def command(self, pairs: str, microbatches: int, *more: str) -> list[str]:
         settings = {"parallel.pairs": pairs, "parallel.microbatches": microbatches,
                     "run.batch_size": 2 * microbatches * self.arguments.sequences}
+        if self.arguments.braid:
+            settings["parallel.braid"] = self.arguments.braid.resolve()
         return [str(PLAIT), "train", "job.toml", "--overwrite", "--record", str(self.arguments.step),
                 *(f"--set={key}={value}" for key, value in settings.items()), *more]
 
@@ -189,6 +191,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--microbatches", type=int, nargs="+", default=[2, 4, 8], help="two or more numbers")
     parser.add_argument("--sequences", type=int, default=4)
+    parser.add_argument("--braid", type=pathlib.Path, help="the order inside a pair; otherwise the default one")
     parser.add_argument("--step", type=int, default=3, help="which step is recorded")
     parser.add_argument("--ratio", type=float, default=1.0, help="communication over compute that the links are limited for")
     arguments = parser.parse_args()
