@@ -81,9 +81,8 @@ void bench(const std::string& name, int ranks, int microbatches, Nanoseconds act
   const double instructions = static_cast<double>(programs.front().instructions.size());
   const double around = instructions * per_instruction();
   const double after = static_cast<double>(median(std::move(taken)));
-  const double compute = 3.0 * static_cast<double>(microbatches) *
-                         static_cast<double>(schedule.placement().stages() / ranks) *
-                         static_cast<double>(action);
+  const int actions = 3 * microbatches * (schedule.placement().stages() / ranks);
+  const double compute = static_cast<double>(actions) * static_cast<double>(action);
   fmt::print(
       "{}, {} ranks, {} micro-batches: {:.0f} instructions a rank, {:.1f} us around them, {:.1f} "
       "us "

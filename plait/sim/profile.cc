@@ -137,58 +137,67 @@ void CostProfile::add_bytes(CostSettings& settings) const {
   }
 }
 
-namespace {
-
-/// Neighbouring stages as one, which runs them one after the other.
-struct Group {
-  Bytes activations = 0;
-  std::array<Bytes, 4> scratch{};
-};
-
-}  // namespace
-
 CostSettings CostProfile::merged(const CostSettings& settings, int count) const {
+  const int stages = placement_.stages();
+  // By stage, also of a number for all of them; zeros of what was not given.
+  const auto list = [&](StageKey key) {
+    const std::optional<StageCost>& cost = settings.of(key);
+    if (cost && cost->is_list) return cost->values;
+    return std::vector<std::int64_t>(static_cast<std::size_t>(stages),
+                                     cost ? cost->values.front() : 0);
+  };
   CostSettings merged = settings;
-  for (std::optional<StageCost>& cost : merged.stage) {
-    if (!cost || !cost->is_list) continue;
-    std::vector<std::int64_t> sums;
-    for (std::size_t stage = 0; stage < cost->values.size(); ++stage) {
-      if (stage % static_cast<std::size_t>(count) == 0) sums.push_back(0);
-      sums.back() += cost->values[stage];
-    }
-    cost->values = std::move(sums);
+  for (const StageKeyInfo& info : kStageKeys) {
+    std::optional<StageCost>& cost = merged.of(info.key);
+    if (!cost) continue;
+    const std::vector<std::int64_t> values = list(info.key);
+    cost->is_list = true;
+    cost->values.assign(values.size() / static_cast<std::size_t>(count), 0);
+    for (std::size_t stage = 0; stage < values.size(); ++stage)
+      cost->values[stage / static_cast<std::size_t>(count)] += values[stage];
   }
   if (!settings.of(StageKey::kActivationBytes)) return merged;
-  const auto at = [&](StageKey key, int stage) {
-    return settings.of(key)->values[static_cast<std::size_t>(stage)];
-  };
-  for (int first = 0; first + count <= placement_.stages(); first += count) {
-    Group group;
-    Bytes most = 0;
-    for (int stage = first; stage < first + count; ++stage) {
-      // What was a message is now kept as the next one's input.
-      if (stage > first && reads_message(stage)) group.activations += message_;
-      group.activations += at(StageKey::kActivationBytes, stage);
-      most = std::max(most, group.activations + at(StageKey::kForwardScratch, stage));
-      group.scratch[2] = std::max(group.scratch[2], at(StageKey::kBackwardWeightScratch, stage));
-    }
-    group.scratch[0] = most - group.activations;
-    Bytes of_input = group.activations, of_whole = group.activations;
-    for (int stage = first + count - 1; stage >= first; --stage) {
-      const Bytes freed = at(StageKey::kActivationBytes, stage);
-      group.scratch[1] = std::max(group.scratch[1], of_input - group.activations +
-                                                        at(StageKey::kBackwardInputScratch, stage));
-      group.scratch[3] = std::max(
-          group.scratch[3], of_whole - group.activations + at(StageKey::kBackwardScratch, stage));
-      of_input -= freed - at(StageKey::kBetweenBytes, stage);
-      of_whole -= freed;
-    }
-    const auto place = static_cast<std::size_t>(first / count);
-    merged.of(StageKey::kActivationBytes)->values[place] = group.activations;
+  const std::vector<std::int64_t> held = list(StageKey::kActivationBytes);
+  const std::vector<std::int64_t> between = list(StageKey::kBetweenBytes);
+  std::array<std::vector<std::int64_t>, 4> scratch;
+  for (std::size_t key = 0; key < scratch.size(); ++key) {
+    scratch[key] = list(kScratchKeys[key]);
+    merged.of(kScratchKeys[key]) = StageCost{{}, true, "profile"};
+  }
+  for (int first = 0; first + count <= stages; first += count) {
+    const Group group = join(first, first + count, held, between, scratch);
+    merged.of(StageKey::kActivationBytes)->values[static_cast<std::size_t>(first / count)] =
+        group.activations;
     for (std::size_t key = 0; key < kScratchKeys.size(); ++key)
-      merged.of(kScratchKeys[key])->values[place] = group.scratch[key];
+      merged.of(kScratchKeys[key])->values.push_back(group.scratch[key]);
   }
   return merged;
+}
+
+CostProfile::Group CostProfile::join(
+    int first, int end, const std::vector<std::int64_t>& held,
+    const std::vector<std::int64_t>& between,
+    const std::array<std::vector<std::int64_t>, 4>& scratch) const {
+  Group group;
+  Bytes most = 0;
+  for (int stage = first; stage < end; ++stage) {
+    const auto at = static_cast<std::size_t>(stage);
+    // What was a message is now kept as the next one's input.
+    if (stage > first && reads_message(stage)) group.activations += message_;
+    group.activations += held[at];
+    most = std::max(most, group.activations + scratch[0][at]);
+    group.scratch[2] = std::max(group.scratch[2], scratch[2][at]);
+  }
+  group.scratch[0] = most - group.activations;
+  Bytes of_input = 0, of_whole = 0;  // freed so far
+  for (int stage = end - 1; stage >= first; --stage) {
+    const auto at = static_cast<std::size_t>(stage);
+    group.scratch[1] = std::max(group.scratch[1], scratch[1][at] - of_input);
+    group.scratch[3] = std::max(group.scratch[3], scratch[3][at] - of_whole);
+    of_input += held[at] - between[at];
+    of_whole += held[at];
+  }
+  return group;
 }
 
 std::string print_costs(const CostSettings& settings) {

@@ -48,7 +48,8 @@ class CostProfile {
   /// holds. A result counts with the stage that reads it if one rank has both, and with none on
   /// its way to another. Errors (kInvalidInput): a stage of which F, I or W was never seen.
   Expected<CostSettings> settings() const;
-  /// The costs of stages of which each holds `count` neighbours of the profile's.
+  /// Costs given for the profile's stages, as those of stages of which each holds `count`
+  /// neighbours of them.
   CostSettings merged(const CostSettings& settings, int count) const;
 
  private:
@@ -60,6 +61,14 @@ class CostProfile {
   };
   void add_action(const TimelineEvent& last, Nanoseconds time, const EventMemory* memory);
   void add_bytes(CostSettings& settings) const;
+  /// What neighbouring stages hold as one that runs them one after the other.
+  struct Group {
+    Bytes activations = 0;
+    std::array<Bytes, 4> scratch{};  // F, I, W, B
+  };
+  Group join(int first, int end, const std::vector<std::int64_t>& held,
+             const std::vector<std::int64_t>& between,
+             const std::array<std::vector<std::int64_t>, 4>& scratch) const;
   /// Whether a stage reads what another rank made.
   bool reads_message(int stage) const {
     return stage > 0 && placement_.rank_of(stage) != placement_.rank_of(stage - 1);

@@ -125,6 +125,17 @@ TEST(CostProfile, FitsWhatStagesHold) {
   EXPECT_EQ(values(merged, StageKey::kBackwardInputScratch), (List{7, 7}));
 }
 
+TEST(CostProfile, MergesCostsThatUsersGaveToo) {
+  const CostProfile profile(v_placement(), 10);
+  const CostSettings given =
+      *parse_cost_file("[stage]\nf_ns = 5\nactivation_bytes = [1, 2, 3, 4]\n", "c.toml");
+  const CostSettings merged = profile.merged(given, 2);
+  EXPECT_EQ(merged.of(StageKey::kForward)->values, (std::vector<std::int64_t>{10, 10}));
+  EXPECT_EQ(merged.of(StageKey::kActivationBytes)->values, (std::vector<std::int64_t>{13, 17}));
+  EXPECT_EQ(merged.of(StageKey::kForwardScratch)->values, (std::vector<std::int64_t>{0, 0}));
+  EXPECT_FALSE(merged.of(StageKey::kBackward));
+}
+
 TEST(CostProfile, IsPrintedAsACostFileAndMerged) {
   CostProfile profile(v_placement(), 0);
   profile.add(*predicted("dualpipe-v", known_costs(), true).timeline);

@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "plait/base/error.h"
-#include "plait/sim/cost_file.h"
 
 namespace plait {
 
@@ -21,8 +20,8 @@ inline constexpr std::string_view kLastStepFile = "last_step.json";
 /// All that a run writes there, beside rank-<r>.log. --overwrite spares a folder that holds
 /// anything else.
 inline constexpr std::array<std::string_view, 10> kRunFolderEntries = {
-    "job.toml", "metrics.jsonl", kLastStepFile, "timeline.json",         "timeline.svg",
-    kRunCosts,  "model",         "checkpoints", "gradients.safetensors", ".previous"};
+    "job.toml",   "metrics.jsonl", kLastStepFile, "timeline.json",         "timeline.svg",
+    "costs.toml", "model",         "checkpoints", "gradients.safetensors", ".previous"};
 
 /// Made before the first step; keep() makes it stay. Until then the destructor undoes what create()
 /// did, so that a job that never began leaves nothing behind: folders that were made are removed,

@@ -58,8 +58,7 @@ Expected<JobConfig> read_job(const MeasureArguments& arguments) {
   return job.read();
 }
 
-/// "dualpipe-v", or with exchanges "dualpipe-v, pairs braid"; a schedule without pairs has none
-/// off.
+/// "dualpipe-v", or with exchanges "dualpipe-v, pairs braid".
 std::string name_of(const JobPlan& plan) {
   const std::string& schedule = plan.job.parallel.schedule;
   return plan.has_exchanges() ? schedule + ", pairs " + plan.job.parallel.pairs : schedule;
@@ -117,7 +116,7 @@ Expected<Measured> plan_other(const JobPlan& profiled, const std::string& schedu
                             profiled.stages()));
   }
   const int merged = profiled.stages() / alone.stages();
-  if (merged > 1 && !Profile(profiled).whole_actions) {
+  if (merged > 1 && !has_whole_actions(profiled)) {
     return fail(ErrorCode::kInvalidInput,
                 fmt::format("it has {} stages, the profile {}: where rows are exchanged they must "
                             "be the same",

@@ -182,6 +182,8 @@ class Reporter {
     return {};
   }
 
+  static_assert(std::find(kRunFolderEntries.begin(), kRunFolderEntries.end(),
+                          std::string_view(kRunCosts)) != kRunFolderEntries.end());
   /// Where the schedule runs F, I and W of every stage by themselves.
   Expected<void> write_costs() const {
     if (profiled_steps_ == 0) return {};
