@@ -32,7 +32,8 @@ void wait_for_change(Executor& executor, std::uint32_t seen, Wait wait) {
 
 Expected<void> run_step(Executor& executor, Wait wait) {
   executor.begin_step();
-  executor.chain();
+  // Without exchanges whatever completes makes ready for the rank's own thread only.
+  if (wait == Wait::kSleep) executor.chain();
   while (true) {
     const std::uint32_t seen = executor.changes().load(std::memory_order_acquire);
     executor.advance_communication();

@@ -231,7 +231,7 @@ void Executor::settled() noexcept {
   if (chains_) advance_communication();
   // With the last message the step may be over and the next one begin: from here on nothing of this
   // step is touched.
-  open_messages_.fetch_sub(1, std::memory_order_acq_rel);
+  if (open_messages_.fetch_sub(1, std::memory_order_acq_rel) > 1) return;
   changes_.fetch_add(1, std::memory_order_acq_rel);
   changes_.notify_all();
 }
