@@ -34,6 +34,12 @@ class Profile(command.CommandTest):
         self.assertGreater(min(price["peak_bytes"]), 0)
         costs = tomllib.loads((self.folder / "runs/job/costs.toml").read_text())
         self.assertGreater(price["makespan_ns"], sum(costs["stage"]["f_ns"]))
+        weights = (self.folder / "runs/job/model/model.safetensors").stat().st_size
+        for key in ("parameter_bytes", "gradient_bytes"):
+            self.assertAlmostEqual(sum(costs["stage"][key]) / weights, 1, delta=0.1)  # its header
+        result = self.compare("--schedules", "zbv", "--costs", "runs/job", "--json")
+        for row in json.loads(result.stdout)["schedules"]:
+            self.assertLess(row["predicted_peak_bytes"], 1.5 * row["measured_peak_bytes"])
         # What was not run by itself is not known; a second run takes the file away.
         self.assertEqual(self.train("--ranks", "2", "--steps", "5", "--schedule", "1f1b", "--overwrite").returncode, 0)
         self.assertFalse((self.folder / "runs/job/costs.toml").exists())

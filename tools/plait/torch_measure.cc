@@ -255,6 +255,9 @@ Expected<void> predict_all(const MeasureArguments& arguments, const Profile& pro
   CostSettings settings;
   if (arguments.costs) {
     settings = *arguments.costs;
+    // Measured peaks are without them.
+    settings.of(StageKey::kParameterBytes).reset();
+    settings.of(StageKey::kGradientBytes).reset();
   } else {
     PLAIT_TRY(settings, profile.actions.settings());
   }
