@@ -105,7 +105,10 @@ class Watch(command.CommandTest):
         return metrics.read_text().count("\n") - 1 if metrics.exists() else 0
 
     def terminal(self, *arguments: str, **size: int) -> Terminal:
-        terminal = Terminal([command.PLAIT, *arguments], self.folder, **size)
+        try:
+            terminal = Terminal([command.PLAIT, *arguments], self.folder, **size)
+        except OSError as error:  # a container without /dev/pts
+            self.skipTest(f"no terminal can be opened here: {error}")
         self.addCleanup(terminal.kill)
         return terminal
 
