@@ -3,6 +3,7 @@
 /// Types are those of torch.distributed.pipelining, so that files go both ways (docs/glossary.md).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 namespace plait {
@@ -37,6 +38,14 @@ static_assert(sizeof(Action) <= 16);
 constexpr bool is_compute(ActionType type) {
   return type == ActionType::kForward || type == ActionType::kBackwardInput ||
          type == ActionType::kBackwardWeight || type == ActionType::kBackward;
+}
+/// Of F, I, W, B: 0 … 3.
+constexpr std::size_t compute_index(ActionType type) {
+  return static_cast<std::size_t>(type) - static_cast<std::size_t>(ActionType::kForward);
+}
+/// I or B: what reads the gradient of the stage after it, and makes the one for the stage before.
+constexpr bool passes_gradient(ActionType type) {
+  return type == ActionType::kBackwardInput || type == ActionType::kBackward;
 }
 constexpr bool is_send(ActionType type) {
   return type == ActionType::kSendF || type == ActionType::kSendB;

@@ -10,12 +10,6 @@
 namespace plait {
 namespace {
 
-const Instruction& instruction_of(const std::vector<RankProgram>& programs, const Grid& grid,
-                                  const TimelineEvent& event) {
-  const RankProgram& program = programs[static_cast<std::size_t>(grid.pipeline_of(event.rank))];
-  return program.instructions[static_cast<std::size_t>(event.instruction)];
-}
-
 /// Whether the bytes of an instruction leave over its rank's link.
 bool sends(const Instruction& instruction) { return instruction.opcode != Opcode::kRecv; }
 
@@ -30,7 +24,7 @@ InstructionCosts::Name InstructionCosts::name_of(const Instruction& instruction)
           instruction.braided};
 }
 
-const InstructionCosts::Mean* InstructionCosts::find(Name name) const {
+const RunningMean* InstructionCosts::find(Name name) const {
   auto found = times_.find(name);
   if (found == times_.end()) {
     std::get<4>(name) = !std::get<4>(name);
@@ -39,16 +33,19 @@ const InstructionCosts::Mean* InstructionCosts::find(Name name) const {
   return found == times_.end() ? nullptr : &found->second;
 }
 
-void InstructionCosts::add(const std::vector<RankProgram>& programs, const Timeline& timeline,
-                           const Grid& grid) {
-  const MeasuredTimeline who(programs, grid);
-  add_transfers(programs, timeline, grid, who);
+const Instruction& InstructionCosts::instruction_of(const TimelineEvent& event) const {
+  const RankProgram& program = programs_[static_cast<std::size_t>(grid_.pipeline_of(event.rank))];
+  return program.instructions[static_cast<std::size_t>(event.instruction)];
+}
+
+void InstructionCosts::add(const Timeline& timeline) {
+  add_transfers(timeline);
   std::vector<const TimelineEvent*> before(static_cast<std::size_t>(timeline.ranks), nullptr);
   for (const TimelineEvent& event : timeline.events) {
-    const Instruction& instruction = instruction_of(programs, grid, event);
+    const Instruction& instruction = instruction_of(event);
     const TimelineEvent* awaited =
         instruction.wait == kNoWait ? nullptr
-                                    : &timeline.events[who.event_of(event.rank, instruction.wait)];
+                                    : &timeline.events[who_.event_of(event.rank, instruction.wait)];
     if (event.lane == Lane::kCommunication) {
       if (awaited != nullptr && awaited->lane == Lane::kCompute)
         to_issue_.add(event.begin - awaited->end);
@@ -65,12 +62,10 @@ void InstructionCosts::add(const std::vector<RankProgram>& programs, const Timel
 }
 
 /// What leaves over one link ends in the order in which it was issued.
-void InstructionCosts::add_transfers(const std::vector<RankProgram>& programs,
-                                     const Timeline& timeline, const Grid& grid,
-                                     const MeasuredTimeline& who) {
-  std::vector<std::vector<std::size_t>> parties(static_cast<std::size_t>(who.meeting_count()));
+void InstructionCosts::add_transfers(const Timeline& timeline) {
+  std::vector<std::vector<std::size_t>> parties(static_cast<std::size_t>(who_.meeting_count()));
   for (std::size_t i = 0; i < timeline.events.size(); ++i) {
-    if (who.meetings()[i] >= 0) parties[static_cast<std::size_t>(who.meetings()[i])].push_back(i);
+    if (who_.meetings()[i] >= 0) parties[static_cast<std::size_t>(who_.meetings()[i])].push_back(i);
   }
   const auto end_of = [&](const std::vector<std::size_t>& meeting) {
     Nanoseconds end = 0;
@@ -85,13 +80,14 @@ void InstructionCosts::add_transfers(const std::vector<RankProgram>& programs,
     for (const std::size_t party : meeting) {
       const TimelineEvent& event = timeline.events[party];
       Nanoseconds& link = link_free[static_cast<std::size_t>(event.rank)];
-      if (sends(instruction_of(programs, grid, event))) link = std::max(link, event.begin);
-      start = std::max(start, sends(instruction_of(programs, grid, event)) ? link : event.begin);
+      const bool over_link = sends(instruction_of(event));
+      if (over_link) link = std::max(link, event.begin);
+      start = std::max(start, over_link ? link : event.begin);
     }
     const Nanoseconds takes = std::max<Nanoseconds>(end_of(meeting) - start, 0);
     for (const std::size_t party : meeting) {
       const TimelineEvent& event = timeline.events[party];
-      const Instruction& instruction = instruction_of(programs, grid, event);
+      const Instruction& instruction = instruction_of(event);
       if (sends(instruction)) link_free[static_cast<std::size_t>(event.rank)] += takes;
       if (instruction.opcode != Opcode::kSend)
         times_[name_of(instruction)].add(std::max<Nanoseconds>(event.end - start, 0));

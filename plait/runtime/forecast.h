@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "plait/base/error.h"
+#include "plait/base/running_mean.h"
 #include "plait/runtime/grid.h"
 #include "plait/runtime/measured_timeline.h"
 #include "plait/runtime/program.h"
@@ -18,8 +19,12 @@ namespace plait {
 /// each other. Not thread-safe.
 class InstructionCosts {
  public:
-  /// One measured step of these programs. Cost: O(n log n) in the events.
-  void add(const std::vector<RankProgram>& programs, const Timeline& timeline, const Grid& grid);
+  /// Of the steps of these programs, which must outlive it.
+  InstructionCosts(const std::vector<RankProgram>& programs, const Grid& grid)
+      : programs_(programs), grid_(grid), who_(programs, grid) {}
+
+  /// One measured step. Cost: O(n log n) in the events.
+  void add(const Timeline& timeline);
 
   /// How much longer compute takes in braided pairs than outside, of what ran both ways: 0.1 is a
   /// tenth. 0 if nothing did.
@@ -30,27 +35,18 @@ class InstructionCosts {
   /// Opcode, stage, part, group, and whether in a braided pair.
   using Name = std::tuple<int, int, int, int, bool>;
   static Name name_of(const Instruction& instruction);
-  class Mean {
-   public:
-    void add(Nanoseconds time) {
-      ++count_;
-      sum_ += time;
-    }
-    Nanoseconds value() const { return count_ == 0 ? 0 : sum_ / count_; }
-
-   private:
-    std::int64_t count_ = 0;
-    Nanoseconds sum_ = 0;
-  };
-  void add_transfers(const std::vector<RankProgram>& programs, const Timeline& timeline,
-                     const Grid& grid, const MeasuredTimeline& who);
+  void add_transfers(const Timeline& timeline);
+  const Instruction& instruction_of(const TimelineEvent& event) const;
   /// What was seen of it, in pairs or if it was not, outside, or the other way round; or nothing.
-  const Mean* find(Name name) const;
+  const RunningMean* find(Name name) const;
 
-  std::map<Name, Mean> times_;
-  Mean after_compute_;   // to the next instruction of the lane that was ready
-  Mean after_transfer_;  // to its reader
-  Mean to_issue_;        // from what the communication lane waits for
+  const std::vector<RankProgram>& programs_;
+  Grid grid_;
+  MeasuredTimeline who_;
+  std::map<Name, RunningMean> times_;
+  RunningMean after_compute_;   // to the next instruction of the lane that was ready
+  RunningMean after_transfer_;  // to its reader
+  RunningMean to_issue_;        // from what the communication lane waits for
 };
 
 /// The timeline that programs would have at these costs, event by event as measured ones. Each lane

@@ -60,8 +60,8 @@ Nanoseconds span(const Expected<Timeline>& timeline) {
 TEST(Forecast, StepsInSequenceTakeWhatTheirInstructionsDo) {
   const Case given("gpipe");
   const Timeline measured = given.steady(100, 30, 50);
-  InstructionCosts costs;
-  costs.add(given.programs, measured, given.grid);
+  InstructionCosts costs(given.programs, given.grid);
+  costs.add(measured);
   const auto again = forecast(given.programs, given.grid, costs);
   ASSERT_TRUE(again) << again.error().text();
   ASSERT_EQ(again->events.size(), measured.events.size());
@@ -74,9 +74,9 @@ TEST(Forecast, StepsInSequenceTakeWhatTheirInstructionsDo) {
 
 TEST(Forecast, BraidsHideExchangesFromAProfileWithoutPairs) {
   const Case sequence("dualpipe-v"), braid("dualpipe-v", true);
-  InstructionCosts costs;
   const Case split("zbv");
-  costs.add(split.programs, split.steady(100, 30, 50), split.grid);
+  InstructionCosts costs(split.programs, split.grid);
+  costs.add(split.steady(100, 30, 50));
   const auto timeline = forecast(braid.programs, braid.grid, costs);
   const Nanoseconds one_by_one = span(forecast(sequence.programs, sequence.grid, costs));
   EXPECT_LT(span(timeline), one_by_one);
@@ -90,15 +90,16 @@ TEST(Forecast, FittedToAForecastItForecastsTheSame) {
   for (const char* schedule : {"dualpipe-v", "zbv"}) {
     for (const bool braid : {false, true}) {
       const Case given(schedule, braid);
-      InstructionCosts rough, first, second;
+      InstructionCosts first(given.programs, given.grid), second(given.programs, given.grid);
       const Case split("zbv");
-      rough.add(split.programs, split.steady(1000, 300, 500), split.grid);
+      InstructionCosts rough(split.programs, split.grid);
+      rough.add(split.steady(1000, 300, 500));
       const auto possible = forecast(given.programs, given.grid, rough);
       ASSERT_TRUE(possible) << possible.error().text();
-      first.add(given.programs, *possible, given.grid);
+      first.add(*possible);
       const auto timeline = forecast(given.programs, given.grid, first);
       ASSERT_TRUE(timeline) << timeline.error().text();
-      second.add(given.programs, *timeline, given.grid);
+      second.add(*timeline);
       const auto expected = static_cast<double>(span(timeline));
       EXPECT_NEAR(static_cast<double>(span(forecast(given.programs, given.grid, second))), expected,
                   0.02 * expected)
@@ -112,19 +113,19 @@ TEST(Forecast, InterferenceIsWhatBraidedPairsTakeLonger) {
   Timeline measured = given.steady(100, 100, 50);
   for (TimelineEvent& event : measured.events)
     if (event.braided && event.lane == Lane::kCompute) event.end = event.begin + 120;
-  InstructionCosts costs;
+  InstructionCosts costs(given.programs, given.grid);
   EXPECT_EQ(costs.interference(), 0);
-  costs.add(given.programs, measured, given.grid);
+  costs.add(measured);
   EXPECT_NEAR(costs.interference(), 0.2, 1e-9);
 }
 
 TEST(Forecast, AWholeBackwardIsItsHalvesAndWhatWasNeverSeenIsAnError) {
   const Case whole("gpipe", false, 1, 1), split("zb-h1", false, 1, 1),
       forward("forward-only", false, 1, 1);
-  InstructionCosts halves, forwards;
-  halves.add(split.programs, split.steady(100, 100, 0), split.grid);
+  InstructionCosts halves(split.programs, split.grid), forwards(forward.programs, forward.grid);
+  halves.add(split.steady(100, 100, 0));
   EXPECT_EQ(span(forecast(whole.programs, whole.grid, halves)), 4 * 300);
-  forwards.add(forward.programs, forward.steady(100, 100, 0), forward.grid);
+  forwards.add(forward.steady(100, 100, 0));
   const auto missing = forecast(whole.programs, whole.grid, forwards);
   ASSERT_FALSE(missing);
   EXPECT_EQ(missing.error().message, "the profile never saw 0B0, needed a run with it");

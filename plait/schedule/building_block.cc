@@ -159,9 +159,7 @@ class SlotTable {
   Action& at(std::size_t rank, int slot) { return rows_[rank][static_cast<std::size_t>(slot)]; }
   int& slot_of(const Action& action) { return slot_of_[cell(action.type, action)]; }
   std::size_t cell(ActionType type, const Action& action, int stage_offset = 0) const {
-    const auto kind =
-        static_cast<std::size_t>(type) - static_cast<std::size_t>(ActionType::kForward);
-    return (kind * static_cast<std::size_t>(stages_) +
+    return (compute_index(type) * static_cast<std::size_t>(stages_) +
             static_cast<std::size_t>(action.stage + stage_offset)) *
                static_cast<std::size_t>(microbatches_) +
            static_cast<std::size_t>(action.microbatch);

@@ -10,10 +10,6 @@ namespace {
 
 constexpr Nanoseconds kNotRun = -1;
 
-bool is_backward(ActionType type) {
-  return type == ActionType::kBackwardInput || type == ActionType::kBackward;
-}
-
 class OrderClock {
  public:
   OrderClock(const Schedule& schedule, const ActionCosts& costs)
@@ -57,13 +53,13 @@ class OrderClock {
       }
       const Nanoseconds ready = ready_at(rank, action);
       if (ready == kNotRun) return {};
-      if (is_backward(action.type))
+      if (passes_gradient(action.type))
         free_at_[rank] += costs_.recompute_of(static_cast<std::size_t>(action.stage));
       free_at_[rank] = std::max(free_at_[rank], ready) + length(action);
       if (action.type == ActionType::kForward) {
         forward_ends_[cell(action.stage, action.microbatch)] = free_at_[rank];
         if (action.stage + 1 < stages_) wake(rank, action.stage + 1, action.microbatch, awake);
-      } else if (is_backward(action.type)) {
+      } else if (passes_gradient(action.type)) {
         backward_ends_[cell(action.stage, action.microbatch)] = free_at_[rank];
         if (action.stage > 0) wake(rank, action.stage - 1, action.microbatch, awake);
       }

@@ -15,9 +15,6 @@ constexpr std::size_t kMaxExchanges = 4'000;
 constexpr std::size_t kMaxVisits = 10'000'000;  // of actions, over all exchanges
 constexpr std::size_t kRemembered = 30;         // makespans
 
-bool is_backward(ActionType type) {
-  return type == ActionType::kBackwardInput || type == ActionType::kBackward;
-}
 int live_change(ActionType type) {
   if (type == ActionType::kForward) return 1;
   return type == ActionType::kBackwardInput ? 0 : -1;
@@ -46,7 +43,7 @@ class OrderSearch {
         orders_[rank].push_back(static_cast<std::int32_t>(nodes_.size()));
         const auto stage = static_cast<std::size_t>(action.stage);
         nodes_.push_back({action, rank, length_of(action, costs),
-                          is_backward(action.type) ? costs.recompute_of(stage) : 0});
+                          passes_gradient(action.type) ? costs.recompute_of(stage) : 0});
       }
     }
     link(costs.hop);
@@ -124,7 +121,7 @@ class OrderSearch {
       const Action& action = nodes_[id].action;
       const std::size_t at = cell(action.stage, action.microbatch);
       if (action.type == ActionType::kForward) forwards[at] = static_cast<std::int32_t>(id);
-      if (is_backward(action.type)) backwards[at] = static_cast<std::int32_t>(id);
+      if (passes_gradient(action.type)) backwards[at] = static_cast<std::int32_t>(id);
     }
     for (std::size_t id = 0; id < nodes_.size(); ++id) {
       Node& reader = nodes_[id];
@@ -211,7 +208,7 @@ class OrderSearch {
     const Action& a = node(first).action;
     const Action& b = later.action;
     if (a.stage != b.stage) return true;
-    return a.type != b.type && !(is_backward(a.type) && is_backward(b.type));
+    return a.type != b.type && !(passes_gradient(a.type) && passes_gradient(b.type));
   }
 
   void exchange_with_previous(std::int32_t id) {

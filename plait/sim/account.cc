@@ -152,14 +152,13 @@ class Accountant {
   }
 
   Bytes scratch_of(const Action& action) const {
-    const auto type =
-        static_cast<std::size_t>(action.type) - static_cast<std::size_t>(ActionType::kForward);
-    return of(costs_.scratch_bytes[type], static_cast<std::size_t>(action.stage));
+    return of(costs_.scratch_bytes[compute_index(action.type)],
+              static_cast<std::size_t>(action.stage));
   }
 
   /// What an I or a B holds from its recompute's begin to its own end.
   Bytes recomputed(const Action& action) const {
-    if (!is_backward(action.type)) return 0;
+    if (!passes_gradient(action.type)) return 0;
     return of(costs_.recomputed_bytes, static_cast<std::size_t>(action.stage));
   }
 

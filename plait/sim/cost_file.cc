@@ -489,11 +489,8 @@ Expected<CostModel> make_cost_model(const CostSettings& settings, int stages) {
   costs.activation_bytes = for_stages(settings.of(StageKey::kActivationBytes), stages);
   costs.recomputed_bytes = for_stages(settings.of(StageKey::kRecomputedBytes), stages);
   costs.between_i_and_w_bytes = for_stages(settings.of(StageKey::kBetweenBytes), stages);
-  for (std::size_t type = 0; type < costs.scratch_bytes.size(); ++type) {
-    const auto key =
-        static_cast<StageKey>(static_cast<std::size_t>(StageKey::kForwardScratch) + type);
-    costs.scratch_bytes[type] = for_stages(settings.of(key), stages);
-  }
+  for (std::size_t type = 0; type < kScratchKeys.size(); ++type)
+    costs.scratch_bytes[type] = for_stages(settings.of(kScratchKeys[type]), stages);
   costs.parameter_bytes = for_stages(settings.of(StageKey::kParameterBytes), stages);
   costs.gradient_bytes = for_stages(settings.of(StageKey::kGradientBytes), stages);
   costs.unshard = for_stages(settings.of(StageKey::kUnshard), stages);

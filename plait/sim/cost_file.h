@@ -69,6 +69,11 @@ inline constexpr std::array kStageKeys = {
     StageKeyInfo{StageKey::kReduceGrad, "reduce_grad_ns", "REDUCE_GRAD, on the communication lane"},
 };
 
+/// By compute_index().
+inline constexpr std::array kScratchKeys{StageKey::kForwardScratch, StageKey::kBackwardInputScratch,
+                                         StageKey::kBackwardWeightScratch,
+                                         StageKey::kBackwardScratch};
+
 /// What was given and what was not; flags are laid over a file's.
 struct CostSettings {
   struct Between {

@@ -57,10 +57,11 @@ struct CostModel {
   ActionCosts actions;  ///< with the hop that delays a reader where there is no network
   std::vector<Bytes> activation_bytes;  ///< from F's begin to I's or B's end
   std::vector<Bytes> recomputed_bytes;  ///< from the recompute's begin to I's or B's end
-  std::array<std::vector<Bytes>, 4> scratch_bytes;  ///< while F, I, W or B runs, beside the rest
-  std::vector<Bytes> between_i_and_w_bytes;         ///< from I's end to W's end
-  std::vector<Bytes> parameter_bytes;               ///< the whole step
-  std::vector<Bytes> gradient_bytes;                ///< the whole step
+  std::array<std::vector<Bytes>, 4>
+      scratch_bytes;                         ///< by compute_index(), while it runs, beside the rest
+  std::vector<Bytes> between_i_and_w_bytes;  ///< from I's end to W's end
+  std::vector<Bytes> parameter_bytes;        ///< the whole step
+  std::vector<Bytes> gradient_bytes;         ///< the whole step
   std::vector<Nanoseconds> unshard;
   std::vector<Nanoseconds> reshard;
   std::vector<Nanoseconds> reduce_grad;

@@ -19,11 +19,6 @@ inline constexpr Nanoseconds kUnknown = -1;
 
 enum class Way : std::uint8_t { kForward, kBackward };
 
-/// I or B.
-constexpr bool is_backward(ActionType type) {
-  return type == ActionType::kBackwardInput || type == ActionType::kBackward;
-}
-
 /// What happened to one member of a unit.
 struct MemberTimes {
   Nanoseconds begin = 0;  ///< on the compute lane
@@ -115,17 +110,17 @@ class Engine {
   Read read_of(const Action& action) const {
     if (action.type == ActionType::kForward && action.stage > 0)
       return {true, Way::kForward, action.stage - 1};
-    if (is_backward(action.type) && action.stage < last_stage_)
+    if (passes_gradient(action.type) && action.stage < last_stage_)
       return {true, Way::kBackward, action.stage + 1};
     return {};
   }
   /// What one action costs.
   Nanoseconds cost(const Action& action) const {
-    return cost_[static_cast<std::size_t>(action.stage)][kind(action.type)];
+    return cost_[static_cast<std::size_t>(action.stage)][compute_index(action.type)];
   }
   /// What it recomputes first.
   Nanoseconds recompute(const Action& action) const {
-    if (!is_backward(action.type)) return 0;
+    if (!passes_gradient(action.type)) return 0;
     return costs_.actions.recompute_of(static_cast<std::size_t>(action.stage));
   }
 
@@ -162,9 +157,6 @@ class Engine {
   };
 
   static std::size_t at(Way way) { return static_cast<std::size_t>(way); }
-  static std::size_t kind(ActionType type) {
-    return static_cast<std::size_t>(type) - static_cast<std::size_t>(ActionType::kForward);
-  }
   std::int64_t name_of(Way way, std::size_t value) const {
     return static_cast<std::int64_t>(2 * value + at(way));
   }

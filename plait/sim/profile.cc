@@ -4,9 +4,10 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
-#include <map>
 #include <optional>
 #include <utility>
+
+#include "plait/trace/compute_ends.h"
 
 namespace plait {
 namespace {
@@ -15,33 +16,13 @@ namespace {
 constexpr std::array kKeys{StageKey::kForward, StageKey::kBackwardInput, StageKey::kBackwardWeight,
                            StageKey::kBackward};
 
-constexpr std::array kScratchKeys{StageKey::kForwardScratch, StageKey::kBackwardInputScratch,
-                                  StageKey::kBackwardWeightScratch, StageKey::kBackwardScratch};
-
-std::optional<std::size_t> index_of(ActionType type) {
-  switch (type) {
-    case ActionType::kForward:
-      return 0;
-    case ActionType::kBackwardInput:
-      return 1;
-    case ActionType::kBackwardWeight:
-      return 2;
-    case ActionType::kBackward:
-      return 3;
-    default:
-      return std::nullopt;
-  }
-}
-
 }  // namespace
 
 void CostProfile::add(const Timeline& timeline) {
   std::vector<const TimelineEvent*> compute;
-  std::map<std::pair<int, int>, Nanoseconds> ends;  // by rank and instruction
+  const ComputeEnds ends(timeline);
   for (const TimelineEvent& event : timeline.events) {
-    if (event.lane != Lane::kCompute) continue;
-    compute.push_back(&event);
-    ends[{event.rank, event.instruction}] = event.end;
+    if (event.lane == Lane::kCompute) compute.push_back(&event);
   }
   Nanoseconds action = 0;  // the present one's parts so far
   std::optional<EventMemory> memory;
@@ -51,10 +32,10 @@ void CostProfile::add(const Timeline& timeline) {
       return at < compute.size() && compute[at]->rank == event.rank ? compute[at] : nullptr;
     };
     const TimelineEvent* before = i > 0 ? of_this_rank(i - 1) : nullptr;
-    const auto made = ends.find({event.awaited_rank, event.awaited_instruction});
-    const bool waited = made != ends.end() && (before == nullptr || made->second > before->end);
+    const auto made = ends.find(event.awaited_rank, event.awaited_instruction);
+    const bool waited = made && (before == nullptr || *made > before->end);
     if (waited && event.awaited_rank != event.rank) {
-      hops_.add(event.begin - made->second);
+      hops_.add(event.begin - *made);
     } else if (before != nullptr && !waited) {
       gaps_.add(event.begin - before->end);
     }
@@ -75,9 +56,8 @@ void CostProfile::add(const Timeline& timeline) {
 
 void CostProfile::add_action(const TimelineEvent& last, Nanoseconds time,
                              const EventMemory* memory) {
-  const auto index = index_of(last.action.type);
-  if (!index) return;
-  Seen& seen = seen_[static_cast<std::size_t>(last.action.stage)][*index];
+  if (!is_compute(last.action.type)) return;
+  Seen& seen = seen_[static_cast<std::size_t>(last.action.stage)][compute_index(last.action.type)];
   seen.time.add(time);
   if (memory == nullptr) return;
   has_memory_ = true;

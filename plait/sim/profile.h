@@ -7,26 +7,12 @@
 #include <vector>
 
 #include "plait/base/error.h"
+#include "plait/base/running_mean.h"
 #include "plait/ir/schedule.h"
 #include "plait/sim/cost_file.h"
 #include "plait/trace/timeline.h"
 
 namespace plait {
-
-/// Mean of what was added, rounded down; 0 of nothing.
-class RunningMean {
- public:
-  void add(std::int64_t value) {
-    sum_ += value;
-    ++count_;
-  }
-  std::int64_t count() const { return count_; }
-  std::int64_t value() const { return count_ == 0 ? 0 : sum_ / count_; }
-
- private:
-  std::int64_t sum_ = 0;
-  std::int64_t count_ = 0;
-};
 
 /// Collects the times of compute actions by stage, and how long a value takes from one rank to the
 /// next. Fits means: a step is a sum, in which the pauses of the machine are too. Only times of

@@ -17,10 +17,6 @@ struct Box {
   bool in_pair = false;
 };
 
-bool gives_gradient(ActionType type) {
-  return type == ActionType::kBackward || type == ActionType::kBackwardInput;
-}
-
 /// Places every compute action at its earliest unit of time.
 class UnitLayout {
  public:
@@ -73,14 +69,14 @@ class UnitLayout {
   }
   int input_end(const Action& action) const {
     const bool forward = action.type == ActionType::kForward;
-    if (!forward && !gives_gradient(action.type)) return 0;
+    if (!forward && !passes_gradient(action.type)) return 0;
     const int producer = action.stage + (forward ? -1 : 1);
     if (producer < 0 || producer >= schedule_.placement.stages()) return 0;
     return ends_[cell(forward, producer, action.microbatch)];
   }
   void finish(const Action& action, int end) {
     const bool forward = action.type == ActionType::kForward;
-    if (forward || gives_gradient(action.type))
+    if (forward || passes_gradient(action.type))
       ends_[cell(forward, action.stage, action.microbatch)] = end;
   }
 

@@ -10,36 +10,11 @@
 #include <utility>
 
 #include "plait/ir/action_text.h"
+#include "plait/trace/compute_ends.h"
 #include "plait/trace/intervals.h"
 
 namespace plait {
 namespace {
-
-/// When the compute instructions of each rank ended.
-class Ends {
- public:
-  explicit Ends(const Timeline& timeline)
-      : most_(timeline.events.size()), ends_(static_cast<std::size_t>(timeline.ranks)) {}
-
-  void add(const TimelineEvent& event) {
-    const auto index = static_cast<std::size_t>(event.instruction);
-    // A file may number them as it likes.
-    if (event.instruction < 0 || index >= most_) return;
-    auto& ends = ends_[static_cast<std::size_t>(event.rank)];
-    if (index >= ends.size()) ends.resize(index + 1);
-    ends[index] = event.end;
-  }
-  std::optional<Nanoseconds> find(int rank, int instruction) const {
-    if (rank < 0 || instruction < 0) return std::nullopt;
-    const auto& ends = ends_[static_cast<std::size_t>(rank)];
-    const auto index = static_cast<std::size_t>(instruction);
-    return index < ends.size() ? ends[index] : std::nullopt;
-  }
-
- private:
-  std::size_t most_;
-  std::vector<std::vector<std::optional<Nanoseconds>>> ends_;
-};
 
 /// What one rank did and why it did nothing.
 struct RankIntervals {
@@ -75,13 +50,12 @@ StepMetrics measure(const Timeline& timeline) {
   StepMetrics metrics;
   metrics.ranks.resize(static_cast<std::size_t>(timeline.ranks));
   std::vector<RankIntervals> intervals(metrics.ranks.size());
-  Ends ends(timeline);
+  const ComputeEnds ends(timeline);
   Nanoseconds first = std::numeric_limits<Nanoseconds>::max();
   Nanoseconds last = std::numeric_limits<Nanoseconds>::min();
   for (const TimelineEvent& event : timeline.events) {
     first = std::min(first, event.begin);
     last = std::max(last, event.end);
-    if (event.lane == Lane::kCompute) ends.add(event);
   }
   if (timeline.events.empty()) return metrics;
   for (const TimelineEvent& event : timeline.events) {

@@ -86,19 +86,21 @@ std::vector<int> merge_layers(const JobPlan& profiled, int count) {
 /// costs of their actions; otherwise those of the lowered programs' instructions.
 struct Profile {
   explicit Profile(const JobPlan& plan)
-      : whole_actions(has_whole_actions(plan)), actions(plan.placement(), plan.message_bytes()) {}
+      : whole_actions(has_whole_actions(plan)),
+        actions(plan.placement(), plan.message_bytes()),
+        instructions(plan.training_programs, plan.grid()) {}
 
-  void add(const JobPlan& plan, const Timeline& timeline) {
+  void add(const Timeline& timeline) {
     if (whole_actions) {
       actions.add(timeline);
     } else {
-      instructions.add(plan.training_programs, timeline, plan.grid());
+      instructions.add(timeline);
     }
   }
 
   bool whole_actions;
   CostProfile actions;
-  InstructionCosts instructions{};
+  InstructionCosts instructions;
 };
 
 /// The same layers under another schedule. Errors: why it cannot be compared.
@@ -154,7 +156,7 @@ Expected<void> run_again(Measured& one, const DataSplit& data, const EmulatedLin
     one.spans.push_back(outcome.line.span_ns);
     const std::vector<Bytes>& peaks = outcome.line.peak_activation_bytes;
     one.peaks.push_back(*std::max_element(peaks.begin(), peaks.end()));
-    if (profile != nullptr) profile->add(one.plan, outcome.timeline);
+    if (profile != nullptr) profile->add(outcome.timeline);
   }
   return {};
 }
