@@ -1,5 +1,6 @@
 // What recording every step costs a rank: clocks and memory read around each instruction, the
-// report that it sends, and the timeline and figures that it makes of everyone's.
+// report that it sends, and the timeline and figures that it makes of everyone's; with the costs
+// that rank 0 fits to it.
 //
 // Beside the compute of the step itself, at a given time of F, I and W: that is all a step would
 // take a rank without a bubble, so the share is an upper one.
@@ -14,6 +15,7 @@
 #include "plait/runtime/measured_timeline.h"
 #include "plait/runtime/torch/memory.h"
 #include "plait/schedule/generators.h"
+#include "plait/sim/profile.h"
 #include "plait/train/step_report.h"
 
 namespace plait {
@@ -60,6 +62,7 @@ void bench(const std::string& name, int ranks, int microbatches, Nanoseconds act
     reports.push_back(std::move(report));
   }
   const MeasuredTimeline measured(programs, {ranks, 1, 1});
+  CostProfile profile(schedule.placement(), 0);
   std::vector<Nanoseconds> taken;
   for (int step = 0; step < steps; ++step) {
     const Nanoseconds begin = now();
@@ -76,6 +79,7 @@ void bench(const std::string& name, int ranks, int microbatches, Nanoseconds act
     Timeline timeline = measured.make(times);
     measured.add_memory(memory, timeline);
     if (measure(timeline).ranks.empty()) fmt::print("nothing was measured\n");
+    profile.add(timeline);
     taken.push_back(now() - begin);
   }
   const double instructions = static_cast<double>(programs.front().instructions.size());
