@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "plait/checkpoint/model_folder.h"
 #include "plait/nn/model.h"
-#include "plait/nn/model_folder.h"
 
 namespace plait {
 namespace {
@@ -27,13 +27,13 @@ Expected<void> make(const std::string& config, const std::string& seed, const st
 }
 
 Expected<void> copy(const std::string& from, const std::string& to) {
-  PLAIT_TRY(LanguageModel model, LanguageModel::load(from, kMaxSequence));
+  PLAIT_TRY(LanguageModel model, load_language_model(from, kMaxSequence));
   return write_model_folder(to, model.config(), kMaxSequence, model.store().tensors());
 }
 
 Expected<void> logits(const std::string& folder, const std::string& length,
                       const std::string& tokens_path, const std::string& logits_path) {
-  PLAIT_TRY(LanguageModel model, LanguageModel::load(folder, kMaxSequence));
+  PLAIT_TRY(LanguageModel model, load_language_model(folder, kMaxSequence));
   std::ifstream in(tokens_path, std::ios::binary);
   const std::string bytes{std::istreambuf_iterator<char>(in), {}};
   const auto count = static_cast<std::int64_t>(bytes.size() / sizeof(std::int64_t));

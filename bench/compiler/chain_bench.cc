@@ -15,7 +15,7 @@
 
 #include "plait/base/check.h"
 #include "plait/base/units.h"
-#include "plait/ir/csv.h"
+#include "plait/ir/forms/csv.h"
 #include "plait/passes/insert_comm.h"
 #include "plait/passes/passes.h"
 #include "plait/schedule/generators.h"

@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <string>
 
-#include "plait/ir/text_forms.h"
+#include "plait/ir/forms/text_forms.h"
 #include "plait/schedule/generators.h"
 
 namespace plait {

@@ -4,7 +4,7 @@
 //
 // Beside the compute of the step itself, at a given time of F, I and W: that is all a step would
 // take a rank without a bubble, so the share is an upper one.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -12,11 +12,11 @@
 #include <vector>
 
 #include "plait/passes/insert_comm.h"
-#include "plait/runtime/measured_timeline.h"
-#include "plait/runtime/torch/memory.h"
+#include "plait/program/measured_timeline.h"
+#include "plait/record/step_report.h"
 #include "plait/schedule/generators.h"
 #include "plait/sim/profile.h"
-#include "plait/train/step_report.h"
+#include "plait/torch/memory.h"
 
 namespace plait {
 namespace {

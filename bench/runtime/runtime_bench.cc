@@ -6,7 +6,7 @@
 // of the same bytes in the same processes. Stages of known compute show what of it is left when
 // there is work to hide it behind: 1F1B's ideal span is (M + P - 1)(F + B).
 #include <ATen/ops/zeros.h>
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -14,14 +14,14 @@
 #include <future>
 #include <memory>
 
+#include "plait/launch/launch.h"
 #include "plait/passes/insert_comm.h"
+#include "plait/program/rank_program.h"
 #include "plait/runtime/driver.h"
 #include "plait/runtime/inproc_comm.h"
-#include "plait/runtime/launch.h"
-#include "plait/runtime/program.h"
-#include "plait/runtime/torch/c10d_world.h"
-#include "plait/runtime/torch/tensors.h"
 #include "plait/schedule/generators.h"
+#include "plait/torch/c10d_world.h"
+#include "plait/torch/tensors.h"
 
 namespace plait {
 namespace {

@@ -3,7 +3,7 @@
 
 #include <cstdio>
 
-#include "plait/runtime/torch/module_segment.h"
+#include "plait/torch/module_segment.h"
 #include "plait/train/pipeline.h"
 
 namespace {

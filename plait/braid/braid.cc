@@ -1,6 +1,6 @@
 #include "plait/braid/braid.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 

@@ -7,10 +7,10 @@
 #include <cmath>
 #include <random>
 
-#include "plait/base/test_files.h"
 #include "plait/braid/braid_bound.h"
 #include "plait/braid/braid_text.h"
 #include "plait/braid/layer_clock.h"
+#include "tests/support/files.h"
 
 namespace plait {
 namespace {

@@ -8,7 +8,7 @@
 #include <numeric>
 #include <sstream>
 
-#include "plait/base/test_files.h"
+#include "tests/support/files.h"
 
 namespace plait {
 namespace {

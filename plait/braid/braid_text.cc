@@ -1,6 +1,6 @@
 #include "plait/braid/braid_text.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <charconv>

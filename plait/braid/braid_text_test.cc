@@ -5,7 +5,7 @@
 
 #include <random>
 
-#include "plait/base/test_files.h"
+#include "tests/support/files.h"
 
 namespace plait {
 namespace {

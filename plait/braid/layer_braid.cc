@@ -1,6 +1,6 @@
 #include "plait/braid/layer_braid.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <map>

@@ -9,8 +9,8 @@
 #include "plait/base/error.h"
 #include "plait/base/units.h"
 #include "plait/braid/braid.h"
-#include "plait/braid/layer_order.h"
-#include "plait/trace/timeline.h"
+#include "plait/ir/lane.h"
+#include "plait/program/layer_order.h"
 
 namespace plait {
 

@@ -1,6 +1,7 @@
 #include "plait/ir/schedule.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace plait {
 
@@ -12,6 +13,15 @@ std::vector<int> Placement::stages_of(int rank) const {
     if (here) stages_here.push_back(stage);
   }
   return stages_here;
+}
+
+Schedule empty_schedule(std::string_view name, Placement placement, int microbatches) {
+  Schedule schedule;
+  schedule.name = name;
+  schedule.microbatches = microbatches;
+  schedule.ranks.resize(static_cast<std::size_t>(placement.ranks));
+  schedule.placement = std::move(placement);
+  return schedule;
 }
 
 bool is_lowered(const Schedule& schedule) {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "plait/ir/action.h"
@@ -48,6 +49,9 @@ struct Schedule {
 
   friend bool operator==(const Schedule&, const Schedule&) = default;
 };
+
+/// An empty schedule: P empty lists.
+Schedule empty_schedule(std::string_view name, Placement placement, int microbatches);
 
 /// True if the schedule holds communication, or needs none because no value crosses ranks.
 /// Cost: O(actions).

@@ -1,6 +1,6 @@
 #include "plait/ir/text_placement.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <array>
 #include <charconv>

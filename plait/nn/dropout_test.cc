@@ -9,7 +9,7 @@
 #include <memory>
 #include <vector>
 
-#include "plait/nn/test_models.h"
+#include "tests/support/models.h"
 
 namespace plait {
 namespace {

@@ -9,7 +9,7 @@
 #include <functional>
 #include <vector>
 
-#include "plait/runtime/torch/test_segments.h"
+#include "tests/support/segments.h"
 
 namespace plait {
 namespace {

@@ -6,12 +6,12 @@
 #include <ATen/ops/mm.h>
 #include <ATen/ops/split_with_sizes.h>
 #include <ATen/ops/zeros_like.h>
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <numeric>
 #include <utility>
 
-#include "plait/nn/part_memory.h"
+#include "plait/model/part_memory.h"
 
 namespace plait {
 

@@ -16,8 +16,8 @@
 #include <string>
 #include <vector>
 
+#include "plait/model/partition.h"
 #include "plait/nn/mixture_kernels.h"
-#include "plait/nn/partition.h"
 #include "plait/nn/router_loads.h"
 #include "plait/nn/segments.h"
 

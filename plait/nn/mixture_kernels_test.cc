@@ -8,7 +8,7 @@
 #include <random>
 #include <vector>
 
-#include "plait/runtime/torch/test_segments.h"
+#include "tests/support/segments.h"
 
 namespace plait {
 namespace {

@@ -17,12 +17,12 @@
 #include <vector>
 
 #include "plait/base/write_file.h"
-#include "plait/nn/model_folder.h"
-#include "plait/nn/part_memory.h"
-#include "plait/nn/safetensors.h"
-#include "plait/nn/test_models.h"
-#include "plait/runtime/torch/autograd_split.h"
-#include "plait/runtime/torch/memory.h"
+#include "plait/checkpoint/model_folder.h"
+#include "plait/checkpoint/safetensors.h"
+#include "plait/model/part_memory.h"
+#include "plait/torch/autograd_split.h"
+#include "plait/torch/memory.h"
+#include "tests/support/models.h"
 
 namespace plait {
 namespace {
@@ -481,7 +481,7 @@ TEST_F(MixtureFolder, GoesThereAndBack) {
     job.router_aux_loss_coef = model.router_aux_loss_coef = 0.125;
     model.init = folder_;
     EXPECT_EQ(read_model_config(folder_, job).value(), model);
-    LanguageModel read = LanguageModel::load(folder_, kMaxSequence).value();
+    LanguageModel read = load_language_model(folder_, kMaxSequence).value();
     for (const Parameter& p : written) {
       EXPECT_TRUE(same_bits(p.tensor, read.store().find(p.name))) << p.name;
     }

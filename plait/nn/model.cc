@@ -2,7 +2,7 @@
 
 #include <c10/core/GradMode.h>
 #include <c10/util/Exception.h>
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cmath>
 #include <utility>
@@ -10,7 +10,6 @@
 #include "plait/base/check.h"
 #include "plait/nn/kernels.h"
 #include "plait/nn/mixture.h"
-#include "plait/nn/model_folder.h"
 #include "plait/nn/segments.h"
 
 namespace plait {
@@ -293,14 +292,6 @@ Expected<LanguageModel> LanguageModel::make(const ModelConfig& model, std::uint6
   const StagePart whole{0, model.num_hidden_layers, true, true};
   PLAIT_TRY(result.segments_,
             make_model_segments(model, whole, result.batch_, seed, max_sequence, *result.store_));
-  return result;
-}
-
-Expected<LanguageModel> LanguageModel::load(const std::string& folder, std::int64_t max_sequence) {
-  PLAIT_TRY(const ModelConfig model, read_model_config(folder));
-  constexpr std::uint64_t kSeed = 0;  // every number is overwritten
-  PLAIT_TRY(LanguageModel result, make(model, kSeed, max_sequence));
-  PLAIT_TRY_VOID(load_parameters(folder, model, *result.store_));
   return result;
 }
 

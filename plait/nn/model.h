@@ -14,14 +14,14 @@
 #include <vector>
 
 #include "plait/base/error.h"
-#include "plait/config/job_config.h"
+#include "plait/model/model_config.h"
+#include "plait/model/names.h"
+#include "plait/model/partition.h"
 #include "plait/nn/batch.h"
-#include "plait/nn/names.h"
 #include "plait/nn/parameter_store.h"
-#include "plait/nn/partition.h"
 #include "plait/nn/router_loads.h"
-#include "plait/runtime/grid.h"
-#include "plait/runtime/torch/segment.h"
+#include "plait/program/grid.h"
+#include "plait/torch/segment.h"
 
 namespace plait {
 
@@ -53,8 +53,6 @@ class LanguageModel {
   /// Weights from the seed.
   static Expected<LanguageModel> make(const ModelConfig& model, std::uint64_t seed,
                                       std::int64_t max_sequence);
-  /// Weights from a model folder (nn/model_folder.h), ours or Hugging Face's.
-  static Expected<LanguageModel> load(const std::string& folder, std::int64_t max_sequence);
 
   /// `tokens` int64 [sequences, length] to logits float32 [sequences, length, vocab]. Errors: a
   /// token outside the vocabulary, a sequence longer than max_sequence.

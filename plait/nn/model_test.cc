@@ -22,11 +22,11 @@
 #include <vector>
 
 #include "plait/base/write_file.h"
-#include "plait/nn/model_folder.h"
-#include "plait/nn/part_memory.h"
-#include "plait/nn/safetensors.h"
-#include "plait/nn/test_models.h"
-#include "plait/runtime/torch/memory.h"
+#include "plait/checkpoint/model_folder.h"
+#include "plait/checkpoint/safetensors.h"
+#include "plait/model/part_memory.h"
+#include "plait/torch/memory.h"
+#include "tests/support/models.h"
 
 namespace plait {
 namespace {
@@ -226,7 +226,7 @@ class ModelFolder : public testing::Test {
   void TearDown() override { fs::remove_all(folder_); }
 
   std::string load_error() {
-    const auto model = LanguageModel::load(folder_, kMaxSequence);
+    const auto model = load_language_model(folder_, kMaxSequence);
     EXPECT_FALSE(model);
     return model ? "" : model.error().text();
   }
@@ -256,7 +256,7 @@ TEST_F(ModelFolder, GoesThereAndBack) {
   EXPECT_EQ(read.rope_theta, model_.rope_theta);
   EXPECT_EQ(read.rms_norm_eps, model_.rms_norm_eps);
   EXPECT_FALSE(read.tie_word_embeddings);
-  LanguageModel model = LanguageModel::load(folder_, kMaxSequence).value();
+  LanguageModel model = load_language_model(folder_, kMaxSequence).value();
   for (const Parameter& p : parameters_) {
     EXPECT_TRUE(same_bits(p.tensor, model.store().find(p.name))) << p.name;
   }

@@ -9,7 +9,7 @@
 #include <string_view>
 #include <vector>
 
-#include "plait/runtime/torch/segment.h"
+#include "plait/torch/segment.h"
 
 namespace plait {
 

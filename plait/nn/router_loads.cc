@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "plait/base/check.h"
-#include "plait/nn/names.h"
+#include "plait/model/names.h"
 
 namespace plait {
 

@@ -5,7 +5,7 @@
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <utility>
 

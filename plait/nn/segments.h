@@ -11,11 +11,11 @@
 #include <string>
 #include <vector>
 
-#include "plait/config/job_config.h"
+#include "plait/model/model_config.h"
 #include "plait/nn/batch.h"
 #include "plait/nn/dropout.h"
 #include "plait/nn/kernels.h"
-#include "plait/runtime/torch/segment.h"
+#include "plait/torch/segment.h"
 
 namespace plait {
 

@@ -2,8 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include "plait/base/test_files.h"
-#include "plait/ir/csv.h"
+#include "plait/ir/forms/csv.h"
+#include "tests/support/files.h"
 
 namespace plait {
 namespace {

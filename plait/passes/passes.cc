@@ -1,6 +1,6 @@
 #include "plait/passes/passes.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <charconv>

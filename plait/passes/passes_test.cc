@@ -8,10 +8,10 @@
 #include <string>
 #include <vector>
 
-#include "plait/base/test_files.h"
-#include "plait/ir/csv.h"
+#include "plait/ir/forms/csv.h"
 #include "plait/schedule/generators.h"
 #include "plait/verify/verify.h"
+#include "tests/support/files.h"
 
 namespace plait {
 namespace {

@@ -1,6 +1,6 @@
 #include "plait/passes/stuck.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <string>
 

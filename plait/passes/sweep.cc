@@ -1,6 +1,6 @@
 #include "plait/passes/sweep.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <string>
 #include <utility>

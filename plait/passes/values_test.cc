@@ -6,7 +6,7 @@
 #include <random>
 #include <vector>
 
-#include "plait/placement/placements.h"
+#include "plait/ir/placements.h"
 
 namespace plait::passes_detail {
 namespace {

@@ -1,6 +1,6 @@
 #include "plait/runtime/clock_alignment.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <cstring>

@@ -8,7 +8,7 @@
 #include "plait/base/error.h"
 #include "plait/base/units.h"
 #include "plait/runtime/comm.h"
-#include "plait/trace/timeline.h"
+#include "plait/timeline/timeline.h"
 
 namespace plait {
 

@@ -8,33 +8,13 @@
 #include <vector>
 
 #include "plait/base/error.h"
-#include "plait/runtime/grid.h"
+#include "plait/ir/message.h"
+#include "plait/program/collective.h"
+#include "plait/program/grid.h"
 #include "plait/runtime/stage.h"
 #include "plait/runtime/value.h"
 
 namespace plait {
-
-enum class Direction : std::uint8_t { kForward, kBackward };
-
-/// One message of the pipeline, between ranks of one column. (direction, sender_stage, microbatch)
-/// is unique within a step.
-struct Message {
-  int source = -1;       ///< pipeline rank
-  int destination = -1;  ///< pipeline rank
-  Direction direction = Direction::kForward;
-  int sender_stage = -1;
-  int microbatch = -1;
-};
-
-/// One all-to-all of a group of ranks. Its fields name it within a step; the ranks of a group issue
-/// theirs in the same order.
-struct Collective {
-  Group group = Group::kExpert;
-  Direction direction = Direction::kForward;
-  int stage = -1;
-  int part = -1;
-  int microbatch = -1;
-};
 
 /// Told once of each message's end, from any thread, maybe before send() or recv() returns.
 class CompletionSink {

@@ -1,6 +1,6 @@
 #include "plait/runtime/driver.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <chrono>
 #include <mutex>

@@ -1,6 +1,6 @@
 #include "plait/runtime/executor.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <exception>

@@ -10,11 +10,12 @@
 #include <vector>
 
 #include "plait/base/error.h"
+#include "plait/program/rank_program.h"
 #include "plait/runtime/comm.h"
 #include "plait/runtime/memory_probe.h"
-#include "plait/runtime/program.h"
 #include "plait/runtime/reducer.h"
 #include "plait/runtime/stage.h"
+#include "plait/timeline/timeline.h"
 
 namespace plait {
 

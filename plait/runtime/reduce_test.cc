@@ -7,14 +7,14 @@
 
 #include "plait/passes/insert_comm.h"
 #include "plait/passes/passes.h"
-#include "plait/runtime/check_program.h"
+#include "plait/program/check_program.h"
+#include "plait/program/rank_program.h"
 #include "plait/runtime/driver.h"
 #include "plait/runtime/executor.h"
 #include "plait/runtime/inproc_comm.h"
-#include "plait/runtime/program.h"
 #include "plait/runtime/reducer.h"
-#include "plait/runtime/test_exchange.h"
 #include "plait/schedule/generators.h"
+#include "tests/support/exchange_world.h"
 
 namespace plait {
 namespace {

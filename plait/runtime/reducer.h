@@ -5,7 +5,7 @@
 #include <memory>
 
 #include "plait/base/error.h"
-#include "plait/runtime/grid.h"
+#include "plait/program/grid.h"
 #include "plait/runtime/stage.h"
 #include "plait/runtime/value.h"
 

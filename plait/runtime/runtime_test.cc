@@ -4,13 +4,13 @@
 #include <random>
 
 #include "plait/passes/insert_comm.h"
-#include "plait/runtime/check_program.h"
+#include "plait/program/check_program.h"
+#include "plait/program/rank_program.h"
 #include "plait/runtime/driver.h"
 #include "plait/runtime/executor.h"
 #include "plait/runtime/inproc_comm.h"
-#include "plait/runtime/program.h"
-#include "plait/runtime/test_world.h"
 #include "plait/schedule/generators.h"
+#include "tests/support/world.h"
 
 namespace plait {
 namespace {

@@ -6,8 +6,8 @@
 #include <string>
 
 #include "plait/schedule/generators.h"
-#include "plait/schedule/makespan.h"
-#include "plait/sim/bounds.h"
+#include "plait/schedule/greedy/makespan.h"
+#include "plait/sim/bound/bounds.h"
 
 namespace plait {
 namespace {

@@ -1,12 +1,12 @@
 #include "plait/schedule/building_block.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <deque>
 
 #include "plait/base/check.h"
-#include "plait/placement/placements.h"
+#include "plait/ir/placements.h"
 #include "plait/schedule/shape.h"
 
 namespace plait {

@@ -1,14 +1,14 @@
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <array>
 #include <cstdint>
 
 #include "plait/base/check.h"
-#include "plait/placement/placements.h"
-#include "plait/schedule/best_order.h"
+#include "plait/ir/placements.h"
 #include "plait/schedule/generators.h"
-#include "plait/schedule/order_search.h"
+#include "plait/schedule/greedy/best_order.h"
+#include "plait/schedule/greedy/order_search.h"
 #include "plait/schedule/shape.h"
 
 namespace plait {

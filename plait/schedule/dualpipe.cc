@@ -1,10 +1,10 @@
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <optional>
 
-#include "plait/placement/placements.h"
-#include "plait/schedule/best_order.h"
+#include "plait/ir/placements.h"
 #include "plait/schedule/generators.h"
+#include "plait/schedule/greedy/best_order.h"
 #include "plait/schedule/shape.h"
 
 namespace plait {

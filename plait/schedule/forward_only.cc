@@ -1,6 +1,6 @@
 #include <algorithm>
 
-#include "plait/placement/placements.h"
+#include "plait/ir/placements.h"
 #include "plait/schedule/generators.h"
 #include "plait/schedule/shape.h"
 

@@ -1,6 +1,6 @@
 #include "plait/schedule/generators.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <string>
 

@@ -6,10 +6,10 @@
 #include <map>
 #include <tuple>
 
-#include "plait/base/test_files.h"
-#include "plait/ir/csv.h"
+#include "plait/ir/forms/csv.h"
 #include "plait/passes/insert_comm.h"
 #include "plait/verify/verify.h"
+#include "tests/support/files.h"
 
 namespace plait {
 namespace {

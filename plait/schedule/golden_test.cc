@@ -10,9 +10,9 @@
 #include <sstream>
 #include <string>
 
-#include "plait/base/test_files.h"
+#include "plait/draw/ascii.h"
 #include "plait/schedule/generators.h"
-#include "plait/trace/ascii.h"
+#include "tests/support/files.h"
 
 namespace plait {
 namespace {

@@ -1,9 +1,9 @@
-#include <fmt/format.h>
+#include <fmt/core.h>
 
-#include "plait/placement/placements.h"
+#include "plait/ir/placements.h"
 #include "plait/schedule/generators.h"
+#include "plait/schedule/greedy/list_scheduler.h"
 #include "plait/schedule/interleaved.h"
-#include "plait/schedule/list_scheduler.h"
 #include "plait/schedule/shape.h"
 
 namespace plait {

@@ -1,10 +1,10 @@
 #include "plait/schedule/interleaved.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 
-#include "plait/placement/placements.h"
+#include "plait/ir/placements.h"
 #include "plait/schedule/shape.h"
 
 namespace plait {

@@ -7,7 +7,7 @@
 
 #include "plait/passes/insert_comm.h"
 #include "plait/schedule/generators.h"
-#include "plait/schedule/makespan.h"
+#include "plait/schedule/greedy/makespan.h"
 #include "plait/verify/verify.h"
 
 namespace plait {

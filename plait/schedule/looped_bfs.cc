@@ -1,4 +1,4 @@
-#include "plait/placement/placements.h"
+#include "plait/ir/placements.h"
 #include "plait/schedule/generators.h"
 #include "plait/schedule/shape.h"
 

@@ -1,8 +1,8 @@
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 
-#include "plait/placement/placements.h"
+#include "plait/ir/placements.h"
 #include "plait/schedule/generators.h"
 #include "plait/schedule/shape.h"
 

@@ -1,6 +1,6 @@
 #include "plait/schedule/shape.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -41,15 +41,6 @@ Expected<void> check_microbatches(std::string_view name, const ScheduleShape& sh
   if (holds) return {};
   return fail(ErrorCode::kInvalidInput,
               fmt::format("{}: microbatches is {}, needs {}", name, shape.microbatches, needs));
-}
-
-Schedule empty_schedule(std::string_view name, Placement placement, int microbatches) {
-  Schedule schedule;
-  schedule.name = name;
-  schedule.microbatches = microbatches;
-  schedule.ranks.resize(static_cast<std::size_t>(placement.ranks));
-  schedule.placement = std::move(placement);
-  return schedule;
 }
 
 Action TwoPhaseWriter::next_forward(int phase) {

@@ -21,9 +21,6 @@ Expected<void> check_shape(std::string_view name, const ScheduleShape& shape, in
 Expected<void> check_microbatches(std::string_view name, const ScheduleShape& shape, bool holds,
                                   std::string_view needs);
 
-/// An empty schedule: P empty lists.
-Schedule empty_schedule(std::string_view name, Placement placement, int microbatches);
-
 inline Action compute(ActionType type, int stage, int microbatch) {
   return {stage, microbatch, type, 0};
 }

@@ -1,12 +1,12 @@
 #include "plait/schedule/source.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 
-#include "plait/ir/text_forms.h"
+#include "plait/ir/forms/text_forms.h"
 
 namespace plait {
 namespace {

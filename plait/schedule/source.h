@@ -4,7 +4,7 @@
 #include <string>
 
 #include "plait/base/error.h"
-#include "plait/ir/csv.h"
+#include "plait/ir/forms/csv.h"
 #include "plait/ir/schedule.h"
 #include "plait/schedule/generators.h"
 

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "plait/ir/text_forms.h"
+#include "plait/ir/forms/text_forms.h"
 #include "plait/verify/verify.h"
 
 namespace plait {

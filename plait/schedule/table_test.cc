@@ -11,7 +11,7 @@
 
 #include "plait/passes/passes.h"
 #include "plait/schedule/generators.h"
-#include "plait/schedule/makespan.h"
+#include "plait/schedule/greedy/makespan.h"
 
 namespace plait {
 namespace {

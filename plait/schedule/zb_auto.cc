@@ -1,13 +1,13 @@
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <optional>
 
-#include "plait/placement/placements.h"
-#include "plait/schedule/best_order.h"
+#include "plait/ir/placements.h"
 #include "plait/schedule/generators.h"
-#include "plait/schedule/makespan.h"
-#include "plait/schedule/order_search.h"
+#include "plait/schedule/greedy/best_order.h"
+#include "plait/schedule/greedy/makespan.h"
+#include "plait/schedule/greedy/order_search.h"
 #include "plait/schedule/shape.h"
 
 namespace plait {

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "plait/schedule/generators.h"
-#include "plait/schedule/makespan.h"
+#include "plait/schedule/greedy/makespan.h"
 #include "plait/verify/verify.h"
 
 namespace plait {

@@ -1,8 +1,8 @@
 #include <algorithm>
 
-#include "plait/placement/placements.h"
-#include "plait/schedule/best_order.h"
+#include "plait/ir/placements.h"
 #include "plait/schedule/generators.h"
+#include "plait/schedule/greedy/best_order.h"
 #include "plait/schedule/shape.h"
 
 namespace plait {

@@ -1,6 +1,6 @@
 #include "plait/sim/cost_file.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <toml++/toml.h>
 #include <charconv>

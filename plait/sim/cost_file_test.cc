@@ -3,8 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "plait/base/test_files.h"
 #include "plait/braid/braid_text.h"
+#include "tests/support/files.h"
 
 namespace plait {
 namespace {

@@ -8,7 +8,7 @@
 #include <string>
 
 #include "plait/schedule/generators.h"
-#include "plait/schedule/makespan.h"
+#include "plait/schedule/greedy/makespan.h"
 #include "plait/sim/simulate.h"
 
 namespace plait {

@@ -7,7 +7,7 @@
 #include <optional>
 #include <utility>
 
-#include "plait/trace/compute_ends.h"
+#include "plait/timeline/compute_ends.h"
 
 namespace plait {
 namespace {

@@ -10,7 +10,7 @@
 #include "plait/base/running_mean.h"
 #include "plait/ir/schedule.h"
 #include "plait/sim/cost_file.h"
-#include "plait/trace/timeline.h"
+#include "plait/timeline/timeline.h"
 
 namespace plait {
 

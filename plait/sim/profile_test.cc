@@ -6,8 +6,8 @@
 #include <map>
 #include <string>
 
+#include "plait/ir/placements.h"
 #include "plait/passes/insert_comm.h"
-#include "plait/placement/placements.h"
 #include "plait/schedule/generators.h"
 #include "plait/sim/simulate.h"
 

@@ -8,7 +8,7 @@
 #include "plait/base/error.h"
 #include "plait/base/units.h"
 #include "plait/sim/cost_model.h"
-#include "plait/trace/timeline.h"
+#include "plait/timeline/timeline.h"
 #include "plait/verify/verify.h"
 
 namespace plait {

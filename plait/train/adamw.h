@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "plait/config/job_config.h"
-#include "plait/runtime/torch/segment.h"
+#include "plait/job/job_config.h"
+#include "plait/torch/segment.h"
 
 namespace plait {
 

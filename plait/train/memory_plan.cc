@@ -1,11 +1,11 @@
 #include "plait/train/memory_plan.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 
-#include "plait/nn/part_memory.h"
-#include "plait/runtime/peak_memory.h"
+#include "plait/model/part_memory.h"
+#include "plait/program/peak_memory.h"
 
 namespace plait {
 namespace {

@@ -7,10 +7,10 @@
 
 #include "plait/base/error.h"
 #include "plait/base/units.h"
-#include "plait/config/job_config.h"
-#include "plait/nn/partition.h"
-#include "plait/runtime/grid.h"
-#include "plait/runtime/program.h"
+#include "plait/job/job_config.h"
+#include "plait/model/partition.h"
+#include "plait/program/grid.h"
+#include "plait/program/rank_program.h"
 
 namespace plait {
 

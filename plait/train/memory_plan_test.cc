@@ -1,6 +1,6 @@
 #include "plait/train/memory_plan.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -10,10 +10,10 @@
 #include <string>
 #include <vector>
 
+#include "plait/checkpoint/model_folder.h"
+#include "plait/model/part_memory.h"
 #include "plait/nn/model.h"
-#include "plait/nn/model_folder.h"
-#include "plait/nn/part_memory.h"
-#include "plait/runtime/torch/memory.h"
+#include "plait/torch/memory.h"
 #include "plait/train/run.h"
 #include "plait/train/shard.h"
 

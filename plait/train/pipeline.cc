@@ -2,16 +2,16 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/zeros_like.h>
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <optional>
 #include <utility>
 
+#include "plait/program/measured_timeline.h"
 #include "plait/runtime/driver.h"
 #include "plait/runtime/inproc_comm.h"
-#include "plait/runtime/measured_timeline.h"
-#include "plait/runtime/torch/torch_stage.h"
 #include "plait/schedule/source.h"
+#include "plait/torch/torch_stage.h"
 #include "plait/train/programs.h"
 
 namespace plait {

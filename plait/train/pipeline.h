@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "plait/base/error.h"
-#include "plait/runtime/torch/segment.h"
-#include "plait/trace/timeline.h"
+#include "plait/timeline/timeline.h"
+#include "plait/torch/segment.h"
 
 namespace plait {
 

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "plait/runtime/torch/module_segment.h"
+#include "plait/torch/module_segment.h"
 
 namespace plait {
 namespace {

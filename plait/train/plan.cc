@@ -1,16 +1,16 @@
 #include "plait/train/plan.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <utility>
 
 #include "plait/base/read_file.h"
 #include "plait/braid/braid_text.h"
+#include "plait/checkpoint/model_folder.h"
 #include "plait/nn/model.h"
-#include "plait/nn/model_folder.h"
 #include "plait/passes/passes.h"
-#include "plait/runtime/collective_order.h"
+#include "plait/program/collective_order.h"
 #include "plait/schedule/generators.h"
 #include "plait/schedule/source.h"
 #include "plait/train/programs.h"

@@ -1,13 +1,13 @@
 #include "plait/train/programs.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <string>
 #include <utility>
 
 #include "plait/passes/insert_comm.h"
 #include "plait/passes/passes.h"
-#include "plait/runtime/check_program.h"
+#include "plait/program/check_program.h"
 
 namespace plait {
 namespace {

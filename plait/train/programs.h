@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "plait/base/error.h"
-#include "plait/runtime/program.h"
+#include "plait/program/rank_program.h"
 #include "plait/verify/verify.h"
 
 namespace plait {

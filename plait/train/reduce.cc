@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "plait/nn/names.h"
-#include "plait/runtime/torch/tensors.h"
+#include "plait/model/names.h"
+#include "plait/torch/tensors.h"
 
 namespace plait {
 namespace {

@@ -7,11 +7,11 @@
 #include <utility>
 #include <vector>
 
+#include "plait/model/partition.h"
 #include "plait/nn/parameter_store.h"
-#include "plait/nn/partition.h"
-#include "plait/runtime/program.h"
+#include "plait/program/rank_program.h"
 #include "plait/runtime/reducer.h"
-#include "plait/runtime/torch/memory.h"
+#include "plait/torch/memory.h"
 
 namespace plait {
 

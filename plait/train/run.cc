@@ -2,10 +2,10 @@
 
 #include <utility>
 
-#include "plait/runtime/collective_order.h"
+#include "plait/launch/pin.h"
+#include "plait/program/collective_order.h"
 #include "plait/runtime/driver.h"
 #include "plait/runtime/inproc_comm.h"
-#include "plait/runtime/pin.h"
 
 namespace plait {
 namespace {

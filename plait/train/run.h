@@ -4,8 +4,8 @@
 #include <functional>
 #include <string>
 
-#include "plait/runtime/delayed_comm.h"
-#include "plait/runtime/torch/c10d_world.h"
+#include "plait/runtime/emulated_link.h"
+#include "plait/torch/c10d_world.h"
 #include "plait/train/trainer.h"
 
 namespace plait {

@@ -6,10 +6,10 @@
 #include <utility>
 
 #include "plait/base/check.h"
+#include "plait/checkpoint/model_folder.h"
+#include "plait/model/names.h"
 #include "plait/nn/model.h"
-#include "plait/nn/model_folder.h"
-#include "plait/nn/names.h"
-#include "plait/runtime/torch/tensors.h"
+#include "plait/torch/tensors.h"
 
 namespace plait {
 namespace {

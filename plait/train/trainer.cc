@@ -2,7 +2,7 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <time.h>
 
 #include <algorithm>
@@ -13,9 +13,9 @@
 
 #include "plait/base/check.h"
 #include "plait/nn/model.h"
+#include "plait/program/measured_timeline.h"
 #include "plait/runtime/clock_alignment.h"
-#include "plait/runtime/measured_timeline.h"
-#include "plait/runtime/side_by_side.h"
+#include "plait/runtime/reference.h"
 #include "plait/train/reduce.h"
 #include "plait/train/shard.h"
 

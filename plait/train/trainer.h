@@ -7,13 +7,13 @@
 #include <vector>
 
 #include "plait/base/error.h"
+#include "plait/record/step_report.h"
 #include "plait/runtime/comm.h"
 #include "plait/runtime/driver.h"
-#include "plait/runtime/torch/segment.h"
-#include "plait/trace/timeline.h"
+#include "plait/timeline/timeline.h"
+#include "plait/torch/segment.h"
 #include "plait/train/dataset.h"
 #include "plait/train/plan.h"
-#include "plait/train/step_report.h"
 
 namespace plait {
 

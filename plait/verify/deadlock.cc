@@ -10,7 +10,7 @@
 /// heads the coarse queue heads the fine one. Hence what ends per rank ends per pair, and what ends
 /// per pair ends per edge: the coarsest that is required runs first, and only if it stands still do
 /// the others, to name the finest that does. verify_oracle_test.cc holds both against the runtime.
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <optional>

@@ -1,6 +1,6 @@
 #include "plait/verify/verify.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <array>

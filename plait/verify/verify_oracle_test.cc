@@ -12,13 +12,13 @@
 #include <utility>
 #include <vector>
 
-#include "plait/ir/csv.h"
+#include "plait/ir/forms/csv.h"
 #include "plait/passes/insert_comm.h"
 #include "plait/passes/passes.h"
 #include "plait/schedule/generators.h"
 #include "plait/verify/rules.h"
-#include "plait/verify/test_oracle.h"
 #include "plait/verify/verify.h"
+#include "tests/oracle/oracle.h"
 
 namespace plait {
 namespace {

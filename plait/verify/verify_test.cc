@@ -4,7 +4,7 @@
 
 #include <set>
 
-#include "plait/ir/csv.h"
+#include "plait/ir/forms/csv.h"
 #include "plait/schedule/generators.h"
 
 namespace plait {

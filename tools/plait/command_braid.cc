@@ -1,4 +1,4 @@
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -7,10 +7,10 @@
 
 #include "plait/base/read_file.h"
 #include "plait/braid/braid_bound.h"
-#include "plait/braid/braid_picture.h"
 #include "plait/braid/braid_search.h"
 #include "plait/braid/braid_text.h"
 #include "plait/braid/layer_clock.h"
+#include "plait/draw/braid_picture.h"
 #include "tools/plait/commands.h"
 #include "tools/plait/cost_arguments.h"
 

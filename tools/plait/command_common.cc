@@ -1,10 +1,10 @@
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cstdio>
 #include <filesystem>
 #include <vector>
 
-#include "plait/ir/text_forms.h"
+#include "plait/ir/forms/text_forms.h"
 #include "plait/schedule/source.h"
 #include "tools/plait/commands.h"
 

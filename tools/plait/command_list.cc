@@ -1,7 +1,7 @@
-#include <fmt/format.h>
+#include <fmt/core.h>
 
+#include "plait/ir/placements.h"
 #include "plait/passes/passes.h"
-#include "plait/placement/placements.h"
 #include "plait/schedule/generators.h"
 #include "tools/plait/commands.h"
 

@@ -1,6 +1,6 @@
 #include <cstdio>
 
-#include "plait/trace/ascii.h"
+#include "plait/draw/ascii.h"
 #include "tools/plait/commands.h"
 #include "tools/plait/terminal.h"
 

@@ -1,13 +1,13 @@
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "plait/base/write_file.h"
+#include "plait/draw/lanes.h"
+#include "plait/draw/svg.h"
 #include "plait/ir/action_text.h"
-#include "plait/trace/lanes.h"
-#include "plait/trace/svg.h"
 #include "tools/plait/commands.h"
 #include "tools/plait/cost_arguments.h"
 #include "tools/plait/terminal.h"

@@ -1,7 +1,7 @@
-#include <fmt/format.h>
+#include <fmt/core.h>
 
-#include "plait/runtime/signals.h"
-#include "plait/train/watch.h"
+#include "plait/draw/watch.h"
+#include "plait/launch/signals.h"
 #include "tools/plait/commands.h"
 #include "tools/plait/terminal.h"
 

@@ -1,11 +1,11 @@
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <filesystem>
 
 #include "plait/base/read_file.h"
 #include "plait/base/write_file.h"
 #include "plait/sim/simulate.h"
-#include "plait/trace/timeline_file.h"
+#include "plait/timeline/timeline_file.h"
 #include "tools/plait/commands.h"
 #include "tools/plait/view_page.h"
 

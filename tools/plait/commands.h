@@ -6,7 +6,7 @@
 #include <string>
 
 #include "plait/base/error.h"
-#include "plait/ir/csv.h"
+#include "plait/ir/forms/csv.h"
 #include "plait/schedule/generators.h"
 #include "plait/verify/verify.h"
 
@@ -40,7 +40,7 @@ void add_completion(CLI::App& app, int& exit_code);
 int report(const char* command, const Error& error);
 int exit_code_of(const Error& error);
 
-/// --format: the name of one of kForms (plait/ir/text_forms.h), csv unless given.
+/// --format: the name of one of kForms (plait/ir/forms/text_forms.h), csv unless given.
 struct FormatOption {
   std::string name = "csv";
 

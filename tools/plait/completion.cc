@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
-#include "plait/config/job_config.h"
+#include "plait/ir/placements.h"
+#include "plait/job/job_config.h"
 #include "plait/passes/passes.h"
-#include "plait/placement/placements.h"
 #include "plait/schedule/generators.h"
 
 namespace plait::tools {

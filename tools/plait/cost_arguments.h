@@ -8,7 +8,7 @@
 #include <optional>
 #include <string>
 
-#include "plait/sim/bounds.h"
+#include "plait/sim/bound/bounds.h"
 #include "plait/sim/cost_file.h"
 #include "plait/sim/simulate.h"
 

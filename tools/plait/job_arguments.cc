@@ -1,6 +1,6 @@
 #include "tools/plait/job_arguments.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 namespace plait::tools {
 

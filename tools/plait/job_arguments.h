@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "plait/base/error.h"
-#include "plait/config/job_config.h"
+#include "plait/job/job_config.h"
 
 namespace plait::tools {
 

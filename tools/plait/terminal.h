@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "plait/train/watch.h"
+#include "plait/draw/watch.h"
 
 namespace plait::tools {
 

@@ -1,4 +1,4 @@
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "plait/runtime/forecast.h"
 #include "plait/schedule/generators.h"
+#include "plait/sim/forecast.h"
 #include "plait/sim/simulate.h"
 #include "tools/plait/job_arguments.h"
 #include "tools/plait/measure.h"

@@ -1,10 +1,10 @@
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <memory>
 #include <string>
 
 #include "plait/base/write_file.h"
-#include "plait/config/job_config.h"
+#include "plait/job/job_config.h"
 #include "tools/plait/commands.h"
 #include "tools/plait/job_arguments.h"
 #include "tools/plait/torch_steps.h"

@@ -1,5 +1,5 @@
 #include <ATen/ops/empty.h>
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <cmath>
@@ -7,7 +7,8 @@
 #include <filesystem>
 #include <random>
 
-#include "plait/config/job_config.h"
+#include "plait/checkpoint/model_folder.h"
+#include "plait/job/job_config.h"
 #include "plait/nn/model.h"
 #include "tools/plait/commands.h"
 
@@ -62,7 +63,7 @@ Expected<void> sample(const SampleOptions& options) {
     return fail(ErrorCode::kInvalidInput, "holds no model: the run has not ended", options.run);
   }
   const std::int64_t window = job.data.sequence_length;
-  PLAIT_TRY(LanguageModel model, LanguageModel::load(options.run + "/model", window));
+  PLAIT_TRY(LanguageModel model, load_language_model(options.run + "/model", window));
   std::mt19937_64 random(options.seed);
   std::string text = options.prompt;
   std::fwrite(text.data(), 1, text.size(), stdout);

@@ -1,10 +1,10 @@
 #include "tools/plait/torch_steps.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <utility>
 
-#include "plait/runtime/pin.h"
+#include "plait/launch/pin.h"
 
 namespace plait::tools {
 

@@ -1,4 +1,4 @@
-#include <fmt/format.h>
+#include <fmt/core.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,20 +13,20 @@
 #include <thread>
 
 #include "plait/base/write_file.h"
-#include "plait/config/job_config.h"
-#include "plait/nn/model_folder.h"
-#include "plait/nn/safetensors.h"
-#include "plait/runtime/launch.h"
-#include "plait/runtime/signals.h"
-#include "plait/runtime/torch/c10d_world.h"
-#include "plait/trace/ascii.h"
-#include "plait/trace/svg.h"
-#include "plait/trace/timeline.h"
+#include "plait/checkpoint/model_folder.h"
+#include "plait/checkpoint/safetensors.h"
+#include "plait/draw/ascii.h"
+#include "plait/draw/progress.h"
+#include "plait/draw/svg.h"
+#include "plait/job/job_config.h"
+#include "plait/launch/launch.h"
+#include "plait/launch/signals.h"
+#include "plait/record/run_folder.h"
+#include "plait/timeline/timeline.h"
+#include "plait/torch/c10d_world.h"
 #include "plait/train/ngram.h"
 #include "plait/train/plan.h"
-#include "plait/train/progress.h"
 #include "plait/train/run.h"
-#include "plait/train/run_folder.h"
 #include "tools/plait/commands.h"
 #include "tools/plait/job_arguments.h"
 #include "tools/plait/terminal.h"

@@ -1,13 +1,13 @@
 #include "tools/plait/torch_watch.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <chrono>
 #include <cstdio>
 #include <fstream>
 #include <vector>
 
-#include "plait/train/watch.h"
+#include "plait/draw/watch.h"
 #include "tools/plait/terminal.h"
 
 namespace plait::tools {

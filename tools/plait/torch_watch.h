@@ -7,7 +7,7 @@
 #include <string>
 #include <thread>
 
-#include "plait/train/run_view.h"
+#include "plait/record/run_view.h"
 
 namespace plait::tools {
 

@@ -1,6 +1,6 @@
 #include "tools/plait/view_page.h"
 
-#include <fmt/format.h>
+#include <fmt/core.h>
 
 #include <algorithm>
 #include <limits>

@@ -4,7 +4,7 @@
 #include <span>
 #include <string>
 
-#include "plait/trace/timeline.h"
+#include "plait/timeline/timeline.h"
 
 namespace plait::tools {
 

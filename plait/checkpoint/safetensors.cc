@@ -1,0 +1,250 @@
+#include "plait/checkpoint/safetensors.h"
+
+#include <ATen/ops/empty.h>
+#include <c10/core/ScalarType.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
+#include <string_view>
+#include <utility>
+
+#include "plait/base/write_file.h"
+
+namespace plait {
+
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "the format is little-endian");
+
+using Json = nlohmann::json;
+using Entry = SafetensorsFile::Entry;
+
+constexpr std::int64_t kLengthBytes = 8;
+constexpr std::int64_t kMaxHeader = 100'000'000;  // as in the format's own reader
+
+struct Dtype {
+  std::string_view name;
+  std::int64_t bytes;
+};
+constexpr std::array kDtypes = {
+    Dtype{"F64", 8},     Dtype{"F32", 4}, Dtype{"F16", 2}, Dtype{"BF16", 2}, Dtype{"F8_E4M3", 1},
+    Dtype{"F8_E5M2", 1}, Dtype{"I64", 8}, Dtype{"I32", 4}, Dtype{"I16", 2},  Dtype{"I8", 1},
+    Dtype{"U64", 8},     Dtype{"U32", 4}, Dtype{"U16", 2}, Dtype{"U8", 1},   Dtype{"BOOL", 1}};
+
+tl::unexpected<Error> invalid(const std::string& path, const std::string& message) {
+  return fail(ErrorCode::kInvalidInput, message, path);
+}
+
+tl::unexpected<Error> io_error(const std::string& path, std::string_view what) {
+  return fail(ErrorCode::kIo, fmt::format("cannot {}: {}", what, std::strerror(errno)), path);
+}
+
+/// The object's text to JSON; names that come twice are an error, which JSON readers let pass.
+Expected<Json> parse_header(const std::string& path, const std::string& text) {
+  std::set<std::string> names;
+  std::string twice;
+  const auto see = [&](int depth, Json::parse_event_t event, Json& value) {
+    if (event == Json::parse_event_t::key && depth == 1) {
+      const auto& name = value.get_ref<const std::string&>();
+      if (!names.insert(name).second) twice = name;
+    }
+    return true;
+  };
+  Json header = Json::parse(text, see, /*allow_exceptions=*/false);
+  if (!header.is_object()) return invalid(path, "the header is not a JSON object");
+  if (!twice.empty()) return invalid(path, fmt::format("tensor {} is there twice", twice));
+  return header;
+}
+
+std::optional<std::int64_t> as_size(const Json& value) {
+  if (!value.is_number_unsigned()) return std::nullopt;
+  const auto number = value.get<std::uint64_t>();
+  if (number > static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max())) {
+    return std::nullopt;
+  }
+  return static_cast<std::int64_t>(number);
+}
+
+std::optional<std::vector<std::int64_t>> as_sizes(const Json& value) {
+  if (!value.is_array()) return std::nullopt;
+  std::vector<std::int64_t> sizes;
+  for (const Json& item : value) {
+    const auto size = as_size(item);
+    if (!size) return std::nullopt;
+    sizes.push_back(*size);
+  }
+  return sizes;
+}
+
+/// Bytes of a tensor; none if they do not fit into 63 bits.
+std::optional<std::int64_t> tensor_bytes(std::int64_t item,
+                                         const std::vector<std::int64_t>& shape) {
+  std::int64_t bytes = item;
+  for (const std::int64_t size : shape) {
+    if (__builtin_mul_overflow(bytes, size, &bytes)) return std::nullopt;
+  }
+  return bytes;
+}
+
+Expected<Entry> parse_entry(const std::string& path, const std::string& name, const Json& json) {
+  const auto wrong = [&](const std::string& message) {
+    return invalid(path, fmt::format("tensor {}: {}", name, message));
+  };
+  if (!json.is_object() || !json.contains("dtype") || !json["dtype"].is_string() ||
+      !json.contains("shape") || !json.contains("data_offsets")) {
+    return wrong("needs dtype, shape and data_offsets");
+  }
+  Entry entry;
+  entry.dtype = json["dtype"].get<std::string>();
+  const auto* dtype = std::find_if(kDtypes.begin(), kDtypes.end(),
+                                   [&](const Dtype& known) { return known.name == entry.dtype; });
+  if (dtype == kDtypes.end()) return wrong(fmt::format("dtype {} is not known", entry.dtype));
+  auto shape = as_sizes(json["shape"]);
+  if (!shape) return wrong("shape must be a list of sizes");
+  entry.shape = *std::move(shape);
+  const auto offsets = as_sizes(json["data_offsets"]);
+  if (!offsets || offsets->size() != 2 || (*offsets)[0] > (*offsets)[1]) {
+    return wrong("data_offsets must be a begin and an end");
+  }
+  entry.begin = (*offsets)[0];
+  entry.end = (*offsets)[1];
+  const auto bytes = tensor_bytes(dtype->bytes, entry.shape);
+  if (!bytes || *bytes != entry.end - entry.begin) {
+    return wrong(fmt::format("has {} bytes, needs {} for {} [{}]", entry.end - entry.begin,
+                             bytes ? std::to_string(*bytes) : "more than there are", entry.dtype,
+                             fmt::join(entry.shape, ", ")));
+  }
+  return entry;
+}
+
+/// Data must be covered without gaps or overlaps, and end where the file ends.
+Expected<void> check_layout(const std::string& path, const std::map<std::string, Entry>& entries,
+                            std::int64_t data_bytes) {
+  std::vector<std::pair<const std::string*, const Entry*>> order;
+  order.reserve(entries.size());
+  for (const auto& [name, entry] : entries) order.emplace_back(&name, &entry);
+  std::stable_sort(order.begin(), order.end(), [](const auto& a, const auto& b) {
+    return std::pair(a.second->begin, a.second->end) < std::pair(b.second->begin, b.second->end);
+  });
+  std::int64_t next = 0;
+  for (const auto& [name, entry] : order) {
+    if (entry->begin != next) {
+      return invalid(path, fmt::format("tensor {} begins at byte {}, must begin at {}: its data {}",
+                                       *name, entry->begin, next,
+                                       entry->begin < next ? "overlap others" : "leave a gap"));
+    }
+    next = entry->end;
+  }
+  if (next != data_bytes) {
+    return invalid(path, fmt::format("the file has {} bytes of data, its header needs {}{}",
+                                     data_bytes, next, data_bytes < next ? ": it is cut off" : ""));
+  }
+  return {};
+}
+
+}  // namespace
+
+Expected<SafetensorsFile> SafetensorsFile::open(const std::string& path) {
+  std::ifstream stream(path, std::ios::binary);
+  if (!stream) return io_error(path, "read");
+  stream.seekg(0, std::ios::end);
+  const auto size = static_cast<std::int64_t>(stream.tellg());
+  stream.seekg(0);
+  std::uint64_t length = 0;
+  stream.read(reinterpret_cast<char*>(&length), kLengthBytes);
+  if (!stream) return invalid(path, fmt::format("has {} bytes, a header needs at least 8", size));
+  if (length > static_cast<std::uint64_t>(std::min(kMaxHeader, size - kLengthBytes))) {
+    return invalid(
+        path, fmt::format("says its header has {} bytes, but the file has only {}", length, size));
+  }
+  std::string text(static_cast<std::size_t>(length), '\0');
+  stream.read(text.data(), static_cast<std::streamsize>(length));
+  if (!stream) return io_error(path, "read");
+  PLAIT_TRY(const Json header, parse_header(path, text));
+
+  SafetensorsFile file;
+  file.path_ = path;
+  file.data_ = kLengthBytes + static_cast<std::int64_t>(length);
+  for (const auto& [name, json] : header.items()) {
+    if (name == "__metadata__") {
+      if (!json.is_object()) return invalid(path, "__metadata__ must map texts to texts");
+      for (const auto& [key, value] : json.items()) {
+        if (!value.is_string()) return invalid(path, "__metadata__ must map texts to texts");
+        file.metadata_[key] = value.get<std::string>();
+      }
+      continue;
+    }
+    PLAIT_TRY(file.entries_[name], parse_entry(path, name, json));
+  }
+  PLAIT_TRY_VOID(check_layout(path, file.entries_, size - file.data_));
+  return file;
+}
+
+Expected<at::Tensor> SafetensorsFile::read(const std::string& name) const {
+  const auto found = entries_.find(name);
+  if (found == entries_.end()) return invalid(path_, fmt::format("has no tensor {}", name));
+  const Entry& entry = found->second;
+  at::ScalarType type = at::kFloat;
+  if (entry.dtype == "BF16") {
+    type = at::kBFloat16;
+  } else if (entry.dtype == "F16") {
+    type = at::kHalf;
+  } else if (entry.dtype != "F32") {
+    return fail(
+        ErrorCode::kNotBuilt,
+        fmt::format("tensor {} is {}, this version reads F32, BF16 and F16", name, entry.dtype),
+        path_);
+  }
+  const at::Tensor tensor = at::empty(entry.shape, at::TensorOptions().dtype(type));
+  std::ifstream stream(path_, std::ios::binary);
+  stream.seekg(data_ + entry.begin);
+  stream.read(static_cast<char*>(tensor.data_ptr()), entry.end - entry.begin);
+  if (!stream) return io_error(path_, "read");
+  return tensor.to(at::kFloat);
+}
+
+Expected<void> write_safetensors(const std::string& path, const std::vector<Parameter>& tensors,
+                                 const std::map<std::string, std::string>& metadata) {
+  std::map<std::string, at::Tensor> sorted;
+  for (const Parameter& parameter : tensors) {
+    if (!sorted.emplace(parameter.name, parameter.tensor.detach().contiguous()).second) {
+      return invalid(path, fmt::format("tensor {} is given twice", parameter.name));
+    }
+    if (parameter.tensor.scalar_type() != at::kFloat) {
+      return invalid(path, fmt::format("tensor {} is not float32", parameter.name));
+    }
+  }
+  Json header = Json::object();
+  if (!metadata.empty()) header["__metadata__"] = metadata;
+  std::size_t offset = 0;
+  for (const auto& [name, tensor] : sorted) {
+    const std::size_t end = offset + tensor.nbytes();
+    header[name] = {
+        {"dtype", "F32"}, {"shape", tensor.sizes().vec()}, {"data_offsets", {offset, end}}};
+    offset = end;
+  }
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');  // data are aligned, as the format advises
+  const auto length = static_cast<std::uint64_t>(text.size());
+
+  AtomicFile file(path);
+  PLAIT_TRY_VOID(file.open());
+  PLAIT_TRY_VOID(file.write(&length, sizeof length));
+  PLAIT_TRY_VOID(file.write(text.data(), text.size()));
+  for (const auto& [name, tensor] : sorted) {
+    PLAIT_TRY_VOID(file.write(tensor.data_ptr(), tensor.nbytes()));
+  }
+  return file.commit();
+}
+
+}  // namespace plait

@@ -1,0 +1,49 @@
+/// The safetensors file format: a JSON header and raw little-endian numbers. No code runs on load.
+/// Source: https://github.com/huggingface/safetensors#format
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "plait/base/error.h"
+#include "plait/torch/segment.h"
+
+namespace plait {
+
+/// One open file. Its header has been checked: offsets in order without gaps or overlaps, sizes as
+/// dtype and shape say, and the file exactly as long. Errors are kInvalidInput and name the file,
+/// the tensor, what was found and what was needed; kIo if it cannot be read.
+class SafetensorsFile {
+ public:
+  struct Entry {
+    std::string dtype;  ///< as in the file: "F32", "BF16", "F16", …
+    std::vector<std::int64_t> shape;
+    std::int64_t begin = 0;  ///< bytes from the start of the data
+    std::int64_t end = 0;
+  };
+
+  static Expected<SafetensorsFile> open(const std::string& path);
+
+  const std::string& path() const { return path_; }
+  const std::map<std::string, Entry>& entries() const { return entries_; }
+  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  /// As float32; F32, BF16 and F16 can be read, other dtypes are an error (kNotBuilt).
+  Expected<at::Tensor> read(const std::string& name) const;
+
+ private:
+  SafetensorsFile() = default;
+  std::string path_;
+  std::int64_t data_ = 0;  ///< offset of the data in the file
+  std::map<std::string, Entry> entries_;
+  std::map<std::string, std::string> metadata_;
+};
+
+/// Writes float32 tensors in order of names, atomically.
+Expected<void> write_safetensors(const std::string& path, const std::vector<Parameter>& tensors,
+                                 const std::map<std::string, std::string>& metadata);
+
+}  // namespace plait

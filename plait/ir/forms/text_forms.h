@@ -1,0 +1,34 @@
+/// The forms in which a schedule is written, in one table; reading finds out which it is.
+#pragma once
+
+#include <array>
+#include <string>
+#include <string_view>
+
+#include "plait/base/error.h"
+#include "plait/ir/forms/csv.h"
+#include "plait/ir/forms/json.h"
+#include "plait/ir/forms/text.h"
+#include "plait/ir/schedule.h"
+
+namespace plait {
+
+struct FormInfo {
+  std::string_view name;
+  std::string_view summary;
+  std::string (*print)(const Schedule& schedule);
+};
+
+inline constexpr std::array kForms = {
+    FormInfo{"csv", "as torch.distributed.pipelining reads it", print_csv},
+    FormInfo{"plait", "with a header and comments", print_text},
+    FormInfo{"json", "for programs", print_json},
+};
+
+/// Reads any of the forms: JSON begins with `{`, our own text with a word, all else is CSV.
+/// `shape` fills in what a CSV does not say; where another form says otherwise, that is an error.
+/// Errors name `file` and the place in it. Cost: O(text).
+Expected<Schedule> read_schedule(std::string_view text, const std::string& file,
+                                 const CsvShape& shape);
+
+}  // namespace plait

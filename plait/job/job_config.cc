@@ -1,0 +1,220 @@
+#include "plait/job/job_config.h"
+
+#include <fmt/core.h>
+
+#include <toml++/toml.h>
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <limits>
+#include <map>
+#include <optional>
+
+#include "plait/base/nearest_name.h"
+#include "plait/base/read_file.h"
+#include "plait/base/shown_value.h"
+#include "plait/job/validate.h"
+
+namespace plait {
+namespace {
+
+std::vector<std::string_view> section_names() {
+  std::vector<std::string_view> names;
+  for (const KeyInfo& key : job_keys()) {
+    if (names.empty() || names.back() != key.section) names.push_back(key.section);
+  }
+  return names;
+}
+
+/// Stores a TOML value into a field; the name of the needed type if it is of another.
+struct Store {
+  const toml::node& node;
+
+  std::string operator()(std::string* field) const {
+    return take(node.value_exact<std::string>(), field, "a string");
+  }
+  std::string operator()(bool* field) const {
+    return take(node.value_exact<bool>(), field, "true or false");
+  }
+  std::string operator()(double* field) const {
+    return take(node.value<double>(), field, "a number");
+  }
+  std::string operator()(std::int64_t* field) const {
+    return take(node.value_exact<std::int64_t>(), field, "an integer");
+  }
+  std::string operator()(int* field) const { return narrow(field); }
+  std::string operator()(std::uint64_t* field) const {
+    const auto value = node.value_exact<std::int64_t>();
+    if (!value || *value < 0) return "an integer of 0 or more";
+    *field = static_cast<std::uint64_t>(*value);
+    return {};
+  }
+  std::string operator()(std::pair<double, double>* field) const {
+    const toml::array* list = node.as_array();
+    if (list == nullptr || list->size() != 2 || !list->get(0)->is_number() ||
+        !list->get(1)->is_number()) {
+      return "two numbers, as in [0.9, 0.95]";
+    }
+    *field = {list->get(0)->value_or(0.0), list->get(1)->value_or(0.0)};
+    return {};
+  }
+  std::string operator()(std::vector<int>* field) const {
+    const toml::array* list = node.as_array();
+    if (list == nullptr) return "a list of integers";
+    field->clear();
+    for (const toml::node& one : *list) {
+      int value = 0;
+      if (!Store{one}.narrow(&value).empty()) return "a list of integers";
+      field->push_back(value);
+    }
+    return {};
+  }
+
+ private:
+  template <typename T>
+  static std::string take(const std::optional<T>& value, T* field, const char* needed) {
+    if (!value) return needed;
+    *field = *value;
+    return {};
+  }
+  std::string narrow(int* field) const {
+    const auto value = node.value_exact<std::int64_t>();
+    if (!value || *value > std::numeric_limits<int>::max() ||
+        *value < std::numeric_limits<int>::min())
+      return "an integer";
+    *field = static_cast<int>(*value);
+    return {};
+  }
+};
+
+/// The same key of another section, else the nearest of this one.
+std::string suggestion(std::string_view name, const std::vector<std::string_view>& names) {
+  for (const KeyInfo& key : job_keys()) {
+    if (key.name == name) return fmt::format("'{}' in [{}]", name, key.section);
+  }
+  return fmt::format("'{}'", nearest_name(name, names));
+}
+
+Expected<void> set_key(JobConfig& job, std::string_view section, std::string_view name,
+                       const toml::node& value, const std::string& where) {
+  std::vector<std::string_view> names;
+  for (const KeyInfo& key : job_keys()) {
+    if (key.section != section) continue;
+    names.push_back(key.name);
+    if (key.name != name) continue;
+    const std::string needed = std::visit(Store{value}, key.field(job));
+    if (needed.empty()) return {};
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("{} is {}, needed {}", name, shown_value(value), needed), where);
+  }
+  if (names.empty()) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("section [{}] is not known, did you mean [{}]?", section,
+                            nearest_name(section, section_names())),
+                where);
+  }
+  return fail(ErrorCode::kInvalidInput,
+              fmt::format("key '{}' is not known in [{}], did you mean {}?", name, section,
+                          suggestion(name, names)),
+              where);
+}
+
+using Origins = std::map<std::string, std::string>;
+
+Expected<toml::table> parse_toml(const std::string& text, const std::string& name) {
+  try {
+    return toml::parse(text, name);
+  } catch (const toml::parse_error& error) {
+    return fail(
+        ErrorCode::kInvalidInput, std::string(error.description()),
+        fmt::format("{}:{}:{}", name, error.source().begin.line, error.source().begin.column));
+  }
+}
+
+Expected<void> apply_text(JobConfig& job, const std::string& text, const std::string& path,
+                          Origins& origins) {
+  PLAIT_TRY(const toml::table table, parse_toml(text, path));
+  for (const auto& [section, node] : table) {
+    const auto line_of = [&](const toml::node& at) {
+      return fmt::format("{}:{}", path, at.source().begin.line);
+    };
+    if (!node.is_table()) {
+      return fail(
+          ErrorCode::kInvalidInput,
+          fmt::format("'{}' stands outside of a section, needed one such as [run]", section.str()),
+          line_of(node));
+    }
+    if (node.as_table()->empty()) {
+      const auto names = section_names();
+      if (std::find(names.begin(), names.end(), section.str()) == names.end()) {
+        return set_key(job, section.str(), "", node, line_of(node));
+      }
+    }
+    for (const auto& [key, value] : *node.as_table()) {
+      PLAIT_TRY_VOID(set_key(job, section.str(), key.str(), value, line_of(value)));
+      origins[fmt::format("{}.{}", section.str(), key.str())] = line_of(value);
+    }
+  }
+  return {};
+}
+
+bool holds_text(std::string_view section, std::string_view name) {
+  JobConfig job;
+  const std::span<const KeyInfo> keys = job_keys();
+  return std::any_of(keys.begin(), keys.end(), [&](const KeyInfo& key) {
+    return key.section == section && key.name == name &&
+           std::holds_alternative<std::string*>(key.field(job));
+  });
+}
+
+/// A value as TOML; as it stands if it is none, or if text without quotes is given for a key that
+/// holds text (a folder may be called 2024, or true).
+Expected<void> apply_override(JobConfig& job, const Override& override, Origins& origins) {
+  const std::size_t dot = override.key.find('.');
+  if (dot == std::string::npos) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("'{}' names no section, needed section.key=value", override.key),
+                override.flag);
+  }
+  const std::string section = override.key.substr(0, dot);
+  const std::string name = override.key.substr(dot + 1);
+  const bool text = holds_text(section, name);
+  Expected<toml::table> parsed = parse_toml("value = " + override.value + "\n", override.flag);
+  const bool is_value = parsed && parsed->size() == 1 && parsed->contains("value");
+  if (!is_value || (text && !parsed->get("value")->is_string())) {
+    parsed = parse_toml("value = " + quote_toml(override.value) + "\n", override.flag);
+    if (!parsed) {
+      return fail(ErrorCode::kInvalidInput, fmt::format("{} is not UTF-8 text", name),
+                  override.flag);
+    }
+  }
+  PLAIT_TRY_VOID(set_key(job, section, name, *parsed->get("value"), override.flag));
+  origins[override.key] = override.flag;
+  return {};
+}
+
+}  // namespace
+
+Expected<JobConfig> read_job_config(const std::string& path,
+                                    const std::vector<Override>& overrides) {
+  PLAIT_TRY(const std::string text, read_file(path, "job"));
+  return parse_job_config(text, path, overrides);
+}
+
+Expected<JobConfig> parse_job_config(const std::string& text, const std::string& path,
+                                     const std::vector<Override>& overrides) {
+  JobConfig job;
+  job.name = std::filesystem::path(path).stem().string();
+  Origins origins;
+  PLAIT_TRY_VOID(apply_text(job, text, path, origins));
+  for (const Override& override : overrides) PLAIT_TRY_VOID(apply_override(job, override, origins));
+  if (Expected<void> valid = validate_job(job); !valid) {
+    Error error = std::move(valid).error();
+    const auto origin = origins.find(error.where);
+    error.where = origin != origins.end() ? origin->second : path;
+    return tl::unexpected<Error>(std::move(error));
+  }
+  return job;
+}
+
+}  // namespace plait

@@ -1,0 +1,233 @@
+#include "plait/job/validate.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cmath>
+#include <initializer_list>
+#include <limits>
+#include <optional>
+
+namespace plait {
+namespace {
+
+constexpr int kMost = std::numeric_limits<int>::max();
+
+/// Collects the first complaint.
+class Validator {
+ public:
+  void need(bool holds, std::string_view key, std::string message,
+            ErrorCode code = ErrorCode::kInvalidInput) {
+    if (!holds && !error_) error_ = Error{code, std::move(message), std::string(key)};
+  }
+  template <typename Number>
+  void at_least(std::string_view key, Number value, Number least) {
+    need(value >= least, key,
+         fmt::format("{} is {}, needs to be at least {}", name_of(key), value, least));
+    // Products of sizes and whole numbers of nanoseconds must stay within 64 bits.
+    need(value <= static_cast<Number>(kMost), key,
+         fmt::format("{} is {}, needs to be at most {}", name_of(key), value, kMost));
+  }
+  /// Open at neither end.
+  void between(std::string_view key, double value, double low, double high) {
+    need(value >= low && value <= high, key,
+         fmt::format("{} is {}, needs to be between {} and {}", name_of(key), value, low, high));
+  }
+  void positive(std::string_view key, double value) {
+    need(std::isfinite(value) && value > 0, key,
+         fmt::format("{} is {}, needs to be a positive number", name_of(key), value));
+    need(value <= kMost, key,
+         fmt::format("{} is {}, needs to be at most {}", name_of(key), value, kMost));
+  }
+  /// `name`: whose value it is, if not the key's.
+  void multiple(std::string_view key, std::int64_t value, std::int64_t of, std::string_view what,
+                std::string_view name = {}) {
+    need(of > 0 && value % of == 0, key,
+         fmt::format("{} is {}, must be a multiple of {} {}", name.empty() ? name_of(key) : name,
+                     value, of, what));
+  }
+  void one_of(std::string_view key, const std::string& value,
+              std::initializer_list<std::string_view> built,
+              std::initializer_list<std::string_view> later, std::string_view what) {
+    const auto is = [&](std::string_view name) { return name == value; };
+    need(std::none_of(later.begin(), later.end(), is), key,
+         fmt::format("{} is {}, this version {}", name_of(key), value, what), ErrorCode::kNotBuilt);
+    std::string known;
+    for (const std::string_view name : built)
+      known += fmt::format("{}{}", known.empty() ? "" : ", ", name);
+    need(std::any_of(built.begin(), built.end(), is), key,
+         fmt::format("{} is '{}', needed {}", name_of(key), value, known));
+  }
+  Expected<void> result() const {
+    if (error_) return tl::unexpected<Error>(*error_);
+    return {};
+  }
+
+ private:
+  static std::string_view name_of(std::string_view key) { return key.substr(key.find('.') + 1); }
+  std::optional<Error> error_;
+};
+
+/// Keys of a mixture that would be ignored.
+void validate_no_mixture(const ModelConfig& model, Validator& v) {
+  const ModelConfig none;
+  const auto unused = [&](std::string_view key, const auto& value, const auto& default_value) {
+    v.need(value == default_value, key,
+           fmt::format("{} is {}, but a llama has no experts, deepseek-v3 has",
+                       key.substr(key.find('.') + 1), value));
+  };
+  unused("model.n_routed_experts", model.n_routed_experts, none.n_routed_experts);
+  unused("model.n_shared_experts", model.n_shared_experts, none.n_shared_experts);
+  unused("model.num_experts_per_tok", model.num_experts_per_tok, none.num_experts_per_tok);
+  unused("model.moe_intermediate_size", model.moe_intermediate_size, none.moe_intermediate_size);
+  unused("model.first_k_dense_replace", model.first_k_dense_replace, none.first_k_dense_replace);
+  unused("model.scoring_func", model.scoring_func, none.scoring_func);
+  unused("model.routed_scaling_factor", model.routed_scaling_factor, none.routed_scaling_factor);
+  unused("model.norm_topk_prob", model.norm_topk_prob, none.norm_topk_prob);
+  unused("model.router_aux_loss_coef", model.router_aux_loss_coef, none.router_aux_loss_coef);
+  unused("model.bias_update_speed", model.bias_update_speed, none.bias_update_speed);
+}
+
+void validate_mixture(const ModelConfig& model, Validator& v) {
+  v.at_least("model.n_routed_experts", model.n_routed_experts, 1);
+  v.at_least("model.n_shared_experts", model.n_shared_experts, 0);
+  v.at_least("model.num_experts_per_tok", model.num_experts_per_tok, 1);
+  v.need(model.num_experts_per_tok <= model.n_routed_experts, "model.num_experts_per_tok",
+         fmt::format("num_experts_per_tok is {}, needs to be at most n_routed_experts {}",
+                     model.num_experts_per_tok, model.n_routed_experts));
+  v.at_least<std::int64_t>("model.moe_intermediate_size", model.moe_intermediate_size, 1);
+  v.at_least("model.first_k_dense_replace", model.first_k_dense_replace, 0);
+  v.need(model.first_k_dense_replace <= model.num_hidden_layers, "model.first_k_dense_replace",
+         fmt::format("first_k_dense_replace is {}, needs to be at most num_hidden_layers {}",
+                     model.first_k_dense_replace, model.num_hidden_layers));
+  v.one_of("model.scoring_func", model.scoring_func, {"sigmoid", "softmax"}, {}, "");
+  v.positive("model.routed_scaling_factor", model.routed_scaling_factor);
+  v.at_least("model.router_aux_loss_coef", model.router_aux_loss_coef, 0.0);
+  v.at_least("model.bias_update_speed", model.bias_update_speed, 0.0);
+}
+
+void validate_model(const ModelConfig& model, Validator& v) {
+  v.one_of("model.architecture", model.architecture, {"llama", "deepseek-v3"}, {}, "");
+  v.at_least<std::int64_t>("model.vocab_size", model.vocab_size, 1);
+  v.at_least<std::int64_t>("model.hidden_size", model.hidden_size, 1);
+  v.at_least<std::int64_t>("model.intermediate_size", model.intermediate_size, 1);
+  v.at_least("model.num_hidden_layers", model.num_hidden_layers, 1);
+  v.at_least("model.num_attention_heads", model.num_attention_heads, 1);
+  v.at_least("model.num_key_value_heads", model.num_key_value_heads, 1);
+  v.multiple("model.hidden_size", model.hidden_size, model.num_attention_heads, "attention heads");
+  v.multiple("model.num_attention_heads", model.num_attention_heads, model.num_key_value_heads,
+             "key and value heads");
+  v.need(
+      model.num_attention_heads < 1 || model.hidden_size / model.num_attention_heads % 2 == 0,
+      "model.hidden_size",
+      fmt::format("hidden_size is {} for {} heads, a head's size must be even for rotary positions",
+                  model.hidden_size, model.num_attention_heads));
+  v.positive("model.rms_norm_eps", model.rms_norm_eps);
+  v.positive("model.rope_theta", model.rope_theta);
+  v.need(model.hidden_dropout >= 0 && model.hidden_dropout < 1, "model.hidden_dropout",
+         fmt::format("hidden_dropout is {}, needs to be at least 0 and below 1",
+                     model.hidden_dropout));
+  if (!model.init.empty()) return;  // the folder says which model it is
+  if (model.architecture == "deepseek-v3") validate_mixture(model, v);
+  if (model.architecture == "llama") validate_no_mixture(model, v);
+}
+
+/// What `init` leaves open until its folder is read, make_model_segments() checks.
+void validate_experts(const JobConfig& job, Validator& v) {
+  const int expert = job.parallel.expert;
+  if (expert <= 1 || !job.model.init.empty()) return;
+  v.need(job.model.n_routed_experts > 0, "parallel.expert",
+         fmt::format("expert is {}, needs a model with a mixture of experts (deepseek-v3), "
+                     "architecture is {}",
+                     expert, job.model.architecture));
+  v.multiple("parallel.expert", job.model.n_routed_experts, expert, "expert ranks",
+             "n_routed_experts");
+}
+
+void validate_data(const DataConfig& data, Validator& v) {
+  v.need(!data.train.empty(), "data.train", "data.train is missing, needed the file to train on");
+  v.one_of("data.format", data.format, {"bytes", "uint16", "uint32"}, {}, "");
+  v.at_least("data.sequence_length", data.sequence_length, 1);
+  v.need(data.validation_share > 0 && data.validation_share < 1, "data.validation_share",
+         fmt::format("validation_share is {}, needs to be above 0 and below 1",
+                     data.validation_share));
+}
+
+void validate_parallel(const ParallelConfig& parallel, Validator& v) {
+  v.at_least("parallel.pipeline", parallel.pipeline, 1);
+  v.at_least("parallel.chunks", parallel.chunks, 0);
+  v.at_least("parallel.microbatches", parallel.microbatches, 1);
+  v.at_least("parallel.data", parallel.data, 1);
+  v.at_least("parallel.expert", parallel.expert, 1);
+  v.one_of("parallel.pairs", parallel.pairs, {"braid", "sequence", "off"}, {}, "");
+  v.one_of("parallel.recompute", parallel.recompute, {"none", "selective", "full"}, {}, "");
+  const double bound = parallel.token_bound;
+  v.need(
+      bound == 0 || (bound >= 1 && bound <= kMost), "parallel.token_bound",
+      fmt::format("token_bound is {}, needs to be 0, or at least 1 and at most {}", bound, kMost));
+  v.need(
+      parallel.memory_limit_bytes >= 0, "parallel.memory_limit_bytes",
+      fmt::format("memory_limit_bytes is {}, needs to be at least 0", parallel.memory_limit_bytes));
+  for (const int layers : parallel.layers_per_stage) {
+    v.need(layers >= 1, "parallel.layers_per_stage",
+           fmt::format("layers_per_stage holds {}, needs at least 1 a stage", layers));
+  }
+}
+
+void validate_optimizer(const OptimizerConfig& optimizer, Validator& v) {
+  v.positive("optimizer.lr", optimizer.lr);
+  for (const double beta : {optimizer.betas.first, optimizer.betas.second}) {
+    v.need(beta >= 0 && beta < 1, "optimizer.betas",
+           fmt::format("betas holds {}, needs to be at least 0 and below 1", beta));
+  }
+  v.positive("optimizer.eps", optimizer.eps);
+  v.at_least("optimizer.weight_decay", optimizer.weight_decay, 0.0);
+  v.at_least("optimizer.clip_norm", optimizer.clip_norm, 0.0);
+  v.at_least("optimizer.warmup_steps", optimizer.warmup_steps, 0);
+  v.between("optimizer.min_lr_share", optimizer.min_lr_share, 0, 1);
+}
+
+/// Every rank's micro-batch has as many sequences.
+void validate_batch(const JobConfig& job, Validator& v) {
+  const ParallelConfig& parallel = job.parallel;
+  std::int64_t shares = 1;
+  for (const int factor : {parallel.microbatches, parallel.data, parallel.expert}) {
+    shares = std::min<std::int64_t>(shares * factor, kMost);  // stays within 64 bits
+  }
+  std::string what = "micro-batches";
+  if (parallel.data != 1 || parallel.expert != 1) {
+    what = fmt::format("({} micro-batches · {} data · {} expert)", parallel.microbatches,
+                       parallel.data, parallel.expert);
+  }
+  v.multiple("run.batch_size", job.run.batch_size, shares, what);
+}
+
+void validate_run(const JobConfig& job, Validator& v) {
+  const RunConfig& run = job.run;
+  v.at_least("run.steps", run.steps, 1);
+  v.at_least("run.batch_size", run.batch_size, 1);
+  validate_batch(job, v);
+  v.at_least("run.validate_every", run.validate_every, 0);
+  v.at_least("run.log_every", run.log_every, 1);
+  v.at_least("run.threads", run.threads, 1);
+  v.one_of("run.comm", run.comm, {"inproc", "gloo"}, {"nccl"}, "trains over inproc and gloo only");
+  v.one_of("run.device", run.device, {"cpu"}, {"cuda"}, "trains on cpu only");
+  v.one_of("run.dtype", run.dtype, {"float32"}, {"bfloat16"}, "trains in float32 only");
+  v.positive("run.timeout_s", run.timeout_s);
+  v.positive("run.start_timeout_s", run.start_timeout_s);
+}
+
+}  // namespace
+
+Expected<void> validate_job(const JobConfig& job) {
+  Validator validator;
+  validate_model(job.model, validator);
+  validate_data(job.data, validator);
+  validate_parallel(job.parallel, validator);
+  validate_experts(job, validator);
+  validate_optimizer(job.optimizer, validator);
+  validate_run(job, validator);
+  return validator.result();
+}
+
+}  // namespace plait

@@ -1,0 +1,459 @@
+#include "plait/program/check_program.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <array>
+#include <deque>
+#include <map>
+#include <optional>
+#include <set>
+#include <tuple>
+
+namespace plait {
+namespace {
+
+/// What lies in a slot: which value, and who wrote it.
+struct Content {
+  std::string value;
+  int writer = -1;
+};
+
+struct SlotState {
+  std::optional<Content> content;
+  int last_reader = -1;
+};
+
+bool communicates(Opcode opcode) {
+  return opcode == Opcode::kSend || opcode == Opcode::kRecv || is_collective(opcode);
+}
+
+class ProgramChecker {
+ public:
+  ProgramChecker(const VerifiedSchedule& schedule, const RankProgram& program,
+                 std::vector<ProgramViolation>& found)
+      : schedule_(schedule),
+        program_(program),
+        found_(found),
+        slots_(static_cast<std::size_t>(std::max(program.slots, 0))) {}
+
+  void run() {
+    if (!check_lanes() || !check_actions()) return;
+    for (std::size_t i = 0; i < program_.instructions.size(); ++i) {
+      index_ = static_cast<int>(i);
+      learn();
+      check_operands(program_.instructions[i]);
+    }
+    for (std::size_t slot = 0; slot < slots_.size(); ++slot) {
+      if (!slots_[slot].content) continue;
+      index_ = slots_[slot].content->writer;
+      complain(fmt::format("{} is left in slot {} at the end of the step",
+                           slots_[slot].content->value, slot));
+    }
+  }
+
+ private:
+  void complain(std::string message) {
+    found_.push_back({program_.rank, index_, std::move(message)});
+  }
+
+  const Instruction& at(int index) const {
+    return program_.instructions[static_cast<std::size_t>(index)];
+  }
+
+  /// Lanes list every instruction once, in order.
+  bool check_lanes() {
+    std::array<std::vector<std::int32_t>, 2> lanes;
+    place_.resize(program_.instructions.size());
+    for (std::size_t i = 0; i < program_.instructions.size(); ++i) {
+      const Instruction& instruction = program_.instructions[i];
+      if (communicates(instruction.opcode) != (instruction.lane == Lane::kCommunication)) {
+        index_ = static_cast<int>(i);
+        complain("stands on the wrong lane");
+        return false;
+      }
+      auto& lane = lanes[static_cast<std::size_t>(instruction.lane)];
+      place_[i] = static_cast<int>(lane.size());
+      lane.push_back(static_cast<std::int32_t>(i));
+    }
+    if (lanes == program_.lanes) return true;
+    complain("a lane's order is not that of the instructions");
+    return false;
+  }
+
+  /// The schedule's actions with the opcodes, parts and peers they need, in the schedule's order;
+  /// inside a braided pair the parts of each member in theirs, and the sends of what they make.
+  bool check_actions() {
+    const std::vector<Action>& list =
+        schedule_.schedule().ranks[static_cast<std::size_t>(program_.rank)];
+    std::set<std::size_t> sent;
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      index_ = static_cast<int>(next_);
+      bool same = true;
+      if (list[i].type == ActionType::kOverlapFB) {
+        if (next_ >= program_.instructions.size() || !at(index_).braided) continue;
+        same = check_braid(list, i, sent);
+        i += list[i].members;
+      } else if (is_communication(list[i].type)) {
+        same = sent.contains(i) || check_next(list[i], message_opcode(list[i].type), 0, false);
+      } else if (is_compute(list[i].type)) {
+        for (const PartCall& call : calls_of(list[i], false))
+          same = same && check_next(list[i], call.opcode, call.part, false);
+      } else if (list[i].type == ActionType::kReduceGrad) {
+        same = check_reduction(list[i], Opcode::kReduceScatter, 0);
+      }
+      if (same) continue;
+      complain("the actions are not those of the schedule, in its order");
+      return false;
+    }
+    if (!check_gathers(list)) {
+      complain("what ends the reductions is not what the schedule needs");
+      return false;
+    }
+    if (next_ == program_.instructions.size()) return true;
+    complain("there are more instructions than actions");
+    return false;
+  }
+
+  bool check_reduction(const Action& action, Opcode opcode, int phase) {
+    if (program_.reduced.empty()) return true;
+    for (const Group group : program_.reduced[static_cast<std::size_t>(action.stage)]) {
+      if (!check_next(action, opcode, phase, false) || at(index_).group != group) return false;
+    }
+    return true;
+  }
+
+  bool check_gathers(const std::vector<Action>& list) {
+    for (const auto& [opcode, phase] :
+         {std::pair(Opcode::kReduceGather, 1), {Opcode::kReduceEnd, 2}}) {
+      for (const Action& action : list) {
+        if (action.type == ActionType::kReduceGrad && !check_reduction(action, opcode, phase))
+          return false;
+      }
+    }
+    return true;
+  }
+
+  struct PartCall {
+    Opcode opcode;
+    int part;
+
+    friend bool operator==(const PartCall&, const PartCall&) = default;
+  };
+
+  const StageShape& shape(int stage) const {
+    static const StageShape whole(1);
+    return program_.shapes.empty() ? whole : program_.shapes[static_cast<std::size_t>(stage)];
+  }
+  int last_part(int stage) const { return static_cast<int>(shape(stage).size()) - 1; }
+
+  /// What one action calls, in order; in a braid a B is an I with its W's after it.
+  std::vector<PartCall> calls_of(const Action& action, bool braided) const {
+    const StageShape& parts = shape(action.stage);
+    const bool forward = action.type == ActionType::kForward;
+    const bool splits = braided || action.type != ActionType::kBackward;
+    std::vector<PartCall> calls;
+    for (int i = 0; i <= last_part(action.stage); ++i) {
+      const int part = forward ? i : last_part(action.stage) - i;
+      const PartShape& which = parts[static_cast<std::size_t>(part)];
+      const bool exchange = which.lane == Lane::kCommunication;
+      if (forward) {
+        calls.push_back({exchange ? Opcode::kExchange : Opcode::kForward, part});
+      } else if (action.type == ActionType::kBackwardWeight) {
+        if (!exchange && which.has_backward) calls.push_back({Opcode::kBackwardWeight, part});
+      } else if (which.has_backward) {
+        if (which.recompute) calls.push_back({Opcode::kRecompute, part});
+        calls.push_back({exchange ? Opcode::kExchangeBack
+                         : splits ? Opcode::kBackwardInput
+                                  : Opcode::kBackward,
+                         part});
+      }
+    }
+    return calls;
+  }
+
+  static Opcode message_opcode(ActionType type) {
+    return is_send(type) ? Opcode::kSend : Opcode::kRecv;
+  }
+
+  bool check_next(const Action& action, Opcode opcode, int part, bool braided) {
+    if (next_ == program_.instructions.size()) return false;
+    index_ = static_cast<int>(next_);
+    const Instruction& instruction = program_.instructions[next_++];
+    if (instruction.action != action || instruction.part != part) return false;
+    if (instruction.braided != braided) return false;
+    if (opcode != instruction.opcode) complain("the opcode is not the action's");
+    check_peer(instruction, action);
+    return true;
+  }
+
+  void check_peer(const Instruction& instruction, const Action& action) {
+    if (!is_communication(action.type)) return;
+    const bool up = action.type == ActionType::kSendF || action.type == ActionType::kRecvB;
+    const int peer = schedule_.schedule().rank_of(action.stage + (up ? 1 : -1), action.microbatch);
+    if (peer != instruction.peer)
+      complain(fmt::format("the peer is rank {}, needed rank {}", instruction.peer, peer));
+  }
+
+  /// Each member's parts in order, its recomputes, W's and sends anywhere (the operands say that
+  /// they stand before or behind what they must). `sent`: the sends that stood in the pair.
+  bool check_braid(const std::vector<Action>& list, std::size_t pair, std::set<std::size_t>& sent) {
+    std::array<std::deque<PartCall>, 2> due;  // of the members
+    std::vector<PartCall> anywhere;
+    for (const std::size_t member : {0U, 1U}) {
+      const Action& action = list[pair + 1 + member];
+      for (const PartCall& call : calls_of(action, true)) {
+        if (call.opcode == Opcode::kRecompute) {
+          anywhere.push_back(call);
+          continue;
+        }
+        due[member].push_back(call);
+        if (action.type == ActionType::kBackward && call.opcode == Opcode::kBackwardInput)
+          anywhere.push_back({Opcode::kBackwardWeight, call.part});
+      }
+    }
+    while (!due[0].empty() || !due[1].empty() || !anywhere.empty()) {
+      if (next_ == program_.instructions.size()) return false;
+      const Instruction& instruction = program_.instructions[next_];
+      const Action& action = instruction.action;
+      if (instruction.opcode == Opcode::kSend) {
+        if (!claim_send(list, pair + 3, sent)) return false;
+        continue;
+      }
+      const std::size_t member = action == list[pair + 1] ? 0 : 1;
+      const auto found = std::find(anywhere.begin(), anywhere.end(),
+                                   PartCall{instruction.opcode, instruction.part});
+      const bool in_order = found == anywhere.end();
+      if (in_order && due[member].empty()) return false;
+      const PartCall call = in_order ? due[member].front() : *found;
+      if (!check_next(list[pair + 1 + member], call.opcode, call.part, true)) return false;
+      if (in_order) {
+        due[member].pop_front();
+      } else {
+        anywhere.erase(found);
+      }
+    }
+    while (claim_send(list, pair + 3, sent)) {
+    }
+    return true;
+  }
+
+  /// The next instruction if it is a send that stands in the list among the messages from `begin`
+  /// on and was not claimed yet.
+  bool claim_send(const std::vector<Action>& list, std::size_t begin, std::set<std::size_t>& sent) {
+    if (next_ == program_.instructions.size()) return false;
+    const Action action = program_.instructions[next_].action;
+    for (std::size_t i = begin; i < list.size() && is_communication(list[i].type); ++i) {
+      if (list[i] != action || !is_send(action.type) || sent.contains(i)) continue;
+      sent.insert(i);
+      return check_next(action, Opcode::kSend, 0, false);
+    }
+    return false;
+  }
+
+  /// What each lane knows of the other one grows with its waits.
+  void learn() {
+    const Instruction& instruction = at(index_);
+    if (instruction.wait == kNoWait) return;
+    if (instruction.wait < 0 || instruction.wait >= index_) {
+      complain("waits for an instruction that is not an earlier one");
+      return;
+    }
+    if (at(instruction.wait).lane == instruction.lane) {
+      if (!is_collective(at(instruction.wait).opcode))
+        complain("waits for an instruction of its own lane that is no collective");
+      return;
+    }
+    int& known = known_[static_cast<std::size_t>(instruction.lane)];
+    known = std::max(known, place_[static_cast<std::size_t>(instruction.wait)]);
+  }
+
+  /// True if `earlier` is over, as far as the lane of the present instruction can know. A message
+  /// is over for this when it was issued.
+  bool is_before(int earlier) const {
+    const Instruction& instruction = at(index_);
+    if (at(earlier).lane == instruction.lane)
+      return place_[static_cast<std::size_t>(earlier)] <= place_[static_cast<std::size_t>(index_)];
+    return place_[static_cast<std::size_t>(earlier)] <=
+           known_[static_cast<std::size_t>(instruction.lane)];
+  }
+
+  void read(int slot, const std::string& value) {
+    if (slot < 0 || slot >= program_.slots) {
+      complain(fmt::format("reads {} from slot {}, which is none", value, slot));
+      return;
+    }
+    SlotState& state = slots_[static_cast<std::size_t>(slot)];
+    if (!state.content || state.content->value != value) {
+      complain(fmt::format("reads {} from slot {}, which holds {}", value, slot,
+                           state.content ? state.content->value : "nothing"));
+      return;
+    }
+    const int writer = state.content->writer;
+    const bool arrives = at(writer).opcode == Opcode::kRecv ||
+                         (is_collective(at(writer).opcode) && at(writer).out[0] == slot);
+    if (arrives ? at(index_).wait != writer : !is_before(writer)) {
+      complain(fmt::format("reads {} without a wait for its writer", value));
+    }
+    state.content.reset();
+    state.last_reader = index_;
+  }
+
+  void write(int slot, const std::string& value) {
+    if (slot < 0 || slot >= program_.slots) {
+      complain(fmt::format("writes {} to slot {}, which is none", value, slot));
+      return;
+    }
+    SlotState& state = slots_[static_cast<std::size_t>(slot)];
+    if (state.content)
+      complain(fmt::format("writes {} over {} in slot {}", value, state.content->value, slot));
+    if (state.last_reader >= 0 && !is_before(state.last_reader)) {
+      complain(fmt::format("writes {} to slot {} while it may still be read", value, slot));
+    }
+    state.content = Content{value, index_};
+  }
+
+  void need_none(int slot, const char* what) {
+    if (slot != kNoSlot) complain(fmt::format("has a slot for {}, of which there is none", what));
+  }
+
+  void check_operands(const Instruction& instruction) {
+    switch (instruction.opcode) {
+      case Opcode::kForward:
+      case Opcode::kExchange:
+        return check_forward(instruction);
+      case Opcode::kBackwardInput:
+      case Opcode::kBackward:
+      case Opcode::kExchangeBack:
+        return check_backward(instruction);
+      case Opcode::kRecompute:
+        read(instruction.in[0], name("saved", instruction, instruction.part));
+        return write(instruction.out[0], name("recomputed", instruction, instruction.part));
+      case Opcode::kBackwardWeight:
+        return read(instruction.in[0], name("saved for W", instruction, instruction.part));
+      case Opcode::kSend:
+      case Opcode::kRecv:
+        return check_message(instruction);
+      case Opcode::kReduceScatter:
+        check_gradients_complete(instruction);
+        return write(instruction.out[0], reduced("rows", instruction));
+      case Opcode::kReduceGather:
+        read(instruction.in[0], reduced("rows", instruction));
+        return write(instruction.out[0], reduced("sums", instruction));
+      case Opcode::kReduceEnd:
+        return read(instruction.in[0], reduced("sums", instruction));
+    }
+  }
+
+  static std::string reduced(const char* kind, const Instruction& instruction) {
+    return fmt::format("{} of stage {} group {}", kind, instruction.action.stage,
+                       static_cast<int>(instruction.group));
+  }
+
+  /// The list has the stage's last backward before its REDUCE_GRAD; the scatter must know it over.
+  void check_gradients_complete(const Instruction& scatter) {
+    for (int i = index_ - 1; i >= 0; --i) {
+      const Instruction& one = at(i);
+      if (one.lane != Lane::kCompute || one.action.stage != scatter.action.stage) continue;
+      if (!is_before(i)) complain("sends gradients that may not be complete");
+      return;
+    }
+  }
+
+  static std::string name(const char* kind, int stage, int part, int microbatch) {
+    return fmt::format("{} of stage {} part {} micro-batch {}", kind, stage, part, microbatch);
+  }
+  static std::string name(const char* kind, const Instruction& instruction, int part) {
+    return name(kind, instruction.action.stage, part, instruction.action.microbatch);
+  }
+  int last_stage() const { return schedule_.placement().stages() - 1; }
+
+  void check_forward(const Instruction& instruction) {
+    const int stage = instruction.action.stage, part = instruction.part;
+    const int mb = instruction.action.microbatch;
+    const bool ends = part == last_part(stage);
+    stage > 0 || part > 0 ? read(instruction.in[0], name("activation", instruction, part))
+                          : need_none(instruction.in[0], "an input");
+    stage < last_stage() || !ends
+        ? write(instruction.out[0], ends ? name("activation", stage + 1, 0, mb)
+                                         : name("activation", stage, part + 1, mb))
+        : need_none(instruction.out[0], "an output");
+    !program_.forward_only&& shape(stage)[static_cast<std::size_t>(part)].has_backward
+        ? write(instruction.out[1], name("saved", instruction, part))
+        : need_none(instruction.out[1], "a backward");
+  }
+
+  void check_backward(const Instruction& instruction) {
+    const int stage = instruction.action.stage, part = instruction.part;
+    const int mb = instruction.action.microbatch;
+    int before = part - 1;
+    while (before >= 0 && !shape(stage)[static_cast<std::size_t>(before)].has_backward) --before;
+    const bool again = shape(stage)[static_cast<std::size_t>(part)].recompute;
+    read(instruction.in[0], name(again ? "recomputed" : "saved", instruction, part));
+    stage < last_stage() || part < last_part(stage)
+        ? read(instruction.in[1], name("gradient", instruction, part))
+        : need_none(instruction.in[1], "an output's gradient");
+    if (before >= 0) {
+      write(instruction.out[0], name("gradient", stage, before, mb));
+    } else if (stage > 0) {
+      write(instruction.out[0], name("gradient", stage - 1, last_part(stage - 1), mb));
+    } else {
+      need_none(instruction.out[0], "an input's gradient");
+    }
+    instruction.opcode == Opcode::kBackwardInput
+        ? write(instruction.out[1], name("saved for W", instruction, part))
+        : need_none(instruction.out[1], "W");
+  }
+
+  void check_message(const Instruction& instruction) {
+    const Action& action = instruction.action;
+    const bool forward = action.type == ActionType::kSendF || action.type == ActionType::kRecvF;
+    const bool send = instruction.opcode == Opcode::kSend;
+    const int reader = send ? action.stage + (forward ? 1 : -1) : action.stage;
+    const std::string value = name(forward ? "activation" : "gradient", reader,
+                                   forward ? 0 : last_part(reader), action.microbatch);
+    send ? read(instruction.in[0], value) : write(instruction.out[0], value);
+  }
+
+  const VerifiedSchedule& schedule_;
+  const RankProgram& program_;
+  std::vector<ProgramViolation>& found_;
+  std::vector<SlotState> slots_;
+  std::vector<int> place_;  // of an instruction in its lane
+  std::array<int, 2> known_{-1, -1};
+  int index_ = -1;
+  std::size_t next_ = 0;  // instruction that no action has claimed yet
+};
+
+}  // namespace
+
+std::vector<ProgramViolation> check_programs(const VerifiedSchedule& schedule,
+                                             const std::vector<RankProgram>& programs) {
+  std::vector<ProgramViolation> found;
+  if (programs.size() != schedule.schedule().ranks.size()) {
+    found.push_back({-1, -1,
+                     fmt::format("there are {} programs for {} ranks", programs.size(),
+                                 schedule.schedule().ranks.size())});
+    return found;
+  }
+  std::map<std::tuple<int, int, int>, int> messages;  // sends less receives
+  for (const RankProgram& program : programs) {
+    ProgramChecker(schedule, program, found).run();
+    for (const Instruction& instruction : program.instructions) {
+      if (instruction.opcode != Opcode::kSend && instruction.opcode != Opcode::kRecv) continue;
+      const Message message = message_of(program, instruction);
+      const std::tuple key(static_cast<int>(message.direction), message.sender_stage,
+                           message.microbatch);
+      messages[key] += instruction.opcode == Opcode::kSend ? 1 : -1;
+    }
+  }
+  for (const auto& [key, balance] : messages) {
+    if (balance == 0) continue;
+    found.push_back({-1, -1,
+                     fmt::format("the message of stage {} micro-batch {} has no other end",
+                                 std::get<1>(key), std::get<2>(key))});
+  }
+  return found;
+}
+
+}  // namespace plait

@@ -1,0 +1,24 @@
+/// The second proof: what lowering added to a verified schedule is right.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "plait/program/rank_program.h"
+
+namespace plait {
+
+struct ProgramViolation {
+  int rank = -1;
+  int instruction = -1;
+  std::string message;
+};
+
+/// Checks all ranks' programs against the schedule they were lowered from: the same actions in the
+/// same order, the same messages, every operand the right value, every writer before its reader,
+/// every slot free when it is written, nothing left at the end. Follows the instructions by itself
+/// and uses nothing of lower(). Cost: O(instructions).
+std::vector<ProgramViolation> check_programs(const VerifiedSchedule& schedule,
+                                             const std::vector<RankProgram>& programs);
+
+}  // namespace plait

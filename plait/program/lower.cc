@@ -1,0 +1,440 @@
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <tuple>
+
+#include "plait/base/check.h"
+#include "plait/ir/action_text.h"
+#include "plait/program/rank_program.h"
+
+namespace plait {
+namespace {
+
+enum class ValueKind : std::uint8_t {
+  kActivation,
+  kGradient,
+  kSaved,
+  kRecomputed,
+  kSavedForWeight,
+  kReducedRows,
+  kReducedSums
+};
+
+/// A value is named by its kind, the stage and part that read it and the micro-batch; of a
+/// reduction the group stands for the part.
+using ValueName = std::tuple<ValueKind, int, int, int>;
+
+/// A slot that has been read, and where.
+struct FreeSlot {
+  std::int32_t slot;
+  Lane lane;
+  std::int32_t position;  // of the reader, in its lane
+};
+
+class Lowering {
+ public:
+  Lowering(const VerifiedSchedule& schedule, int rank, const LowerOptions& options)
+      : schedule_(schedule), placement_(schedule.placement()), options_(options) {
+    program_.rank = rank;
+    program_.forward_only = schedule.schedule().forward_only;
+    program_.shapes = options.shapes;
+    program_.reduced = options.reduced;
+  }
+
+  Expected<RankProgram> run() {
+    const std::vector<Action>& list =
+        schedule_.schedule().ranks[static_cast<std::size_t>(program_.rank)];
+    std::size_t pair_end = 0;
+    for (std::size_t i = 0; i < list.size(); ++i) {
+      if (list[i].type == ActionType::kOverlapFB) {
+        ++pair_;
+        pair_end = i + list[i].members + 1;
+        if (!is_braided(list, i)) continue;
+        PLAIT_TRY_VOID(add_braid(list, i));
+        i = pair_end - 1;
+      } else if (is_communication(list[i].type)) {
+        if (sent_.erase(i) == 0) add({}, list[i], {});
+      } else if (is_compute(list[i].type)) {
+        add_action(list[i], i < pair_end ? pair_ : -1);
+      } else if (list[i].type == ActionType::kReduceGrad) {
+        add_scatters(list[i]);
+      }
+    }
+    PLAIT_TRY_VOID(check_reductions());
+    add_gathers();
+    program_.slots = slots_;
+    return std::move(program_);
+  }
+
+ private:
+  /// What an instruction is beside its action.
+  struct As {
+    std::int32_t part = 0;
+    std::int32_t pair = -1;
+    bool braided = false;
+    Group group = Group::kExpert;
+  };
+
+  const StageShape& shape(int stage) const {
+    static const StageShape whole(1);
+    return options_.shapes.empty() ? whole : options_.shapes[static_cast<std::size_t>(stage)];
+  }
+  const PartShape& part_of(int stage, int part) const {
+    return shape(stage)[static_cast<std::size_t>(part)];
+  }
+  int last_part(int stage) const { return static_cast<int>(shape(stage).size()) - 1; }
+  int last_stage() const { return placement_.stages() - 1; }
+
+  bool has_exchange(int stage) const {
+    return std::any_of(shape(stage).begin(), shape(stage).end(),
+                       [](const PartShape& part) { return part.lane == Lane::kCommunication; });
+  }
+
+  bool is_braided(const std::vector<Action>& list, std::size_t pair) const {
+    if (!options_.braid || list[pair].members != 2) return false;
+    return has_exchange(list[pair + 1].stage) || has_exchange(list[pair + 2].stage);
+  }
+
+  void add_action(const Action& action, std::int32_t pair) {
+    const int last = last_part(action.stage);
+    for (int i = 0; i <= last; ++i) {
+      const int part = action.type == ActionType::kForward ? i : last - i;
+      const PartShape& which = part_of(action.stage, part);
+      if (action.type != ActionType::kForward && !which.has_backward) continue;
+      const bool exchange = which.lane == Lane::kCommunication;
+      if (action.type == ActionType::kBackwardWeight && exchange) continue;
+      // Without a wait for its gradient: it runs while that is on its way.
+      if (which.recompute && action.type != ActionType::kForward &&
+          action.type != ActionType::kBackwardWeight)
+        add(Opcode::kRecompute, action, {part, pair, false});
+      add(opcode_of(action.type, exchange), action, {part, pair, false});
+    }
+  }
+
+  const std::vector<Group>& groups_of(int stage) const {
+    static const std::vector<Group> none;
+    return options_.reduced.empty() ? none : options_.reduced[static_cast<std::size_t>(stage)];
+  }
+
+  void add_scatters(const Action& action) {
+    reductions_.push_back(action);
+    for (const Group group : groups_of(action.stage))
+      add(Opcode::kReduceScatter, action, {0, -1, false, group});
+  }
+
+  /// Behind everything else: a gather waits for other ranks, and no message should wait behind it.
+  void add_gathers() {
+    for (const Action& action : reductions_) {
+      for (const Group group : groups_of(action.stage))
+        add(Opcode::kReduceGather, action, {1, -1, false, group});
+    }
+    for (const Action& action : reductions_) {
+      for (const Group group : groups_of(action.stage))
+        add(Opcode::kReduceEnd, action, {2, -1, false, group});
+    }
+  }
+
+  Expected<void> check_reductions() const {
+    for (const int stage : placement_.stages_of(program_.rank)) {
+      const bool has = std::any_of(reductions_.begin(), reductions_.end(),
+                                   [&](const Action& action) { return action.stage == stage; });
+      if (has || groups_of(stage).empty()) continue;
+      return fail(ErrorCode::kInvalidInput,
+                  fmt::format("stage {} has no REDUCE_GRAD on rank {}, needed one as several ranks "
+                              "hold its parameters",
+                              stage, program_.rank),
+                  schedule_.schedule().name);
+    }
+    return {};
+  }
+
+  static Opcode opcode_of(ActionType type, bool exchange) {
+    switch (type) {
+      case ActionType::kForward:
+        return exchange ? Opcode::kExchange : Opcode::kForward;
+      case ActionType::kBackwardInput:
+        return exchange ? Opcode::kExchangeBack : Opcode::kBackwardInput;
+      case ActionType::kBackwardWeight:
+        return Opcode::kBackwardWeight;
+      default:
+        return exchange ? Opcode::kExchangeBack : Opcode::kBackward;
+    }
+  }
+
+  static Opcode opcode_of(SegmentOf of, bool exchange) {
+    switch (of) {
+      case SegmentOf::kForward:
+        return opcode_of(ActionType::kForward, exchange);
+      case SegmentOf::kBackwardInput:
+        return opcode_of(ActionType::kBackwardInput, exchange);
+      case SegmentOf::kBackwardWeight:
+        return Opcode::kBackwardWeight;
+      default:
+        return Opcode::kRecompute;
+    }
+  }
+
+  /// The members' parts in the braid's order. A member's send leaves when its last part has run.
+  Expected<void> add_braid(const std::vector<Action>& list, std::size_t pair) {
+    const bool first_is_forward = list[pair + 1].type == ActionType::kForward;
+    const Action& forward = list[pair + (first_is_forward ? 1 : 2)];
+    const Action& backward = list[pair + (first_is_forward ? 2 : 1)];
+    const bool whole = backward.type == ActionType::kBackward;
+    PLAIT_TRY(const PairOrder order,
+              make_pair_order(options_.order, shape(forward.stage), shape(backward.stage), whole));
+    for (const PairStep& step : order) {
+      const bool is_forward = step.of == SegmentOf::kForward;
+      const Action& action = is_forward ? forward : backward;
+      const bool exchange = part_of(action.stage, step.part).lane == Lane::kCommunication;
+      add(opcode_of(step.of, exchange), action, {step.part, pair_, true});
+      const bool ends = is_forward ? step.part == last_part(action.stage)
+                                   : step.of == SegmentOf::kBackwardInput && step.part == 0;
+      if (ends) send_result(list, pair + 3, action);
+    }
+    return {};
+  }
+
+  /// Sends the result of `action` if its send stands among the messages right behind the pair.
+  void send_result(const std::vector<Action>& list, std::size_t begin, const Action& action) {
+    const ActionType send =
+        action.type == ActionType::kForward ? ActionType::kSendF : ActionType::kSendB;
+    for (std::size_t i = begin; i < list.size() && is_communication(list[i].type); ++i) {
+      if (list[i].type != send || list[i].stage != action.stage ||
+          list[i].microbatch != action.microbatch)
+        continue;
+      add({}, list[i], {});
+      sent_.insert(i);
+    }
+  }
+
+  void add(Opcode opcode, const Action& action, As as) {
+    Instruction instruction;
+    instruction.opcode = opcode;
+    instruction.action = action;
+    instruction.part = as.part;
+    instruction.pair = as.pair;
+    instruction.braided = as.braided;
+    instruction.group = as.group;
+    const bool communicates = is_communication(action.type) || is_collective(opcode);
+    instruction.lane = communicates ? Lane::kCommunication : Lane::kCompute;
+    index_ = static_cast<std::int32_t>(program_.instructions.size());
+    auto& lane = program_.lanes[static_cast<std::size_t>(instruction.lane)];
+    position_ = static_cast<std::int32_t>(lane.size());
+    lane_position_.push_back(position_);
+    if (is_communication(action.type)) {
+      message(instruction);
+    } else if (action.type == ActionType::kReduceGrad) {
+      reduction(instruction);
+    } else {
+      part(instruction);
+      if (!communicates) last_compute_ = index_;
+    }
+    lane.push_back(index_);
+    program_.instructions.push_back(instruction);
+  }
+
+  void part(Instruction& instruction) {
+    switch (instruction.opcode) {
+      case Opcode::kForward:
+      case Opcode::kExchange:
+        return forward(instruction);
+      case Opcode::kRecompute:
+        instruction.in[0] =
+            read(instruction, ValueKind::kSaved, instruction.action.stage, instruction.part);
+        instruction.out[0] =
+            write(instruction, ValueKind::kRecomputed, instruction.action.stage, instruction.part);
+        return;
+      case Opcode::kBackwardWeight:
+        instruction.in[0] = read(instruction, ValueKind::kSavedForWeight, instruction.action.stage,
+                                 instruction.part);
+        return;
+      default:
+        return backward(instruction);
+    }
+  }
+
+  void forward(Instruction& instruction) {
+    const int stage = instruction.action.stage, part = instruction.part;
+    if (stage > 0 || part > 0)
+      instruction.in[0] = read(instruction, ValueKind::kActivation, stage, part);
+    if (part < last_part(stage)) {
+      instruction.out[0] = write(instruction, ValueKind::kActivation, stage, part + 1);
+    } else if (stage < last_stage()) {
+      instruction.out[0] = write(instruction, ValueKind::kActivation, stage + 1, 0);
+    }
+    if (!program_.forward_only && part_of(stage, part).has_backward)
+      instruction.out[1] = write(instruction, ValueKind::kSaved, stage, part);
+  }
+
+  void backward(Instruction& instruction) {
+    const int stage = instruction.action.stage, part = instruction.part;
+    if (stage < last_stage() || part < last_part(stage))
+      instruction.in[1] = read(instruction, ValueKind::kGradient, stage, part);
+    instruction.in[0] = read(
+        instruction, part_of(stage, part).recompute ? ValueKind::kRecomputed : ValueKind::kSaved,
+        stage, part);
+    int before = part - 1;
+    while (before >= 0 && !part_of(stage, before).has_backward) --before;
+    if (before >= 0) {
+      instruction.out[0] = write(instruction, ValueKind::kGradient, stage, before);
+    } else if (stage > 0) {
+      instruction.out[0] =
+          write(instruction, ValueKind::kGradient, stage - 1, last_part(stage - 1));
+    }
+    if (instruction.opcode == Opcode::kBackwardInput)
+      instruction.out[1] = write(instruction, ValueKind::kSavedForWeight, stage, part);
+  }
+
+  void message(Instruction& instruction) {
+    const Action& action = instruction.action;
+    const bool forward = action.type == ActionType::kSendF || action.type == ActionType::kRecvF;
+    const ValueKind kind = forward ? ValueKind::kActivation : ValueKind::kGradient;
+    const int reader = is_send(action.type) ? action.stage + (forward ? 1 : -1) : action.stage;
+    const int reading_part = forward ? 0 : last_part(reader);
+    if (is_send(action.type)) {
+      instruction.opcode = Opcode::kSend;
+      instruction.peer = schedule_.schedule().rank_of(reader, action.microbatch);
+      instruction.in[0] = read(instruction, kind, reader, reading_part);
+    } else {
+      instruction.opcode = Opcode::kRecv;
+      instruction.peer =
+          schedule_.schedule().rank_of(action.stage + (forward ? -1 : 1), action.microbatch);
+      instruction.out[0] = write(instruction, kind, reader, reading_part);
+    }
+  }
+
+  void reduction(Instruction& instruction) {
+    const int stage = instruction.action.stage, group = static_cast<int>(instruction.group);
+    if (instruction.opcode == Opcode::kReduceScatter) {
+      wait_for(instruction, last_compute_);
+      instruction.out[0] = write(instruction, ValueKind::kReducedRows, stage, group);
+    } else if (instruction.opcode == Opcode::kReduceGather) {
+      instruction.in[0] = read(instruction, ValueKind::kReducedRows, stage, group);
+      instruction.out[0] = write(instruction, ValueKind::kReducedSums, stage, group);
+    } else {
+      instruction.in[0] = read(instruction, ValueKind::kReducedSums, stage, group);
+    }
+  }
+
+  /// On an instruction of the other lane.
+  void wait_for(Instruction& instruction, std::int32_t other) {
+    PLAIT_CHECK(instruction.wait == kNoWait, "an instruction waits for at most one other");
+    instruction.wait = other;
+    if (other == kNoWait) return;
+    std::int32_t& known = known_[static_cast<std::size_t>(instruction.lane)];
+    known = std::max(known, lane_position_[static_cast<std::size_t>(other)]);
+  }
+
+  std::int32_t read(Instruction& instruction, ValueKind kind, int stage, int part) {
+    const auto found = live_.find({kind, stage, part, instruction.action.microbatch});
+    PLAIT_CHECK(found != live_.end(), "a verified schedule reads what was written");
+    const auto [slot, writer] = found->second;
+    live_.erase(found);
+    const Instruction& written_by = program_.instructions[static_cast<std::size_t>(writer)];
+    if (written_by.lane != instruction.lane) {
+      wait_for(instruction, writer);
+    } else if (is_collective(written_by.opcode) && kind != ValueKind::kSaved) {
+      // Its issue is over, as the lane is in order, but not the collective.
+      PLAIT_CHECK(instruction.wait == kNoWait, "an instruction waits for at most one other");
+      instruction.wait = writer;
+    }
+    free_.push_back({slot, instruction.lane, position_});
+    return slot;
+  }
+
+  std::int32_t write(const Instruction& instruction, ValueKind kind, int stage, int part) {
+    std::int32_t slot = kNoSlot;
+    for (auto candidate = free_.begin(); candidate != free_.end(); ++candidate) {
+      const bool before =
+          candidate->lane == instruction.lane
+              ? true
+              : candidate->position <= known_[static_cast<std::size_t>(instruction.lane)];
+      if (!before) continue;
+      slot = candidate->slot;
+      free_.erase(candidate);
+      break;
+    }
+    if (slot == kNoSlot) slot = slots_++;
+    live_[{kind, stage, part, instruction.action.microbatch}] = {slot, index_};
+    return slot;
+  }
+
+  const VerifiedSchedule& schedule_;
+  const Placement& placement_;
+  const LowerOptions& options_;
+  RankProgram program_;
+  std::int32_t pair_ = -1;      // the last pair's number
+  std::set<std::size_t> sent_;  // positions of sends that stand in their pair
+  std::int32_t slots_ = 0;
+  std::int32_t index_ = 0;     // of the instruction being added
+  std::int32_t position_ = 0;  // of it in its lane
+  std::int32_t last_compute_ = kNoWait;
+  std::vector<Action> reductions_;                                   // so far
+  std::map<ValueName, std::pair<std::int32_t, std::int32_t>> live_;  // slot and writer
+  std::vector<std::int32_t> lane_position_;                          // by instruction
+  std::vector<FreeSlot> free_;
+  // By lane: the last position of the other lane that its waits so far prove to be over. For the
+  // communication lane that is completed compute; for the compute lane it is what was issued, since
+  // messages are issued in order and a send gives up its slot when it is issued.
+  std::array<std::int32_t, 2> known_{-1, -1};
+};
+
+}  // namespace
+
+Message message_of(const RankProgram& program, const Instruction& instruction) {
+  const Action& action = instruction.action;
+  const bool send = is_send(action.type);
+  const bool forward = action.type == ActionType::kSendF || action.type == ActionType::kRecvF;
+  Message message;
+  message.source = send ? program.rank : instruction.peer;
+  message.destination = send ? instruction.peer : program.rank;
+  message.direction = forward ? Direction::kForward : Direction::kBackward;
+  message.sender_stage = send ? action.stage : action.stage + (forward ? -1 : 1);
+  message.microbatch = action.microbatch;
+  return message;
+}
+
+Collective collective_of(const Instruction& instruction) {
+  Collective collective;
+  collective.group = instruction.group;
+  collective.direction =
+      instruction.opcode == Opcode::kExchangeBack ? Direction::kBackward : Direction::kForward;
+  collective.stage = instruction.action.stage;
+  collective.part = instruction.part;
+  collective.microbatch = instruction.action.microbatch;
+  return collective;
+}
+
+std::string describe(const RankProgram& program, const Instruction& instruction,
+                     const Column& column) {
+  std::string text = print_action(instruction.action);
+  const int peer = column.rank_of(instruction.peer);
+  if (instruction.opcode == Opcode::kSend) return text + " to rank " + std::to_string(peer);
+  if (instruction.opcode == Opcode::kRecv) return text + " from rank " + std::to_string(peer);
+  if (instruction.action.type == ActionType::kReduceGrad) {
+    static constexpr std::array<const char*, 3> kPhases{" scatter", " gather", " end"};
+    text += kPhases[static_cast<std::size_t>(instruction.part)];
+    return text + (instruction.group == Group::kData ? " of experts" : "");
+  }
+  if (program.shapes.empty()) return text;
+  const StageShape& shape = program.shapes[static_cast<std::size_t>(instruction.action.stage)];
+  const PartShape& part = shape[static_cast<std::size_t>(instruction.part)];
+  if (shape.size() > 1) text += " " + part.kind;
+  if (part.unit >= 0) text += " " + std::to_string(part.unit);
+  return text;
+}
+
+Expected<RankProgram> lower(const VerifiedSchedule& schedule, int rank,
+                            const LowerOptions& options) {
+  PLAIT_CHECK(schedule.lowered(), "a program needs a schedule with its communication");
+  for (const StageShape& shape : options.shapes) {
+    PLAIT_CHECK(!shape.empty() && shape.front().lane == Lane::kCompute &&
+                    shape.back().lane == Lane::kCompute && shape.back().has_backward,
+                "a stage begins and ends with a part that computes");
+  }
+  return Lowering(schedule, rank, options).run();
+}
+
+}  // namespace plait

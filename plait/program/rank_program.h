@@ -1,0 +1,118 @@
+/// RankProgram: what one rank runs, lowered from a verified schedule.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "plait/base/error.h"
+#include "plait/ir/action.h"
+#include "plait/ir/lane.h"
+#include "plait/ir/message.h"
+#include "plait/program/collective.h"
+#include "plait/program/pair_order.h"
+#include "plait/program/part.h"
+#include "plait/verify/verify.h"
+
+namespace plait {
+
+enum class Opcode : std::uint8_t {
+  kForward,
+  kBackwardInput,
+  kBackwardWeight,
+  kBackward,
+  kRecompute,
+  kSend,
+  kRecv,
+  kExchange,
+  kExchangeBack,
+  kReduceScatter,
+  kReduceGather,
+  kReduceEnd
+};
+
+constexpr bool is_exchange(Opcode opcode) {
+  return opcode == Opcode::kExchange || opcode == Opcode::kExchangeBack;
+}
+constexpr bool is_collective(Opcode opcode) {
+  return is_exchange(opcode) || opcode == Opcode::kReduceScatter || opcode == Opcode::kReduceGather;
+}
+
+inline constexpr int kNoSlot = -1;
+inline constexpr int kNoWait = -1;
+
+/// One step of a rank. Slots by opcode (kNoSlot where there is nothing):
+///   forward          in: input                    out: output, saved
+///   backward-input   in: saved, output gradient   out: input gradient, saved for weight
+///   backward-weight  in: saved for weight
+///   backward         in: saved, output gradient   out: input gradient
+///   recompute        in: saved                    out: saved, whole again
+///   send             in: value        recv        out: value
+///   exchange         in: input                    out: output, saved
+///   exchange-back    in: saved, gradient          out: gradient
+///   reduce-scatter                                out: rows of this rank's slice
+///   reduce-gather    in: rows                     out: sums
+///   reduce-end       in: sums
+struct Instruction {
+  Opcode opcode = Opcode::kForward;
+  Lane lane = Lane::kCompute;
+  Action action;                 ///< the action it was lowered from
+  std::int32_t part = 0;         ///< of the action's stage; of messages 0; of a REDUCE_GRAD 0 … 2
+  Group group = Group::kExpert;  ///< of a collective or a reduction's end
+  std::int32_t peer = -1;        ///< of a message: the rank at the other end
+  std::int32_t pair = -1;        ///< of a pair's members: the pair's number on this rank
+  bool braided = false;          ///< and whether its lanes were woven
+  std::int32_t wait = kNoWait;   ///< instruction that must have completed: of the other lane, or an
+                                 ///< collective whose result this one passes on
+  std::array<std::int32_t, 2> in{kNoSlot, kNoSlot};
+  std::array<std::int32_t, 2> out{kNoSlot, kNoSlot};
+};
+
+/// Instructions in the schedule's order, those of a braided pair in the braid's, with a send of a
+/// member's result right behind the part that makes it. A REDUCE_GRAD scatters where it stands;
+/// what is left of all of them comes last, so that no message waits behind a gather. Each lane runs
+/// its own in that order. A value has one writer and one reader, which moves it out of its slot.
+struct RankProgram {
+  int rank = 0;  ///< in the pipeline; all columns run the same program
+  int slots = 0;
+  bool forward_only = false;
+  std::vector<StageShape> shapes;  ///< by stage; empty: each stage is one part that computes
+  std::vector<std::vector<Group>> reduced;  ///< by stage: LowerOptions
+  std::vector<Instruction> instructions;
+  std::array<std::vector<std::int32_t>, 2> lanes;  ///< indices into instructions, by Lane
+
+  const std::vector<std::int32_t>& lane(Lane which) const {
+    return lanes[static_cast<std::size_t>(which)];
+  }
+};
+
+/// How stages and pairs are lowered.
+struct LowerOptions {
+  std::vector<StageShape> shapes;  ///< by stage; empty: each stage is one part that computes
+  /// By stage, the groups over which its gradients add up; empty: nothing is reduced.
+  std::vector<std::vector<Group>> reduced;
+  bool braid = false;  ///< pairs with exchanges are braided, others run in sequence
+  LayerOrder order = default_layer_order();  ///< of a braided pair
+};
+
+/// The message an instruction sends or receives.
+Message message_of(const RankProgram& program, const Instruction& instruction);
+
+/// The collective of an exchange, a scatter or a gather.
+Collective collective_of(const Instruction& instruction);
+
+/// "3RECV_F5 from rank 1", "3SEND_F5 to rank 1", "2W4", "2F4 dispatch 0". Ranks are those of
+/// `column`.
+std::string describe(const RankProgram& program, const Instruction& instruction,
+                     const Column& column);
+
+/// Lowers one rank's list. A send waits for its producer, a reader for its receive. A slot is used
+/// again by a later writer only if its old reader is known to have run before: on the same lane, or
+/// on the other one as far as a wait proves it. Needs schedule.lowered(). Cost: O(actions * live
+/// values). Errors: a layer order whose lanes wait in a circle for the stages of a pair; a stage
+/// that is reduced and has no REDUCE_GRAD.
+Expected<RankProgram> lower(const VerifiedSchedule& schedule, int rank,
+                            const LowerOptions& options = {});
+
+}  // namespace plait

@@ -1,0 +1,187 @@
+#include "plait/record/run_folder.h"
+
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <utility>
+
+#include "plait/base/write_file.h"
+
+namespace plait {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kPrevious = ".previous";
+
+tl::unexpected<Error> bad_folder(const std::string& path, std::string message) {
+  return fail(ErrorCode::kInvalidInput, std::move(message), path);
+}
+
+/// The names in a folder, in order.
+std::vector<std::string> entries_of(const fs::path& folder) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error))
+    names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+/// Also what a write leaves that was cut short: job.toml.<process>.tmp.
+bool is_written_by_runs(const std::string& name) {
+  if (name.starts_with("rank-") && name.ends_with(".log")) return true;
+  return std::any_of(
+      kRunFolderEntries.begin(), kRunFolderEntries.end(), [&](std::string_view entry) {
+        return name == entry ||
+               (name.starts_with(std::string(entry) + '.') && name.ends_with(".tmp"));
+      });
+}
+
+Expected<void> check_replaceable(const std::string& path) {
+  const std::vector<std::string> names = entries_of(path);
+  if (names.empty()) return {};
+  if (!std::binary_search(names.begin(), names.end(), "job.toml") &&
+      !std::binary_search(names.begin(), names.end(), kPrevious)) {
+    return bad_folder(path,
+                      "is not the folder of a run (no job.toml), --overwrite leaves it alone");
+  }
+  const auto foreign = std::find_if_not(names.begin(), names.end(), is_written_by_runs);
+  if (foreign == names.end()) return {};
+  return bad_folder(
+      path, fmt::format("holds {}, which no run writes, --overwrite leaves it alone", *foreign));
+}
+
+}  // namespace
+
+Expected<void> RunFolder::check(const std::string& path, ExistingFolder existing) {
+  std::error_code error;
+  if (fs::exists(path, error)) {
+    if (!fs::is_directory(path, error))
+      return bad_folder(path, "the run folder cannot be made: a file is in its place");
+    if (existing == ExistingFolder::kRefuse) {
+      return bad_folder(path,
+                        "the run folder exists already; --overwrite replaces it, or choose another "
+                        "with run.folder");
+    }
+    PLAIT_TRY_VOID(check_replaceable(path));
+  }
+  fs::path nearest = fs::absolute(path, error);
+  while (!fs::exists(nearest, error) && nearest.has_relative_path())
+    nearest = nearest.parent_path();
+  if (!fs::is_directory(nearest, error)) {
+    return bad_folder(
+        path, fmt::format("the run folder cannot be made: {} is not a folder", nearest.string()));
+  }
+  if (access(nearest.c_str(), W_OK | X_OK) != 0) {
+    return bad_folder(path, fmt::format("the run folder cannot be written: no right to write to {}",
+                                        nearest.string()));
+  }
+  return {};
+}
+
+Expected<RunFolder> RunFolder::create(const std::string& path, ExistingFolder existing,
+                                      std::string_view job) {
+  PLAIT_TRY_VOID(check(path, existing));
+  RunFolder folder;
+  folder.path_ = path;
+  folder.kept_ = false;  // from here on the destructor undoes
+  PLAIT_TRY_VOID(folder.make_folders());
+  PLAIT_TRY_VOID(folder.set_previous_aside());
+  if (!write_file_atomically(folder.file("job.toml"), std::string(job)))
+    return bad_folder(path, "the run folder cannot be written");
+  folder.metrics_.open(folder.file("metrics.jsonl"), std::ios::binary);
+  if (!folder.metrics_) return bad_folder(path, "the run folder cannot be written");
+  return folder;
+}
+
+Expected<void> RunFolder::make_folders() {
+  std::error_code error;
+  std::vector<fs::path> missing;
+  for (fs::path folder = fs::absolute(path_, error).lexically_normal();
+       !fs::exists(folder, error) && folder.has_relative_path(); folder = folder.parent_path()) {
+    if (folder.has_filename()) missing.push_back(folder);
+  }
+  for (auto folder = missing.rbegin(); folder != missing.rend(); ++folder) {
+    const bool made = fs::create_directory(*folder, error);
+    if (error)
+      return bad_folder(path_, fmt::format("the run folder cannot be made: {}", error.message()));
+    if (made) made_.insert(made_.begin(), folder->string());
+  }
+  return {};
+}
+
+Expected<void> RunFolder::set_previous_aside() {
+  std::vector<std::string> names = entries_of(path_);
+  if (names.empty()) return {};
+  std::error_code error;
+  const fs::path previous = file(kPrevious);
+  if (fs::exists(previous, error)) {
+    // A job was killed before its first step: what it replaced is still there, the rest is nothing.
+    std::erase(names, kPrevious);
+    for (const std::string& name : names) fs::remove_all(file(name), error);
+  } else {
+    fs::create_directory(previous, error);
+    for (const std::string& name : names) {
+      if (!error) fs::rename(file(name), previous / name, error);
+    }
+  }
+  previous_ = true;
+  if (error)
+    return bad_folder(path_,
+                      fmt::format("the earlier run cannot be replaced: {}", error.message()));
+  return {};
+}
+
+RunFolder::RunFolder(RunFolder&& other) noexcept
+    : path_(std::move(other.path_)),
+      made_(std::move(other.made_)),
+      previous_(other.previous_),
+      kept_(std::exchange(other.kept_, true)),
+      metrics_(std::move(other.metrics_)) {}
+
+RunFolder::~RunFolder() {
+  if (!kept_) undo();
+}
+
+void RunFolder::undo() {
+  std::error_code ignored;
+  metrics_.close();
+  if (previous_) {
+    const fs::path previous = file(kPrevious);
+    const std::vector<std::string> names = entries_of(previous);
+    for (const std::string& name : names) {
+      fs::remove_all(file(name), ignored);
+      fs::rename(previous / name, file(name), ignored);
+    }
+    for (const std::string& name : {std::string("job.toml"), std::string("metrics.jsonl")}) {
+      if (!std::binary_search(names.begin(), names.end(), name)) fs::remove(file(name), ignored);
+    }
+    fs::remove(previous, ignored);
+    return;
+  }
+  fs::remove(file("job.toml"), ignored);
+  fs::remove(file("metrics.jsonl"), ignored);
+  for (const std::string& name : entries_of(path_)) {
+    if (name.starts_with("rank-") && is_written_by_runs(name)) fs::remove(file(name), ignored);
+  }
+  // Only if they are empty: another job may have begun beside this one.
+  for (const std::string& folder : made_) fs::remove(folder, ignored);
+}
+
+void RunFolder::keep() {
+  if (kept_) return;
+  kept_ = true;
+  std::error_code ignored;
+  if (previous_) fs::remove_all(file(kPrevious), ignored);
+}
+
+Expected<void> RunFolder::append_metrics(const std::string& line) {
+  metrics_ << line << '\n' << std::flush;
+  if (metrics_) return {};
+  return fail(ErrorCode::kIo, "cannot be written", file("metrics.jsonl"));
+}
+
+}  // namespace plait

@@ -1,0 +1,89 @@
+/// What the ranks tell one another after a step, and the step's line made of it. Knows no torch.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "plait/base/error.h"
+#include "plait/base/units.h"
+#include "plait/timeline/timeline.h"
+
+namespace plait {
+
+struct LossPoint {
+  int step = 0;
+  double loss = 0;
+};
+
+/// One rank's part of a step, gathered by all ranks.
+struct RankReport {
+  /// Sum of squares of each parameter's gradient, by name; of the gradient divided by M.
+  std::vector<std::pair<std::string, double>> square_sums;
+  std::vector<double> losses;  ///< by micro-batch; only from the rank that holds the loss
+  std::vector<std::array<Nanoseconds, 2>>
+      times;                        ///< begin and end by instruction of the rank's program
+  std::vector<EventMemory> memory;  ///< by instruction
+  Bytes peak_activation_bytes = 0;
+  Nanoseconds cpu_ns = 0;  ///< CPU time of the rank's thread in the step
+  int pairs_braided = 0;
+  int pairs_in_sequence = 0;
+  int whole_backwards = 0;  ///< I's of which a part ran as B because a module cannot be split
+  std::map<int, std::vector<std::int64_t>> router_loads;  ///< rows per expert, by layer
+  int stop_signal = 0;  ///< the signal that asked this rank to stop, 0 if none
+  /// When it entered and left the exchange of reports before this one, by its clock.
+  std::array<Nanoseconds, 2> passage{};
+
+  /// Exact, for ranks of one architecture.
+  std::string pack() const;
+  static Expected<RankReport> unpack(std::string_view bytes);
+};
+
+/// One step as people and machines read it.
+struct StepLine {
+  int step = 0;  ///< from 1
+  double loss = 0;
+  double grad_norm = 0;
+  double learning_rate = 0;
+  std::int64_t tokens = 0;  ///< of the step
+  Nanoseconds step_ns = 0;
+  std::vector<double> bubble_share;
+  std::vector<Nanoseconds> fill_ns, steady_ns, drain_ns;  ///< the bubble's three parts
+  std::vector<Nanoseconds> exposed_comm_ns;
+  std::vector<Bytes> peak_activation_bytes;
+  std::vector<Nanoseconds> cpu_ns;
+  int pairs_braided = 0;
+  int pairs_in_sequence = 0;
+  int whole_backwards = 0;
+  Nanoseconds span_ns = 0;       ///< from the first to the last action of any rank
+  double mean_bubble_share = 0;  ///< of the pipeline
+  std::vector<Nanoseconds> peer_wait_ns;
+  std::vector<Nanoseconds> transfer_ns;
+  std::vector<Nanoseconds> hidden_comm_ns;
+  double overlap_efficiency = 1;            ///< hidden of transferred, of all ranks
+  std::vector<Nanoseconds> clock_error_ns;  ///< how well a rank's clock is known on rank 0's
+
+  double tokens_per_s() const;
+  double worst_bubble() const;
+  double worst_exposed() const;  ///< share of the span
+};
+
+struct ValidationLine {
+  int step = 0;
+  double loss = 0;  ///< nats a token
+  std::int64_t tokens = 0;
+  bool tokens_are_bytes = true;
+  double bits_per_token() const;  ///< per byte where tokens are bytes
+};
+
+/// First line of metrics.jsonl: format and version.
+std::string metrics_header();
+/// One JSON object, without line end. Numbers read back to the same.
+std::string print_json(const StepLine& line);
+std::string print_json(const ValidationLine& line);
+
+}  // namespace plait

@@ -1,0 +1,72 @@
+#include "plait/torch/tensors.h"
+
+#include <ATen/ops/cat.h>
+#include <fmt/core.h>
+
+#include <memory>
+#include <numeric>
+
+namespace plait {
+namespace {
+
+Bytes bytes_of(const std::vector<at::Tensor>& tensors) {
+  Bytes sum = 0;
+  for (const at::Tensor& tensor : tensors) {
+    if (tensor.defined()) sum += static_cast<Bytes>(tensor.nbytes());
+  }
+  return sum;
+}
+
+std::int64_t sum_of(const std::vector<std::int64_t>& rows) {
+  return std::accumulate(rows.begin(), rows.end(), std::int64_t{0});
+}
+
+}  // namespace
+
+Bytes Tensors::bytes() const { return bytes_of(tensors); }
+
+Value make_value(std::vector<at::Tensor> list) {
+  return std::make_unique<Tensors>(std::move(list));
+}
+
+RowExchange::RowExchange(at::Tensor of, RowSplits by, int place)
+    : rows(std::move(of)), splits(std::move(by)), member(place) {
+  if (sum_of(splits.send) == rows.size(0)) return;
+  throw SegmentError(ErrorCode::kRuntime,
+                     fmt::format("{} rows are to be exchanged, the tensor has {}",
+                                 sum_of(splits.send), rows.size(0)));
+}
+
+Bytes RowExchange::bytes_leaving() const {
+  if (rows.size(0) == 0) return 0;
+  const std::int64_t own = member < 0 ? 0 : splits.send[static_cast<std::size_t>(member)];
+  return bytes() / rows.size(0) * (rows.size(0) - own);
+}
+
+Value RowExchange::share_for(int receiver) {
+  const auto end = splits.send.begin() + receiver;
+  const std::int64_t first = std::accumulate(splits.send.begin(), end, std::int64_t{0});
+  return make_value({rows.narrow(0, first, *end)});
+}
+
+Value RowExchange::join(std::vector<Value> shares) {
+  std::vector<at::Tensor> pieces;
+  for (const Value& share : shares) pieces.push_back(static_cast<Tensors&>(*share).tensors.front());
+  return make_value(std::move(pieces));
+}
+
+Bytes ArrivedRows::bytes() const { return bytes_of(others_) + bytes_of(pieces); }
+
+std::vector<at::Tensor> ArrivedRows::take() {
+  for (std::size_t member = 0; member < pieces.size(); ++member) {
+    const std::int64_t expected = pieces.size() == 1 ? sum_of(expected_) : expected_[member];
+    if (pieces[member].size(0) == expected) continue;
+    throw SegmentError(ErrorCode::kRuntime,
+                       fmt::format("member {} sent {} rows, it had announced {}", member,
+                                   pieces[member].size(0), expected));
+  }
+  others_[exchanged_] = pieces.size() == 1 ? std::move(pieces.front()) : at::cat(pieces);
+  return std::move(others_);
+}
+
+}  // namespace plait

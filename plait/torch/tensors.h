@@ -1,0 +1,63 @@
+/// A list of tensors as a Value of the runtime.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <utility>
+#include <vector>
+
+#include "plait/runtime/stage.h"
+#include "plait/runtime/value.h"
+#include "plait/torch/segment.h"
+
+namespace plait {
+
+/// Contiguous, immutable tensors without graph: what crosses the boundary of segments and stages.
+class Tensors final : public Payload {
+ public:
+  explicit Tensors(std::vector<at::Tensor> list) : tensors(std::move(list)) {}
+  Bytes bytes() const override;
+
+  std::vector<at::Tensor> tensors;
+};
+
+Value make_value(std::vector<at::Tensor> list);
+
+/// The rows of one tensor on their way to the members of a group.
+class RowExchange final : public ExchangeValue {
+ public:
+  /// `member`: this rank's own place, -1 if it does not matter. Throws SegmentError if the splits
+  /// do not add up to the rows.
+  RowExchange(at::Tensor rows, RowSplits splits, int member = -1);
+  Bytes bytes() const override { return static_cast<Bytes>(rows.nbytes()); }
+  Bytes bytes_leaving() const override;
+  /// A view, no copy.
+  Value share_for(int receiver) override;
+  /// Tensors with one piece from each member.
+  Value join(std::vector<Value> shares) override;
+
+  at::Tensor rows;
+  RowSplits splits;
+  int member;
+};
+
+/// What passed an exchange by, and the pieces that came. Whoever takes them joins the pieces.
+class ArrivedRows final : public Payload {
+ public:
+  ArrivedRows(std::vector<at::Tensor> others, std::size_t exchanged,
+              std::vector<std::int64_t> expected)
+      : others_(std::move(others)), exchanged_(exchanged), expected_(std::move(expected)) {}
+  Bytes bytes() const override;
+  /// All tensors, what came in the place of what went, in order of members. One piece alone is not
+  /// copied. Throws SegmentError if a member sent another number of rows than it had announced.
+  std::vector<at::Tensor> take();
+
+  std::vector<at::Tensor> pieces;  ///< one from each member, or all rows in one
+
+ private:
+  std::vector<at::Tensor> others_;
+  std::size_t exchanged_;
+  std::vector<std::int64_t> expected_;  // rows from each member
+};
+
+}  // namespace plait

@@ -1,0 +1,320 @@
+#include "plait/torch/torch_stage.h"
+
+#include <ATen/ops/ones_like.h>
+#include <c10/util/Exception.h>
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <map>
+#include <string>
+#include <utility>
+
+#include "plait/base/check.h"
+#include "plait/torch/autograd_split.h"
+#include "plait/torch/tensors.h"
+
+namespace plait {
+
+namespace {
+
+struct SavedPart final : Payload {
+  std::vector<SavedSegment> segments;
+  std::vector<std::vector<at::Tensor>> inputs;  ///< of segments that run again, else empty
+  at::Tensor loss;  ///< at the end of the model: what its seed gradient looks like
+  /// What is live depends on the graph: the counting allocator knows.
+  Bytes bytes() const override { return 0; }
+};
+
+/// What the mirror exchange sends and receives, the other way round.
+struct SavedSplits final : Payload {
+  explicit SavedSplits(RowSplits of) : splits(std::move(of)) {}
+  RowSplits splits;
+  Bytes bytes() const override { return 0; }
+};
+
+struct SavedPartWeight final : Payload {
+  std::vector<SavedWeight> segments;
+  Bytes bytes() const override {
+    Bytes sum = 0;
+    for (const SavedWeight& saved : segments) sum += saved.bytes();
+    return sum;
+  }
+};
+
+/// Torch's messages go on with call stacks and advice.
+std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
+
+std::string last_word(const std::string& name) { return name.substr(name.rfind('.') + 1); }
+
+/// Runs `work` for one segment; what it throws becomes an error that names the segment.
+template <typename Work>
+Expected<void> guarded(const Segment& segment, int microbatch, Work&& work) {
+  const auto where = [&] {
+    return fmt::format("segment {}, micro-batch {}", segment.name(), microbatch);
+  };
+  try {
+    work();
+    return {};
+  } catch (const SegmentError& error) {
+    return fail(error.code(), error.what(), where());
+  } catch (const c10::Error& error) {
+    return fail(ErrorCode::kRuntime, first_line(error.what_without_backtrace()), where());
+  } catch (const std::exception& error) {
+    return fail(ErrorCode::kRuntime, first_line(error.what()), where());
+  }
+}
+
+std::vector<at::Tensor> take_tensors(Value value) {
+  if (value == nullptr) return {};
+  if (auto* arrived = dynamic_cast<ArrivedRows*>(value.get())) return arrived->take();
+  auto* tensors = dynamic_cast<Tensors*>(value.get());
+  PLAIT_CHECK(tensors != nullptr, "a torch stage was given a value of another kind");
+  return std::move(tensors->tensors);
+}
+
+template <typename Kind>
+std::unique_ptr<Kind> take(Value value) {
+  auto* kind = dynamic_cast<Kind*>(value.get());
+  PLAIT_CHECK(kind != nullptr, "a torch stage was given what it had not saved");
+  static_cast<void>(value.release());
+  return std::unique_ptr<Kind>(kind);
+}
+
+/// `tensors` but the exchanged one stay here; its rows go out.
+ExchangeStart begin(std::vector<at::Tensor> tensors, std::size_t exchanged, RowSplits splits,
+                    int member, Value saved) {
+  if (exchanged >= tensors.size() || !tensors[exchanged].defined()) {
+    throw SegmentError(ErrorCode::kRuntime,
+                       fmt::format("tensor {} of {} is to be exchanged, and is not there",
+                                   exchanged, tensors.size()));
+  }
+  ExchangeStart start;
+  start.saved = std::move(saved);
+  start.exchange = std::make_unique<RowExchange>(tensors[exchanged].contiguous(), splits, member);
+  tensors[exchanged] = at::Tensor();
+  start.carried =
+      std::make_unique<ArrivedRows>(std::move(tensors), exchanged, std::move(splits.receive));
+  return start;
+}
+
+Value input_gradient_value(std::vector<at::Tensor> gradients) {
+  return gradients.empty() ? nullptr : make_value(std::move(gradients));
+}
+
+/// The gradients of the part's outputs; at the end of the model the seed, 1.
+std::vector<at::Tensor> first_gradients(const SavedPart& part, Value output_gradient) {
+  if (part.loss.defined()) return {at::ones_like(part.loss)};
+  return take_tensors(std::move(output_gradient));
+}
+
+Expected<double> loss_value(const std::vector<at::Tensor>& outputs, int microbatch) {
+  if (outputs.size() != 1 || outputs[0].numel() != 1) {
+    return fail(ErrorCode::kRuntime,
+                "the last segment of the model must return its loss, one tensor of one number");
+  }
+  const double loss = outputs[0].item().toDouble();
+  if (!std::isfinite(loss)) {
+    return fail(ErrorCode::kNotFinite,
+                fmt::format("loss is {} at micro-batch {}", loss, microbatch));
+  }
+  return loss;
+}
+
+}  // namespace
+
+void LossSink::reset(int microbatches) {
+  losses_.assign(static_cast<std::size_t>(microbatches), std::numeric_limits<double>::quiet_NaN());
+}
+
+void LossSink::record(int microbatch, double loss) {
+  PLAIT_CHECK(microbatch >= 0 && static_cast<std::size_t>(microbatch) < losses_.size(),
+              "a loss of a micro-batch that the step does not have");
+  losses_[static_cast<std::size_t>(microbatch)] = loss;
+}
+
+double LossSink::mean() const {
+  double sum = 0;
+  for (const double loss : losses_) sum += loss;
+  return sum / static_cast<double>(losses_.size());
+}
+
+TorchStage::TorchStage(std::vector<std::shared_ptr<Segment>> segments,
+                       std::shared_ptr<LossSink> losses, GroupPlace group,
+                       const std::set<std::string>& recompute)
+    : segments_(std::move(segments)), losses_(std::move(losses)), member_(group.member) {
+  PLAIT_CHECK(!segments_.empty(), "a stage without segments");
+  bool joins = false;  // the next segment that computes belongs to the last part
+  for (const std::shared_ptr<Segment>& segment : segments_) {
+    const auto* exchange = dynamic_cast<const ExchangeSegment*>(segment.get());
+    if (exchange != nullptr && group.members == 1) continue;
+    if (!joins || exchange != nullptr) parts_.emplace_back();
+    Part& part = parts_.back();
+    part.segments.push_back(segment);
+    part.again.push_back(recompute.contains(last_word(segment->name())));
+    part.exchange = exchange;
+    joins = exchange == nullptr;
+  }
+}
+
+StageShape TorchStage::shape() const {
+  StageShape shape;
+  std::map<std::string, int> seen;
+  for (std::size_t i = 0; i < parts_.size(); ++i) {
+    PartShape one;
+    const Part& part = parts_[i];
+    one.recompute = std::find(part.again.begin(), part.again.end(), true) != part.again.end();
+    if (i + 1 == parts_.size()) {
+      one.kind = "tail";
+    } else {
+      one.kind = last_word(part.segments.back()->name());
+      one.unit = seen[one.kind]++;
+    }
+    if (part.exchange != nullptr) {
+      one.lane = Lane::kCommunication;
+      one.has_backward = part.exchange->has_gradient();
+    }
+    shape.push_back(std::move(one));
+  }
+  return shape;
+}
+
+Expected<ForwardResult> TorchStage::forward(PartOf at, Value input, bool for_backward) {
+  std::vector<at::Tensor> tensors;
+  const std::vector<std::shared_ptr<Segment>>& segments = part(at).segments;
+  PLAIT_TRY_VOID(
+      guarded(*segments.front(), at.microbatch, [&] { tensors = take_tensors(std::move(input)); }));
+  auto saved = std::make_unique<SavedPart>();
+  for (std::size_t i = 0; i < segments.size(); ++i) {
+    PLAIT_TRY_VOID(guarded(*segments[i], at.microbatch, [&] {
+      const bool again = for_backward && part(at).again[i];
+      SegmentForward result =
+          run_forward(*segments[i], tensors, at.microbatch, for_backward && !again);
+      if (for_backward) {
+        saved->inputs.push_back(again ? std::move(tensors) : std::vector<at::Tensor>());
+        saved->segments.push_back(std::move(result.saved));
+      }
+      tensors = std::move(result.outputs);
+    }));
+  }
+  ForwardResult result;
+  if (ends_model(at)) {
+    PLAIT_TRY(const double loss, loss_value(tensors, at.microbatch));
+    losses_->record(at.microbatch, loss);
+    saved->loss = std::move(tensors[0]);
+  } else {
+    result.output = make_value(std::move(tensors));
+  }
+  if (for_backward) result.saved = std::move(saved);
+  return result;
+}
+
+Expected<BackwardInputResult> TorchStage::backward_input(PartOf at, Value saved,
+                                                         Value output_gradient) {
+  const std::vector<std::shared_ptr<Segment>>& segments = part(at).segments;
+  const auto kept = take<SavedPart>(std::move(saved));
+  std::vector<at::Tensor> gradients;
+  PLAIT_TRY_VOID(guarded(*segments.back(), at.microbatch,
+                         [&] { gradients = first_gradients(*kept, std::move(output_gradient)); }));
+  auto weight = std::make_unique<SavedPartWeight>();
+  BackwardInputResult result;
+  for (std::size_t i = segments.size(); i-- > 0;) {
+    PLAIT_TRY_VOID(guarded(*segments[i], at.microbatch, [&] {
+      SegmentBackwardInput one =
+          plait::backward_input(std::move(kept->segments[i]), std::move(gradients));
+      gradients = std::move(one.input_gradients);
+      result.whole = result.whole || one.whole;
+      weight->segments.push_back(std::move(one.saved));
+    }));
+  }
+  result.input_gradient = input_gradient_value(std::move(gradients));
+  result.saved_for_weight = std::move(weight);
+  if (result.whole) {
+    // A step counts what was not split: a part that was split in part would be neither.
+    PLAIT_TRY_VOID(backward_weight(at, std::move(result.saved_for_weight)));
+    result.saved_for_weight = std::make_unique<SavedPartWeight>();
+  }
+  return result;
+}
+
+Expected<Value> TorchStage::recompute(PartOf at, Value saved) {
+  auto kept = take<SavedPart>(std::move(saved));
+  for (std::size_t i = 0; i < part(at).segments.size(); ++i) {
+    if (!part(at).again[i]) continue;
+    Segment& segment = *part(at).segments[i];
+    PLAIT_TRY_VOID(guarded(segment, at.microbatch, [&] {
+      kept->segments[i] = run_forward(segment, kept->inputs[i], at.microbatch, true).saved;
+      kept->inputs[i].clear();
+    }));
+  }
+  return kept;
+}
+
+Expected<void> TorchStage::backward_weight(PartOf at, Value saved_for_weight) {
+  const std::vector<std::shared_ptr<Segment>>& segments = part(at).segments;
+  const auto weight = take<SavedPartWeight>(std::move(saved_for_weight));
+  for (std::size_t i = 0; i < weight->segments.size(); ++i) {
+    const Segment& segment = *segments[segments.size() - 1 - i];
+    PLAIT_TRY_VOID(guarded(segment, at.microbatch,
+                           [&] { plait::backward_weight(std::move(weight->segments[i])); }));
+  }
+  return {};
+}
+
+Expected<Value> TorchStage::backward(PartOf at, Value saved, Value output_gradient) {
+  const std::vector<std::shared_ptr<Segment>>& segments = part(at).segments;
+  const auto kept = take<SavedPart>(std::move(saved));
+  std::vector<at::Tensor> gradients;
+  PLAIT_TRY_VOID(guarded(*segments.back(), at.microbatch,
+                         [&] { gradients = first_gradients(*kept, std::move(output_gradient)); }));
+  for (std::size_t i = segments.size(); i-- > 0;) {
+    PLAIT_TRY_VOID(guarded(*segments[i], at.microbatch, [&] {
+      gradients = plait::backward(std::move(kept->segments[i]), std::move(gradients));
+    }));
+  }
+  return input_gradient_value(std::move(gradients));
+}
+
+Expected<ExchangeStart> TorchStage::start_exchange(PartOf at, Value input, bool for_backward) {
+  const ExchangeSegment& segment = *part(at).exchange;
+  ExchangeStart start;
+  PLAIT_TRY_VOID(guarded(segment, at.microbatch, [&] {
+    std::vector<at::Tensor> tensors = take_tensors(std::move(input));
+    RowSplits splits = segment.splits(tensors);
+    if (for_backward && segment.has_gradient()) start.saved = std::make_unique<SavedSplits>(splits);
+    start = begin(std::move(tensors), segment.exchanged(), std::move(splits), member_,
+                  std::move(start.saved));
+  }));
+  return start;
+}
+
+Expected<ExchangeStart> TorchStage::start_exchange_back(PartOf at, Value saved, Value gradient) {
+  const ExchangeSegment& segment = *part(at).exchange;
+  ExchangeStart start;
+  PLAIT_TRY_VOID(guarded(segment, at.microbatch, [&] {
+    RowSplits splits = std::move(take<SavedSplits>(std::move(saved))->splits);
+    std::swap(splits.send, splits.receive);
+    start = begin(take_tensors(std::move(gradient)), segment.exchanged(), std::move(splits),
+                  member_, nullptr);
+  }));
+  return start;
+}
+
+Value TorchStage::end_exchange(Value carried, Value arrived) noexcept {
+  auto rows = take<ArrivedRows>(std::move(carried));
+  rows->pieces = std::move(static_cast<Tensors&>(*arrived).tensors);
+  return rows;
+}
+
+std::vector<Parameter> TorchStage::parameters() const {
+  std::vector<Parameter> all;
+  for (const std::shared_ptr<Segment>& segment : segments_) {
+    std::vector<Parameter> some = segment->parameters();
+    all.insert(all.end(), std::make_move_iterator(some.begin()),
+               std::make_move_iterator(some.end()));
+  }
+  return all;
+}
+
+}  // namespace plait

@@ -1,0 +1,83 @@
+/// A stage of the executor made of torch segments.
+#pragma once
+
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "plait/program/grid.h"
+#include "plait/program/pair_order.h"
+#include "plait/runtime/stage.h"
+#include "plait/torch/segment.h"
+
+namespace plait {
+
+/// The losses of the micro-batches of one step. Written by the rank that holds the last stage, on
+/// its compute lane; read when the step has ended. Not thread-safe.
+class LossSink {
+ public:
+  void reset(int microbatches);
+  void record(int microbatch, double loss);
+  /// In order of micro-batches; NaN where none was recorded.
+  const std::vector<double>& losses() const { return losses_; }
+  /// Sum in order of micro-batches, divided once.
+  double mean() const;
+
+ private:
+  std::vector<double> losses_;
+};
+
+/// Segments run in order. Neighbours that compute are one part of the stage, an exchange is one of
+/// its own, unless the expert group has one member: then exchanges are left out. What a segment
+/// returns is detached, contiguous and a new leaf for the next, so no graph crosses a boundary.
+/// Parameters accumulate unscaled into .grad (allocate it before for in-place accumulation).
+/// Exceptions of torch become errors that name the segment. An in-place change of a boundary
+/// tensor, a loss that is not a scalar or not finite (kNotFinite) are errors. If one segment of a
+/// part cannot be split, the whole part runs as B at its I.
+class TorchStage final : public Stage {
+ public:
+  /// `losses` for the last stage, whose last segment returns the scalar loss; null for others.
+  /// `group`: this rank's place in the expert group. `recompute`: the last words of the names of
+  /// segments that keep only their inputs and run again before their backward; what was exchanged
+  /// is kept, so no exchange is repeated.
+  explicit TorchStage(std::vector<std::shared_ptr<Segment>> segments,
+                      std::shared_ptr<LossSink> losses = nullptr, GroupPlace group = {},
+                      const std::set<std::string>& recompute = {});
+
+  Expected<ForwardResult> forward(PartOf at, Value input, bool for_backward) override;
+  Expected<BackwardInputResult> backward_input(PartOf at, Value saved,
+                                               Value output_gradient) override;
+  Expected<Value> recompute(PartOf at, Value saved) override;
+  Expected<void> backward_weight(PartOf at, Value saved_for_weight) override;
+  Expected<Value> backward(PartOf at, Value saved, Value output_gradient) override;
+  Expected<ExchangeStart> start_exchange(PartOf at, Value input, bool for_backward) override;
+  Expected<ExchangeStart> start_exchange_back(PartOf at, Value saved, Value gradient) override;
+  Value end_exchange(Value carried, Value arrived) noexcept override;
+
+  /// A part's kind is the last word of its last segment's name, "tail" for the last part; its unit
+  /// counts the parts of that kind before it.
+  StageShape shape() const;
+
+  /// Of all segments, in order.
+  std::vector<Parameter> parameters() const;
+
+ private:
+  struct Part {
+    std::vector<std::shared_ptr<Segment>> segments;
+    std::vector<bool> again{};                  ///< by segment: it is recomputed
+    const ExchangeSegment* exchange = nullptr;  ///< the one segment, if the part exchanges
+  };
+
+  const Part& part(PartOf at) const { return parts_[static_cast<std::size_t>(at.part)]; }
+  bool ends_model(PartOf at) const {
+    return losses_ != nullptr && static_cast<std::size_t>(at.part) + 1 == parts_.size();
+  }
+
+  std::vector<std::shared_ptr<Segment>> segments_;
+  std::vector<Part> parts_;
+  std::shared_ptr<LossSink> losses_;
+  int member_;
+};
+
+}  // namespace plait
