@@ -1,5 +1,6 @@
 # Installs the library, builds examples/schedule against it outside the tree, and runs that.
-# Needs: SOURCE, BUILD (both folders), COMPILER.
+# Then moves the installation, and starts the command through a link.
+# Needs: SOURCE, BUILD (both folders), COMPILER, TORCH (whether the build has it).
 set(scratch ${BUILD}/package_test)
 file(REMOVE_RECURSE ${scratch})
 function(run)
@@ -18,4 +19,25 @@ run(${scratch}/build/schedule_example)
 message("${output}")
 if(NOT output MATCHES "zbv as it is made\n.*a step takes .*with whole backwards, lowered\n.*a step takes ")
   message(FATAL_ERROR "the example did not print both prices")
+endif()
+
+file(RENAME ${scratch}/prefix ${scratch}/moved)
+file(CREATE_LINK ${scratch}/moved/bin/plait ${scratch}/plait SYMBOLIC)
+run(${CMAKE_COMMAND} -E env LD_TRACE_LOADED_OBJECTS=1 ${scratch}/plait)
+if(output MATCHES "torch")
+  message(FATAL_ERROR "plait loads torch before it is asked to: ${output}")
+endif()
+run(${scratch}/plait list)
+string(REPEAT "In the beginning " 500 text)
+file(WRITE ${scratch}/text.txt "${text}")
+set(train ${scratch}/plait train ${SOURCE}/examples/bible.toml --set data.train=${scratch}/text.txt
+    --set run.folder=${scratch}/run)
+if(TORCH)
+  # The ranks are processes that it starts from itself.
+  run(${train} --comm gloo --ranks 2 --steps 1)
+  file(REMOVE ${scratch}/moved/libexec/plait/plait-torch)
+endif()
+execute_process(COMMAND ${train} RESULT_VARIABLE result OUTPUT_VARIABLE output ERROR_VARIABLE error)
+if(NOT result EQUAL 2 OR NOT error MATCHES "^plait train: error: .*/libexec/plait/plait-torch: this build has no torch")
+  message(FATAL_ERROR "without plait-torch train exited with ${result}: ${output}${error}")
 endif()

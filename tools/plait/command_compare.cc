@@ -8,7 +8,7 @@
 
 #include "tools/plait/commands.h"
 #include "tools/plait/cost_arguments.h"
-#include "tools/plait/measure.h"
+#include "tools/plait/measured_comparison.h"
 
 namespace plait::tools {
 namespace {

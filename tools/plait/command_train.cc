@@ -28,45 +28,19 @@
 #include "plait/train/plan.h"
 #include "plait/train/run.h"
 #include "tools/plait/commands.h"
-#include "tools/plait/job_arguments.h"
+#include "tools/plait/measured_steps.h"
+#include "tools/plait/run_screen.h"
 #include "tools/plait/terminal.h"
-#include "tools/plait/torch_steps.h"
-#include "tools/plait/torch_watch.h"
+#include "tools/plait/torch_commands.h"
 
 namespace plait::tools {
 namespace {
-
-struct TrainOptions {
-  std::shared_ptr<JobArguments> job;
-  std::string comm, steps;
-  bool dry_run = false;
-  bool overwrite = false;
-  bool resume = false;
-  bool reference = false;
-  bool save_gradients = false;
-  bool watch = false;  ///< and there is a terminal
-  int record_step = 0;
-  double link_latency_us = 0;
-  double link_mb_per_s = 0;
-  int port = 0;
-  std::string launcher;
-  std::vector<std::string> arguments;  ///< as given, for the ranks
-};
 
 Expected<JobConfig> read_job(const TrainOptions& options) {
   PLAIT_TRY(std::vector<Override> overrides, options.job->overrides());
   add_shortcut(overrides, "--comm", "run.comm", options.comm);
   add_shortcut(overrides, "--steps", "run.steps", options.steps);
   return read_job_config(options.job->job, overrides);
-}
-
-/// This process's arguments, without its name.
-std::vector<std::string> given_arguments() {
-  std::ifstream file("/proc/self/cmdline", std::ios::binary);
-  std::vector<std::string> arguments;
-  for (std::string argument; std::getline(file, argument, '\0');) arguments.push_back(argument);
-  if (!arguments.empty()) arguments.erase(arguments.begin());
-  return arguments;
 }
 
 std::string folder_of(const JobConfig& job) {
@@ -330,7 +304,14 @@ Expected<int> train_as_rank(const JobPlan& plan, const DataSplit& data, const Tr
   return 128 + outcome->stop_signal;
 }
 
-Expected<int> train(const TrainOptions& options) {
+}  // namespace
+
+Expected<int> train(TrainOptions options) {
+  if (options.watch && !is_terminal()) {
+    options.watch = false;
+    if (std::getenv(kRankVariable) == nullptr)
+      fmt::print("stdout is no terminal to --watch the run in: plain lines follow\n");
+  }
   if (options.resume) {
     return fail(
         ErrorCode::kNotBuilt,
@@ -386,53 +367,6 @@ Expected<int> train(const TrainOptions& options) {
     return 128 + outcome->stop_signal;
   }
   return kExitOk;
-}
-
-}  // namespace
-
-void add_train(CLI::App& app, int& exit_code) {
-  CLI::App* command = app.add_subcommand("train", "train a job");
-  auto options = std::make_shared<TrainOptions>();
-  options->job = JobArguments::add_to(*command);
-  command->add_option("--comm", options->comm, "run.comm: inproc or gloo");
-  command->add_option("--steps", options->steps, "run.steps");
-  command->add_flag("--dry-run", options->dry_run, "print job, proof, stages and memory, and stop");
-  command->add_flag("--overwrite", options->overwrite, "replace the run folder of an earlier run");
-  command->add_flag("--resume", options->resume, "not built yet");
-  command->add_flag("--reference", options->reference,
-                    "one process, unpipelined: the run to compare with");
-  command->add_flag("--save-gradients", options->save_gradients,
-                    "also write the last step's gradients");
-  command->add_flag("--watch", options->watch,
-                    "show the run as plait top does, where stdout is a terminal");
-  command
-      ->add_option("--record", options->record_step,
-                   "write timeline.json and timeline.svg of this step, from 1")
-      ->check(CLI::PositiveNumber);
-  command
-      ->add_option("--link-latency-us", options->link_latency_us,
-                   "emulate a link between ranks that are threads: its latency")
-      ->check(CLI::NonNegativeNumber);
-  command
-      ->add_option("--link-mb-per-s", options->link_mb_per_s,
-                   "and the bandwidth out of each rank; 0: no limit")
-      ->check(CLI::NonNegativeNumber);
-  command
-      ->add_option("--port", options->port,
-                   "of the ranks' store under --comm gloo; otherwise a free one")
-      ->check(CLI::Range(1, 65535));
-  command->add_option("--launcher", options->launcher,
-                      "local, torchrun, mpi or slurm; otherwise found in the environment");
-  command->callback([options, &exit_code] {
-    options->arguments = given_arguments();
-    if (options->watch && !is_terminal()) {
-      options->watch = false;
-      if (std::getenv(kRankVariable) == nullptr)
-        fmt::print("stdout is no terminal to --watch the run in: plain lines follow\n");
-    }
-    const Expected<int> result = train(*options);
-    exit_code = result ? *result : report("train", result.error());
-  });
 }
 
 }  // namespace plait::tools

@@ -1,4 +1,4 @@
-#include "tools/plait/torch_watch.h"
+#include "tools/plait/run_screen.h"
 
 #include <fmt/core.h>
 

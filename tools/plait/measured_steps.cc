@@ -1,4 +1,4 @@
-#include "tools/plait/torch_steps.h"
+#include "tools/plait/measured_steps.h"
 
 #include <fmt/core.h>
 

@@ -10,18 +10,10 @@
 #include "plait/checkpoint/model_folder.h"
 #include "plait/job/job_config.h"
 #include "plait/nn/model.h"
-#include "tools/plait/commands.h"
+#include "tools/plait/torch_commands.h"
 
 namespace plait::tools {
 namespace {
-
-struct SampleOptions {
-  std::string run;
-  std::string prompt;
-  int tokens = 400;
-  double temperature = 0.8;
-  std::uint64_t seed = 1;
-};
 
 /// Draws from softmax(logits / temperature); the largest at temperature 0. Own arithmetic on a
 /// standard generator, so that a seed gives the same text everywhere.
@@ -42,6 +34,8 @@ std::int64_t draw(const float* logits, std::int64_t count, double temperature,
   }
   return count - 1;
 }
+
+}  // namespace
 
 Expected<void> sample(const SampleOptions& options) {
   namespace fs = std::filesystem;
@@ -85,24 +79,6 @@ Expected<void> sample(const SampleOptions& options) {
   }
   std::fputc('\n', stdout);
   return {};
-}
-
-}  // namespace
-
-void add_sample(CLI::App& app, int& exit_code) {
-  CLI::App* command = app.add_subcommand("sample", "write text with a trained model");
-  auto options = std::make_shared<SampleOptions>();
-  command->add_option("run", options->run, "the folder of a run")->required();
-  command->add_option("--prompt", options->prompt, "what the text begins with")->required();
-  command->add_option("--tokens", options->tokens, "tokens to write")
-      ->check(CLI::Range(1, 1 << 20));
-  command->add_option("--temperature", options->temperature, "0 takes the likeliest token")
-      ->check(CLI::Range(0.0, 100.0));
-  command->add_option("--seed", options->seed, "of the drawing");
-  command->callback([options, &exit_code] {
-    if (const Expected<void> result = sample(*options); !result)
-      exit_code = report("sample", result.error());
-  });
 }
 
 }  // namespace plait::tools

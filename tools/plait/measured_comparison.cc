@@ -10,8 +10,8 @@
 #include "plait/sim/forecast.h"
 #include "plait/sim/simulate.h"
 #include "tools/plait/job_arguments.h"
-#include "tools/plait/measure.h"
-#include "tools/plait/torch_steps.h"
+#include "tools/plait/measured_comparison.h"
+#include "tools/plait/measured_steps.h"
 
 namespace plait::tools {
 namespace {

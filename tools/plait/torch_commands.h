@@ -1,0 +1,57 @@
+/// The sub-commands that need torch. `plait` parses what they take, so that it starts at once, says
+/// what is wrong and completes flags; `plait-torch`, the same program linked with torch, runs them.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "plait/base/error.h"
+#include "tools/plait/job_arguments.h"
+
+namespace plait::tools {
+
+struct TrainOptions {
+  std::shared_ptr<JobArguments> job;
+  std::string comm, steps;
+  bool dry_run = false;
+  bool overwrite = false;
+  bool resume = false;
+  bool reference = false;
+  bool save_gradients = false;
+  bool watch = false;
+  int record_step = 0;
+  double link_latency_us = 0;
+  double link_mb_per_s = 0;
+  int port = 0;
+  std::string launcher;
+  std::vector<std::string> arguments{};  ///< as given, for the ranks
+};
+
+struct ProfileOptions {
+  std::shared_ptr<JobArguments> job;
+  int steps = 20;
+  std::string out;
+};
+
+struct SampleOptions {
+  std::string run;
+  std::string prompt;
+  int tokens = 400;
+  double temperature = 0.8;
+  std::uint64_t seed = 1;
+};
+
+// command_train.cc, command_profile.cc and command_sample.cc in plait-torch; in plait they start
+// plait-torch in this process's place (torch_program.cc). `compare --measure` is the fourth:
+// measured_comparison.h.
+Expected<int> train(TrainOptions options);
+Expected<void> profile(const ProfileOptions& options);
+Expected<void> sample(const SampleOptions& options);
+
+/// This process's arguments, without its name.
+std::vector<std::string> given_arguments();
+
+}  // namespace plait::tools
