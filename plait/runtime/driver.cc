@@ -2,9 +2,9 @@
 
 #include <fmt/core.h>
 
-#include <chrono>
 #include <mutex>
 #include <optional>
+#include <thread>
 
 namespace plait {
 namespace {
@@ -44,55 +44,6 @@ Expected<void> run_step(Executor& executor, Wait wait) {
     if (compute != LaneStatus::kReady && executor.changes().load(std::memory_order_acquire) == seen)
       wait_for_change(executor, seen, wait);
   }
-}
-
-Watchdog::Watchdog(std::vector<Executor*> executors, std::function<void(const Error&)> abort)
-    : executors_(std::move(executors)),
-      abort_(std::move(abort)),
-      timeout_(0),
-      thread_([this] { watch(); }) {}
-
-Watchdog::~Watchdog() {
-  stop_.store(true, std::memory_order_release);
-  thread_.join();
-}
-
-void Watchdog::watch() {
-  std::uint64_t last_sum = 0;
-  Nanoseconds last_change = now();
-  while (!stop_.load(std::memory_order_acquire)) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    std::uint64_t sum = 0;
-    for (Executor* executor : executors_)
-      sum += executor->changes().load(std::memory_order_acquire);
-    const Nanoseconds timeout = timeout_.load(std::memory_order_relaxed);
-    if (sum != last_sum || ranks_in_step_.load(std::memory_order_acquire) == 0 || timeout == 0) {
-      last_sum = sum;
-      last_change = now();
-    } else if (now() - last_change > timeout) {
-      const Error error{
-          ErrorCode::kTimeout,
-          fmt::format("nothing has completed for {:.1f} s: {}", static_cast<double>(timeout) / 1e9,
-                      who_waits_for_whom(executors_)),
-          ""};
-      for (Executor* executor : executors_) executor->fail_step(error);
-      abort_(error);
-      return;
-    }
-  }
-}
-
-std::string who_waits_for_whom(const std::vector<Executor*>& executors) {
-  std::string text;
-  for (const Executor* executor : executors) {
-    if (!text.empty()) text += "; ";
-    text += fmt::format("rank {} {}", executor->rank(), executor->status());
-    for (const Executor* other : executors) {
-      if (other->rank() == executor->awaited_rank())
-        text += fmt::format(", which {}", other->status());
-    }
-  }
-  return text;
 }
 
 Expected<void> run_ranks(int ranks, const std::function<Expected<void>(int)>& run,

@@ -9,6 +9,7 @@
 #include "plait/runtime/driver.h"
 #include "plait/runtime/executor.h"
 #include "plait/runtime/inproc_comm.h"
+#include "plait/runtime/watchdog.h"
 #include "plait/schedule/generators.h"
 #include "tests/support/world.h"
 

@@ -6,6 +6,7 @@
 #include "plait/program/collective_order.h"
 #include "plait/runtime/driver.h"
 #include "plait/runtime/inproc_comm.h"
+#include "plait/runtime/watchdog.h"
 
 namespace plait {
 namespace {

@@ -15,6 +15,7 @@
 #include "plait/nn/model.h"
 #include "plait/program/measured_timeline.h"
 #include "plait/runtime/clock_alignment.h"
+#include "plait/runtime/driver.h"
 #include "plait/runtime/reference.h"
 #include "plait/train/reduce.h"
 #include "plait/train/shard.h"

@@ -9,7 +9,7 @@
 #include "plait/base/error.h"
 #include "plait/record/step_report.h"
 #include "plait/runtime/comm.h"
-#include "plait/runtime/driver.h"
+#include "plait/runtime/watchdog.h"
 #include "plait/timeline/timeline.h"
 #include "plait/torch/segment.h"
 #include "plait/train/dataset.h"
