@@ -72,6 +72,13 @@ struct StepLine {
   double worst_exposed() const;  ///< share of the span
 };
 
+/// A step as every rank knows it when it has ended.
+struct StepOutcome {
+  StepLine line;
+  Timeline timeline;    ///< of all ranks; empty in the reference
+  int stop_signal = 0;  ///< of the first rank that was asked to stop; all ranks see the same
+};
+
 struct ValidationLine {
   int step = 0;
   double loss = 0;  ///< nats a token

@@ -60,4 +60,15 @@ double witten_bell_bits_per_byte(std::span<const std::uint8_t> train,
   return bits / static_cast<double>(test.size() - first);
 }
 
+std::array<double, 4> held_out_ngram_bits(const DataSplit& data, int sequence_length) {
+  const auto length = static_cast<std::size_t>(sequence_length);
+  const std::size_t scored = (data.validation.size() - 1) / length * length;
+  const auto test = data.validation.bytes().subspan(0, scored + 1);
+  std::array<double, 4> bits{};
+  for (std::size_t i = 0; i < bits.size(); ++i) {
+    bits[i] = witten_bell_bits_per_byte(data.training.bytes(), test, 1, static_cast<int>(i) + 1);
+  }
+  return bits;
+}
+
 }  // namespace plait

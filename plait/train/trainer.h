@@ -10,19 +10,11 @@
 #include "plait/record/step_report.h"
 #include "plait/runtime/comm.h"
 #include "plait/runtime/watchdog.h"
-#include "plait/timeline/timeline.h"
 #include "plait/torch/segment.h"
 #include "plait/train/dataset.h"
 #include "plait/train/plan.h"
 
 namespace plait {
-
-/// A step as every rank knows it when it has ended.
-struct StepOutcome {
-  StepLine line;
-  Timeline timeline;    ///< of all ranks; empty in the reference
-  int stop_signal = 0;  ///< of the first rank that was asked to stop; all ranks see the same
-};
 
 /// All ranks make the same calls in the same order, each from a thread of its own.
 class RankTrainer {

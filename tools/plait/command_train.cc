@@ -1,34 +1,27 @@
 #include <fmt/core.h>
 #include <unistd.h>
 
-#include <algorithm>
+#include <array>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <memory>
 #include <optional>
 #include <thread>
 
-#include "plait/base/write_file.h"
-#include "plait/checkpoint/model_folder.h"
-#include "plait/checkpoint/safetensors.h"
 #include "plait/draw/ascii.h"
 #include "plait/draw/progress.h"
-#include "plait/draw/svg.h"
 #include "plait/job/job_config.h"
 #include "plait/launch/launch.h"
 #include "plait/launch/signals.h"
+#include "plait/record/recorder.h"
 #include "plait/record/run_folder.h"
-#include "plait/timeline/timeline.h"
 #include "plait/torch/c10d_world.h"
 #include "plait/train/ngram.h"
 #include "plait/train/plan.h"
 #include "plait/train/run.h"
+#include "plait/train/run_recorder.h"
 #include "tools/plait/commands.h"
-#include "tools/plait/measured_steps.h"
 #include "tools/plait/run_screen.h"
 #include "tools/plait/terminal.h"
 #include "tools/plait/torch_commands.h"
@@ -43,10 +36,6 @@ Expected<JobConfig> read_job(const TrainOptions& options) {
   return read_job_config(options.job->job, overrides);
 }
 
-std::string folder_of(const JobConfig& job) {
-  return job.run.folder.empty() ? "runs/" + job.name : job.run.folder;
-}
-
 /// What one sees before the first step.
 Expected<void> print_plan(const JobPlan& plan, bool reference) {
   PLAIT_TRY(const std::string picture,
@@ -59,20 +48,18 @@ Expected<void> print_plan(const JobPlan& plan, bool reference) {
   return {};
 }
 
-/// The bits per byte of the strongest n-gram up to a trigram on what the model is validated on.
+/// The model's bits per byte on what it is validated on, beside those of n-grams.
 std::string describe_ngrams(const JobPlan& plan, const DataSplit& data, double model_bits) {
   if (plan.job.data.format != "bytes") return {};
-  // The model scores every token of whole windows but each window's first.
-  const auto length = static_cast<std::size_t>(plan.job.data.sequence_length);
-  const std::size_t scored = (data.validation.size() - 1) / length * length;
-  const auto test = data.validation.bytes().subspan(0, scored + 1);
-  std::string text = fmt::format("held-out bits per byte: model {:.3f}", model_bits);
-  const char* const names[] = {"unigram", "bigram", "trigram", "4-gram"};
-  for (int order = 1; order <= 4; ++order) {
-    text += fmt::format("  {} {:.3f}", names[order - 1],
-                        witten_bell_bits_per_byte(data.training.bytes(), test, 1, order));
-  }
-  return text + "  (interpolated Witten-Bell, same training text, same bytes)";
+  const std::array<double, 4> bits = held_out_ngram_bits(data, plan.job.data.sequence_length);
+  return fmt::format(
+      "held-out bits per byte: model {:.3f}  unigram {:.3f}  bigram {:.3f}  trigram {:.3f}  4-gram "
+      "{:.3f}  (interpolated Witten-Bell, same training text, same bytes)",
+      model_bits, bits[0], bits[1], bits[2], bits[3]);
+}
+
+ExistingFolder existing_folder(const TrainOptions& options) {
+  return options.overwrite ? ExistingFolder::kOverwrite : ExistingFolder::kRefuse;
 }
 
 std::string stop_words(const RunOutcome& outcome, const std::string& folder) {
@@ -81,14 +68,14 @@ std::string stop_words(const RunOutcome& outcome, const std::string& folder) {
                      outcome.steps_done, folder);
 }
 
-/// Rank 0's part: the run folder, the metrics, what is shown.
+/// What rank 0 prints while its recorder writes.
 class Reporter {
  public:
   Reporter(const JobPlan& plan, const DataSplit& data, const TrainOptions& options)
       : plan_(plan),
         data_(data),
         options_(options),
-        profile_(plan.placement(), plan.message_bytes()) {
+        recorder_(std::in_place, plan, recorder_options(options)) {
     if (!options.watch) show_progress(stdout, is_terminal());
   }
 
@@ -96,11 +83,17 @@ class Reporter {
     RunHooks hooks;
     hooks.gradients = options_.save_gradients;
     hooks.on_begin = [this] { return begin(); };
-    hooks.on_step = [this](const StepOutcome& outcome) { return step(outcome); };
+    hooks.on_step = [this](const StepOutcome& outcome) -> Expected<void> {
+      PLAIT_TRY_VOID(recorder_->step(outcome));
+      progress_->step(outcome.line, now() - begin_);
+      return {};
+    };
     hooks.on_validation = [this](const ValidationLine& line) { return validation(line); };
     hooks.on_end = [this](const std::vector<Parameter>& parameters,
-                          const std::vector<Parameter>& gradients) {
-      return end(parameters, gradients);
+                          const std::vector<Parameter>& gradients) -> Expected<void> {
+      PLAIT_TRY_VOID(recorder_->end(parameters, gradients));
+      progress_->note(fmt::format("model written to {}", recorder_->file("model")));
+      return {};
     };
     return hooks;
   }
@@ -108,10 +101,17 @@ class Reporter {
     if (progress_) progress_->end();
   }
   /// Removes the folder of a run that took no step.
-  void abandon() { run_folder_.reset(); }
-  const std::string& folder() const { return folder_; }
+  void abandon() { recorder_.reset(); }
 
  private:
+  static RunRecorder::Options recorder_options(const TrainOptions& options) {
+    RunRecorder::Options of_recorder;
+    of_recorder.existing = existing_folder(options);
+    of_recorder.timeline_step = options.record_step;
+    of_recorder.fits_costs = !options.reference;
+    return of_recorder;
+  }
+
   void show_progress(std::FILE* out, bool terminal) {
     const RunConfig& run = plan_.job.run;
     const ProgressShape shape{run.steps, options_.reference ? 1 : plan_.ranks(),
@@ -120,67 +120,18 @@ class Reporter {
   }
 
   Expected<void> begin() {
-    const ExistingFolder existing =
-        options_.overwrite ? ExistingFolder::kOverwrite : ExistingFolder::kRefuse;
-    PLAIT_TRY(RunFolder created,
-              RunFolder::create(folder_of(plan_.job), existing, print_job_config(plan_.job)));
-    run_folder_ = std::make_unique<RunFolder>(std::move(created));
-    folder_ = run_folder_->path();
+    PLAIT_TRY_VOID(recorder_->begin());
     begin_ = now();
-    if (options_.watch) {
-      log_.reset(std::fopen(run_folder_->file(kWatchedLog).c_str(), "w"));
-      if (!log_)
-        return fail(ErrorCode::kIo, "the rank's log cannot be written",
-                    run_folder_->file(kWatchedLog));
-      show_progress(log_.get(), false);
-    }
-    return run_folder_->append_metrics(metrics_header());
-  }
-
-  Expected<void> step(const StepOutcome& outcome) {
-    run_folder_->keep();
-    PLAIT_TRY_VOID(run_folder_->append_metrics(print_json(outcome.line)));
-    if (outcome.line.step == options_.record_step) {
-      PLAIT_TRY_VOID(write_file_atomically(run_folder_->file("timeline.json"),
-                                           print_chrome_trace(outcome.timeline)));
-      const std::string title = fmt::format("{}, step {}", folder_of(plan_.job), outcome.line.step);
-      PLAIT_TRY_VOID(write_file_atomically(run_folder_->file("timeline.svg"),
-                                           draw_svg(outcome.timeline, {title})));
-    }
-    PLAIT_TRY_VOID(write_last_step(outcome));
-    if (!options_.reference && has_whole_actions(plan_) && outcome.line.step > kWarmUp) {
-      profile_.add(outcome.timeline);
-      ++profiled_steps_;
-    }
-    progress_->step(outcome.line, now() - begin_);
-    return {};
-  }
-
-  static_assert(std::find(kRunFolderEntries.begin(), kRunFolderEntries.end(),
-                          std::string_view(kRunCosts)) != kRunFolderEntries.end());
-  /// Where the schedule runs F, I and W of every stage by themselves.
-  Expected<void> write_costs() const {
-    if (profiled_steps_ == 0) return {};
-    const Expected<std::string> costs = print_profile(plan_, profile_, profiled_steps_);
-    return costs ? write_file_atomically(run_folder_->file(kRunCosts), *costs) : Expected<void>();
-  }
-
-  /// For those who watch; at once, at the end, and between so rarely that it takes less than half a
-  /// percent of the time.
-  Expected<void> write_last_step(const StepOutcome& outcome) {
-    constexpr Nanoseconds kLeastPause = 500'000'000, kPauseForEachWrite = 200;
-    const bool last = outcome.line.step == plan_.job.run.steps || outcome.stop_signal != 0;
-    const Nanoseconds begin = now();
-    if (outcome.timeline.events.empty() || (begin < last_step_due_ && !last)) return {};
-    PLAIT_TRY_VOID(write_file_atomically(run_folder_->file(kLastStepFile),
-                                         print_chrome_trace(outcome.timeline)));
-    const Nanoseconds end = now();
-    last_step_due_ = end + std::max(kLeastPause, kPauseForEachWrite * (end - begin));
+    if (!options_.watch) return {};
+    const std::string log = recorder_->file(kWatchedLog);
+    log_.reset(std::fopen(log.c_str(), "w"));
+    if (!log_) return fail(ErrorCode::kIo, "the rank's log cannot be written", log);
+    show_progress(log_.get(), false);
     return {};
   }
 
   Expected<void> validation(const ValidationLine& line) {
-    PLAIT_TRY_VOID(run_folder_->append_metrics(print_json(line)));
+    PLAIT_TRY_VOID(recorder_->validation(line));
     progress_->note(fmt::format(
         "step {}  validation loss {:.4f}  {:.3f} bits per {}  over {} tokens", line.step, line.loss,
         line.bits_per_token(), plan_.job.data.format == "bytes" ? "byte" : "token", line.tokens));
@@ -191,33 +142,16 @@ class Reporter {
     return {};
   }
 
-  Expected<void> end(const std::vector<Parameter>& parameters,
-                     const std::vector<Parameter>& gradients) {
-    PLAIT_TRY_VOID(write_costs());
-    PLAIT_TRY_VOID(write_model_folder(run_folder_->file("model"), plan_.job.model,
-                                      plan_.job.data.sequence_length, parameters));
-    if (!gradients.empty()) {
-      PLAIT_TRY_VOID(write_safetensors(run_folder_->file("gradients.safetensors"), gradients,
-                                       {{"format", "pt"}}));
-    }
-    progress_->note(fmt::format("model written to {}", run_folder_->file("model")));
-    return {};
-  }
-
   const JobPlan& plan_;
   const DataSplit& data_;
   const TrainOptions& options_;
-  CostProfile profile_;
-  int profiled_steps_ = 0;
   struct Close {
     void operator()(std::FILE* file) const { std::fclose(file); }
   };
   std::unique_ptr<std::FILE, Close> log_;  // where a screen shows the run
   std::optional<Progress> progress_;
-  std::unique_ptr<RunFolder> run_folder_;
-  std::string folder_;
+  std::optional<RunRecorder> recorder_;
   Nanoseconds begin_ = 0;
-  Nanoseconds last_step_due_ = 0;
 };
 
 /// In a handler of signals.
@@ -236,7 +170,7 @@ Expected<int> watch_local_ranks(const JobPlan& plan, const TrainOptions& options
   local.master_port = server.port();
   local.grace_s = plan.job.run.timeout_s;
   std::optional<RunScreen> screen;
-  if (options.watch) screen.emplace(folder_of(plan.job));
+  if (options.watch) screen.emplace(run_folder_path(plan.job));
   PLAIT_TRY(LocalRanks ranks, LocalRanks::start(local));
   if (screen) screen->start();
   const LocalRanks::Outcome outcome = ranks.wait();
@@ -278,7 +212,7 @@ Expected<int> train_as_rank(const JobPlan& plan, const DataSplit& data, const Tr
   RunHooks hooks = reporter.hooks();
   if (place.launcher == Launcher::kLocal && place.rank > 0) {
     hooks.on_begun = [&] {
-      return log_to(fmt::format("{}/rank-{}.log", folder_of(plan.job), place.rank));
+      return log_to(fmt::format("{}/rank-{}.log", run_folder_path(plan.job), place.rank));
     };
   }
   const StopSignals signals(SecondScreen::leave);
@@ -286,7 +220,7 @@ Expected<int> train_as_rank(const JobPlan& plan, const DataSplit& data, const Tr
   // Our own parent shows the run of its ranks.
   std::optional<RunScreen> screen;
   if (options.watch && place.rank == 0 && place.launcher != Launcher::kLocal) {
-    screen.emplace(folder_of(plan.job));
+    screen.emplace(run_folder_path(plan.job));
     screen->start();
   }
   const Expected<RunOutcome> outcome = run_as_process(plan, data, c10d, hooks);
@@ -299,7 +233,7 @@ Expected<int> train_as_rank(const JobPlan& plan, const DataSplit& data, const Tr
     _exit(exit_code_of(outcome.error()));
   }
   if (outcome->stop_signal == 0) return kExitOk;
-  const std::string words = stop_words(*outcome, reporter.folder());
+  const std::string words = stop_words(*outcome, run_folder_path(plan.job));
   if (place.rank == 0 && !tell_parent(words)) fmt::print(stderr, "plait train: {}\n", words);
   return 128 + outcome->stop_signal;
 }
@@ -321,8 +255,6 @@ Expected<int> train(TrainOptions options) {
   PLAIT_TRY(JobConfig job, read_job(options));
   PLAIT_TRY(const JobPlan plan, make_plan(std::move(job)));
   PLAIT_TRY(const DataSplit data, open_data(plan.job.data, plan.job.model.vocab_size));
-  const ExistingFolder existing =
-      options.overwrite ? ExistingFolder::kOverwrite : ExistingFolder::kRefuse;
   if (options.dry_run) {
     fmt::print("{}\n", print_job_config(plan.job));
     PLAIT_TRY_VOID(print_plan(plan, options.reference));
@@ -340,7 +272,8 @@ Expected<int> train(TrainOptions options) {
   if (processes) {
     PLAIT_TRY(place, find_place(current_environment(), options.launcher, plan.ranks()));
   }
-  if (place.rank <= 0) PLAIT_TRY_VOID(RunFolder::check(folder_of(plan.job), existing));
+  if (place.rank <= 0)
+    PLAIT_TRY_VOID(RunFolder::check(run_folder_path(plan.job), existing_folder(options)));
   if (processes)
     return place.rank < 0 ? watch_local_ranks(plan, options)
                           : train_as_rank(plan, data, options, place);
@@ -356,7 +289,7 @@ Expected<int> train(TrainOptions options) {
   const StopSignals signals(SecondScreen::leave);
   hooks.stop_signal = StopSignals::requested;
   std::optional<RunScreen> screen;
-  if (options.watch) screen.emplace(folder_of(plan.job)).start();
+  if (options.watch) screen.emplace(run_folder_path(plan.job)).start();
   const Expected<RunOutcome> outcome = run_in_process(plan, data, options.reference, hooks);
   reporter.end_progress();
   if (screen) screen->end();

@@ -1,0 +1,89 @@
+#include "plait/record/recorder.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "plait/record/metrics_file.h"
+#include "tests/support/files.h"
+
+namespace plait {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::read_text;
+
+class RecorderTest : public ::testing::Test {
+ protected:
+  void TearDown() override { fs::remove_all(path_); }
+
+  Recorder::Options options() const {
+    Recorder::Options options;
+    options.folder = path_;
+    options.steps = 3;
+    options.timeline_step = 2;
+    return options;
+  }
+  static StepOutcome step(int number) {
+    StepOutcome outcome;
+    outcome.line.step = number;
+    outcome.line.loss = number;
+    outcome.line.peak_activation_bytes = {7};
+    outcome.line.cpu_ns = outcome.line.clock_error_ns = {1};
+    outcome.timeline.step = number;
+    outcome.timeline.ranks = 1;
+    outcome.timeline.events.resize(1);
+    return outcome;
+  }
+  bool has(const char* name) const { return fs::exists(fs::path(path_) / name); }
+
+  std::string path_ =
+      (fs::temp_directory_path() / ("plait_recorder_" + std::to_string(getpid()))).string();
+};
+
+TEST_F(RecorderTest, ARunThatTakesNoStepLeavesNothing) {
+  {
+    const Expected<Recorder> recorder = Recorder::begin(options(), "job");
+    ASSERT_TRUE(recorder) << recorder.error().text();
+    EXPECT_EQ(read_text(recorder->file("job.toml")), "job");
+  }
+  EXPECT_FALSE(fs::exists(path_));
+}
+
+TEST_F(RecorderTest, WritesLinesThatAreReadBackAndTheTimelinesAskedFor) {
+  {
+    Expected<Recorder> recorder = Recorder::begin(options(), "job");
+    ASSERT_TRUE(recorder) << recorder.error().text();
+    ASSERT_TRUE(recorder->step(step(1)));
+    EXPECT_TRUE(has("last_step.json"));
+    EXPECT_FALSE(has("timeline.json"));
+    ASSERT_TRUE(recorder->step(step(2)));
+    EXPECT_EQ(read_text(recorder->file("timeline.json")), print_chrome_trace(step(2).timeline));
+    ValidationLine validation;
+    validation.step = 2;
+    ASSERT_TRUE(recorder->validation(validation));
+    ASSERT_TRUE(recorder->step(step(3)));
+    // However short the pause was: the last step's timeline is what stays.
+    EXPECT_EQ(read_text(recorder->file("last_step.json")), print_chrome_trace(step(3).timeline));
+  }
+  MetricsReader reader("metrics.jsonl");
+  const auto lines = reader.read(read_text(path_ + "/metrics.jsonl"));
+  ASSERT_TRUE(lines) << lines.error().text();
+  ASSERT_EQ(lines->size(), 4U);
+  EXPECT_EQ(std::get<StepLine>(lines->at(1)).loss, 2);
+  EXPECT_EQ(std::get<ValidationLine>(lines->at(2)).step, 2);
+}
+
+TEST_F(RecorderTest, AStoppedRunsLastStepIsWritten) {
+  Expected<Recorder> recorder = Recorder::begin(options(), "job");
+  ASSERT_TRUE(recorder) << recorder.error().text();
+  ASSERT_TRUE(recorder->step(step(1)));
+  StepOutcome stopped = step(2);
+  stopped.stop_signal = 15;
+  ASSERT_TRUE(recorder->step(stopped));
+  EXPECT_EQ(read_text(recorder->file("last_step.json")), print_chrome_trace(stopped.timeline));
+}
+
+}  // namespace
+}  // namespace plait

@@ -1,0 +1,66 @@
+#include "plait/train/run_recorder.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "plait/base/write_file.h"
+#include "plait/checkpoint/model_folder.h"
+#include "plait/checkpoint/safetensors.h"
+#include "plait/draw/svg.h"
+#include "plait/train/job_costs.h"
+
+namespace plait {
+
+static_assert(std::find(kRunFolderEntries.begin(), kRunFolderEntries.end(),
+                        std::string_view(kRunCosts)) != kRunFolderEntries.end());
+
+RunRecorder::RunRecorder(const JobPlan& plan, const Options& options)
+    : plan_(plan), options_(options), profile_(plan.placement(), plan.message_bytes()) {
+  options_.fits_costs = options_.fits_costs && has_whole_actions(plan);
+}
+
+Expected<void> RunRecorder::begin() {
+  Recorder::Options options;
+  options.folder = run_folder_path(plan_.job);
+  options.existing = options_.existing;
+  options.steps = plan_.job.run.steps;
+  options.timeline_step = options_.timeline_step;
+  PLAIT_TRY(Recorder recorder, Recorder::begin(options, print_job_config(plan_.job)));
+  recorder_.emplace(std::move(recorder));
+  return {};
+}
+
+Expected<void> RunRecorder::step(const StepOutcome& outcome) {
+  PLAIT_TRY_VOID(recorder_->step(outcome));
+  if (outcome.line.step == options_.timeline_step) {
+    const std::string title =
+        fmt::format("{}, step {}", run_folder_path(plan_.job), outcome.line.step);
+    PLAIT_TRY_VOID(
+        write_file_atomically(file("timeline.svg"), draw_svg(outcome.timeline, {title})));
+  }
+  if (options_.fits_costs && outcome.line.step > kWarmUp) {
+    profile_.add(outcome.timeline);
+    ++profiled_steps_;
+  }
+  return {};
+}
+
+// A schedule that never runs F, I and W of a stage by themselves has no cost file.
+Expected<void> RunRecorder::write_costs() const {
+  if (profiled_steps_ == 0) return {};
+  const Expected<std::string> costs = print_profile(plan_, profile_, profiled_steps_);
+  return costs ? write_file_atomically(file(kRunCosts), *costs) : Expected<void>();
+}
+
+Expected<void> RunRecorder::end(const std::vector<Parameter>& parameters,
+                                const std::vector<Parameter>& gradients) {
+  PLAIT_TRY_VOID(write_costs());
+  PLAIT_TRY_VOID(write_model_folder(file("model"), plan_.job.model, plan_.job.data.sequence_length,
+                                    parameters));
+  if (gradients.empty()) return {};
+  return write_safetensors(file("gradients.safetensors"), gradients, {{"format", "pt"}});
+}
+
+}  // namespace plait

@@ -1,0 +1,49 @@
+/// What rank 0 writes of a job's run: what a Recorder writes, the picture of a step, fitted costs,
+/// the model.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "plait/base/error.h"
+#include "plait/record/recorder.h"
+#include "plait/sim/profile.h"
+#include "plait/torch/segment.h"
+#include "plait/train/plan.h"
+
+namespace plait {
+
+/// The four calls are those of RunHooks, from one thread. `plan` outlives it. A run that took no
+/// step leaves nothing behind when its recorder ends.
+class RunRecorder {
+ public:
+  struct Options {
+    ExistingFolder existing = ExistingFolder::kRefuse;
+    int timeline_step = 0;   ///< whose timeline is written, as JSON and SVG; 0: none
+    bool fits_costs = true;  ///< costs.toml at the end, where a cost file can hold the job's stages
+  };
+
+  RunRecorder(const JobPlan& plan, const Options& options);
+
+  Expected<void> begin();
+  Expected<void> step(const StepOutcome& outcome);
+  Expected<void> validation(const ValidationLine& line) { return recorder_->validation(line); }
+  Expected<void> end(const std::vector<Parameter>& parameters,
+                     const std::vector<Parameter>& gradients);
+
+  /// After begin().
+  const std::string& folder() const { return recorder_->folder(); }
+  std::string file(std::string_view name) const { return recorder_->file(name); }
+
+ private:
+  Expected<void> write_costs() const;
+
+  const JobPlan& plan_;
+  Options options_;
+  CostProfile profile_;
+  int profiled_steps_ = 0;
+  std::optional<Recorder> recorder_;
+};
+
+}  // namespace plait
