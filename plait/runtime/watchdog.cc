@@ -45,11 +45,10 @@ void Watchdog::watch() {
 }
 
 void Watchdog::end_step(Nanoseconds timeout) {
-  const Error error{
-      ErrorCode::kTimeout,
-      fmt::format("nothing has completed for {:.1f} s: {}", static_cast<double>(timeout) / 1e9,
-                  who_waits_for_whom(executors_)),
-      ""};
+  const Error error{ErrorCode::kTimeout,
+                    fmt::format("nothing has completed for {:.1f} s: {}",
+                                static_cast<double>(timeout) / 1e9, who_waits_for_whom(executors_)),
+                    ""};
   for (Executor* executor : executors_) executor->fail_step(error);
   abort_(error);
 }

@@ -21,7 +21,8 @@ TEST(Watchdog, TimeInWhichTheProcessWasStoppedDoesNotCount) {
   SteppingClock clock{3600 * kSecond};
   std::atomic<bool> aborted = false;
   {
-    Watchdog watchdog({}, [&](const Error&) { aborted = true; }, [&] { return clock(); });
+    Watchdog watchdog(
+        {}, [&](const Error&) { aborted = true; }, [&] { return clock(); });
     watchdog.set_timeout(20 * kSecond);
     watchdog.enter_step();
     while (clock.looks < 20) std::this_thread::yield();
@@ -32,7 +33,8 @@ TEST(Watchdog, TimeInWhichTheProcessWasStoppedDoesNotCount) {
 TEST(Watchdog, TimeInWhichItRanDoes) {
   SteppingClock clock{RunningClock::kLongestStep};
   std::promise<Error> abort;
-  Watchdog watchdog({}, [&](const Error& error) { abort.set_value(error); }, [&] { return clock(); });
+  Watchdog watchdog(
+      {}, [&](const Error& error) { abort.set_value(error); }, [&] { return clock(); });
   watchdog.set_timeout(2 * kSecond);
   watchdog.enter_step();
   const Error error = abort.get_future().get();
@@ -44,7 +46,8 @@ TEST(Watchdog, BetweenStepsNoTimeCounts) {
   SteppingClock clock{RunningClock::kLongestStep};
   std::atomic<bool> aborted = false;
   {
-    Watchdog watchdog({}, [&](const Error&) { aborted = true; }, [&] { return clock(); });
+    Watchdog watchdog(
+        {}, [&](const Error&) { aborted = true; }, [&] { return clock(); });
     watchdog.set_timeout(kSecond);
     watchdog.enter_step();
     watchdog.leave_step();
