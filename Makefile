@@ -1,26 +1,32 @@
-# plait: `make train` trains the default job, `make test` runs every test, `make build` builds.
-# Each sets up what is missing first (scripts/setup), and does nothing that is done already.
+# plait: `make train` trains the default job, `make test` runs every test, `make build` builds the command.
+# Each sets up what is missing first (scripts/setup), builds no more than it needs, and does nothing
+# that is done already.
 PRESET ?= release
 JOB ?= examples/bible.toml
-BIN := build/$(PRESET)/bin
+BUILD := build/$(PRESET)
 
-.PHONY: all setup build train test ci clean
+# $(call configure,FLAGS): quiet unless it fails.
+configure = cmake --preset $(PRESET) $(1) >$(BUILD).log 2>&1 || { cat $(BUILD).log; exit 1; }
+
+.PHONY: all build train test ci clean
 all: build
 
-setup:
+build:
 	@scripts/setup
-
-build: setup
-	@test -e build/$(PRESET)/build.ninja || cmake --preset $(PRESET) >build-configure.log 2>&1 || \
-	  { cat build-configure.log; rm -f build-configure.log; exit 1; }
-	@rm -f build-configure.log
-	@cmake --build build/$(PRESET)
+	@mkdir -p build
+	@test -e $(BUILD)/build.ninja || { $(call configure,-DPLAIT_TESTS=OFF -DPLAIT_BENCH=OFF); }
+	@cmake --build $(BUILD) --target plait
 
 train: build
-	@$(BIN)/plait train $(JOB) --overwrite
+	@$(BUILD)/bin/plait train $(JOB) --overwrite
 
-test: build
-	@ctest --test-dir build/$(PRESET) --output-on-failure -j2
+test:
+	@scripts/setup --tests
+	@mkdir -p build
+	@test -e $(BUILD)/build.ninja || { $(call configure,-DPLAIT_BENCH=OFF); }
+	@grep -q '^PLAIT_TESTS:BOOL=ON' $(BUILD)/CMakeCache.txt || { $(call configure,-DPLAIT_TESTS=ON); }
+	@cmake --build $(BUILD)
+	@ctest --test-dir $(BUILD) --output-on-failure -j2
 
 ci: ; @.ci/run
 

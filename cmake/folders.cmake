@@ -20,8 +20,11 @@ function(plait_test name library)
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 endfunction()
 
-# plait_folder_test(folder library): <folder>_test of the folder's tests, if it has any.
+# plait_folder_test(folder library): <folder>_test of the folder's tests, if it has any and tests are built.
 function(plait_folder_test folder library)
+  if(NOT PLAIT_TESTS)
+    return()
+  endif()
   file(GLOB tests CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/plait/${folder}/*_test.cc)
   if(NOT tests)
     return()

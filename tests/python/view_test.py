@@ -1,6 +1,6 @@
 """The page of plait view in a headless Chromium: what it shows, how it is moved, that nothing in a file is code.
 
-Without Chromium or playwright (scripts/setup --tests installs them) it says so and ends with 77, which ctest counts as skipped.
+Without Chromium or playwright (scripts/setup --browser installs them) it says so and ends with 77, which ctest counts as skipped.
 """
 
 import json
@@ -332,7 +332,7 @@ class WrongInput(command.CommandTest):
 if __name__ == "__main__":
     lacking = [what for what, there in ((CHROMIUM, pathlib.Path(CHROMIUM).exists()), ("Python's playwright", sync_playwright)) if not there]
     if lacking:
-        print(f"view_test: {' and '.join(lacking)} is missing (scripts/setup --tests): the page was not opened, only errors were tested")
+        print(f"view_test: {' and '.join(lacking)} is missing (scripts/setup --browser): the page was not opened, only errors were tested")
         result = unittest.main(argv=[sys.argv[0], "WrongInput"], exit=False).result
         sys.exit(SKIPPED if result.wasSuccessful() else 1)
     unittest.main()
