@@ -94,16 +94,17 @@ cat >type.zsh <<'ZSH'
 zmodload zsh/zpty
 zpty shell zsh -f -i
 zpty -w shell "PS1=; unset zle_bracketed_paste; autoload -Uz compinit; compinit -u -D; source <(plait completion zsh)"
-zpty -w shell 'show() { print -r -- "<$BUFFER>"; BUFFER= }; zle -N show; bindkey "^Z" show; print ready-$((1+1))'
+zpty -w shell 'show() { print -r -- "<$BUFFER>"; BUFFER= }; zle -N show; bindkey "^G" show'
+zpty -w shell 'zle-line-init() { print ready-$((1+1)) }; zle -N zle-line-init'
 zpty -r -m shell text "*ready-2*"
-zpty -w -n shell "$1"$'\t\x1a'
+zpty -w -n shell "$1"$'\t\x07'
 zpty -r -m shell text "*<*>*"
 print -r -- "${${text%>*}##*<}"
 ZSH
 # LINE COMPLETED
 expect_in_zsh() {
   local found
-  found=$(timeout 30 zsh -f type.zsh "$1")
+  found=$(timeout 30 zsh -f type.zsh "$1" || true)
   [[ $found == "$2" ]] || fail "zsh: '$1' becomes '$found', needed '$2'"
 }
 if command -v zsh >/dev/null; then
