@@ -19,6 +19,12 @@ build:
 
 train: build
 	@$(BUILD)/bin/plait train $(JOB) --overwrite
+ifeq ($(JOB),examples/bible.toml)
+	@printf '\ntry next:\n'
+	@printf '  %s\n' '$(BUILD)/bin/plait sample runs/bible --prompt "In the beginning"' \
+	  '$(BUILD)/bin/plait view runs/bible/last_step.json --out runs/last_step.html   (open it in a browser)' \
+	  '$(BUILD)/bin/plait compare --measure $(JOB) --schedules 1f1b,zbv --steps 5   (a minute)'
+endif
 
 test:
 	@scripts/setup --tests

@@ -14,32 +14,31 @@ std::size_t terminal_columns(std::FILE* out) {
   return ioctl(fileno(out), TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
-std::string megabytes(Bytes bytes) {
-  return fmt::format("{:.1f}", static_cast<double>(bytes) / 1e6);
-}
-
 }  // namespace
 
 std::string step_text(const StepLine& line, const ProgressShape& shape) {
-  std::string bubbles;
-  std::string peaks;
-  for (const double share : line.bubble_share)
-    bubbles += fmt::format("{}{:.0f}", bubbles.empty() ? "" : " ", share * 100);
-  for (const Bytes peak : line.peak_activation_bytes)
-    peaks += (peaks.empty() ? "" : " ") + megabytes(peak);
+  const Bytes peak =
+      line.peak_activation_bytes.empty()
+          ? 0
+          : *std::max_element(line.peak_activation_bytes.begin(), line.peak_activation_bytes.end());
   std::string text = fmt::format(
-      "step {}/{}  loss {:.4f}  norm {:.3f}  lr {:.2e}  {:.0f} tok/s  bubble {:.0f}% worst ({})  "
-      "exposed {:.0f}% worst  overlap {:.0f}%  peak activations MB ({})",
-      line.step, shape.steps, line.loss, line.grad_norm, line.learning_rate, line.tokens_per_s(),
-      line.worst_bubble() * 100, bubbles, line.worst_exposed() * 100, line.overlap_efficiency * 100,
-      peaks);
-  if (line.pairs_braided > 0) text += fmt::format("  pairs: {} braided", line.pairs_braided);
-  if (line.pairs_in_sequence > 0) {
-    text += line.pairs_braided > 0 ? ", " : "  pairs: ";
-    text += fmt::format("{} in sequence", line.pairs_in_sequence);
-  }
-  if (line.whole_backwards > 0) text += fmt::format("  {} I ran as whole B", line.whole_backwards);
+      "step {}/{}  loss {:.4f}  norm {:.3f}  {:.0f} tok/s  bubble {:.0f}%", line.step, shape.steps,
+      line.loss, line.grad_norm, line.tokens_per_s(), line.worst_bubble() * 100);
+  // Where pairs are braided, what they hide; elsewhere what is left to wait for.
+  text += line.pairs_braided > 0 ? fmt::format("  overlap {:.0f}%", line.overlap_efficiency * 100)
+                                 : fmt::format("  exposed {:.0f}%", line.worst_exposed() * 100);
+  text += fmt::format("  peak {:.1f} MB", static_cast<double>(peak) / 1e6);
+  if (line.whole_backwards > 0) text += fmt::format("  {} I as B", line.whole_backwards);
   return text;
+}
+
+std::string step_legend(const ProgressShape& shape, const std::string& metrics) {
+  const std::string oversubscribed = oversubscribed_text(shape);
+  return fmt::format(
+      "{}bubble, exposed and peak activations are those of the worst rank; each rank's, and the "
+      "rest: {}\n",
+      oversubscribed.empty() ? "" : oversubscribed + ", so busy time includes being preempted\n",
+      metrics);
 }
 
 std::string bar_text(int step, int steps, Nanoseconds elapsed) {
@@ -88,9 +87,7 @@ void Progress::erase() {
 }
 
 void Progress::step(const StepLine& line, Nanoseconds elapsed) {
-  std::string text = step_text(line, shape_);
-  const std::string oversubscribed = oversubscribed_text(shape_);
-  if (!oversubscribed.empty()) text += "  " + oversubscribed;
+  const std::string text = step_text(line, shape_);
   if (terminal_) {
     erase();
     std::vector<std::string> lines = wrap_text(text, terminal_columns(out_));

@@ -16,10 +16,15 @@ struct ProgressShape {
   int threads = 1;  ///< intra-op threads per rank
 };
 
-/// "step 12/300  loss 2.345  norm 0.81  lr 3.0e-03  8123 tok/s  bubble 23% worst (10 12 20 23)
-/// exposed 2% worst  overlap 81%  peak activations MB (…) pairs: 40 in sequence". Says which I's
-/// ran as whole B, if any.
+/// "step 12/300  loss 2.3457  norm 0.812  8000 tok/s  bubble 23%  exposed 5%  peak 3.1 MB": of the
+/// ranks the worst. "overlap 81%" stands in place of exposed where pairs are braided, and "3 I as
+/// B" behind the rest if some I's could not be split. At most 100 columns below 10,000 steps,
+/// 1,000,000 tokens a second and 10,000 MB.
 std::string step_text(const StepLine& line, const ProgressShape& shape);
+
+/// What stands once before the first step, with line ends: how to read the line, and where the rest
+/// is, `metrics`.
+std::string step_legend(const ProgressShape& shape, const std::string& metrics);
 
 /// "[#####.....] 50%  1:05 left", or "2:01:05 left", from the time of the steps so far.
 std::string bar_text(int step, int steps, Nanoseconds elapsed);

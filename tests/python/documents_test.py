@@ -4,6 +4,7 @@ import functools
 import json
 import pathlib
 import re
+import shlex
 import subprocess
 import tempfile
 import unittest
@@ -66,6 +67,22 @@ class Documents(unittest.TestCase):
         self.assertGreaterEqual(used, {"list", "make", "check", "train", "sample"})
         for name in used:
             self.assertIn(name, plait("--help"))
+
+    def test_what_to_try_after_make_train_works(self) -> None:
+        lines = re.findall(r"'\$\(BUILD\)/bin/plait ([^']*?)(?: {2,}\([^']*\))?'", (command.ROOT / "Makefile").read_text())
+        self.assertEqual(len(lines), 3)
+        with tempfile.TemporaryDirectory() as folder:
+            pathlib.Path(folder, "examples").symlink_to(command.ROOT / "examples")
+            pathlib.Path(folder, "data").mkdir()
+            pathlib.Path(folder, "data/kjv.txt").write_bytes((command.ROOT / "data/kjv.txt").read_bytes()[:50000])
+            job = "examples/bible.toml"
+            for line in [f"train {job} --steps 4 --set optimizer.warmup_steps=1", *(line.replace("$(JOB)", job) for line in lines)]:
+                if line.startswith("sample"):
+                    line += " --tokens 8"
+                if line.startswith("compare"):
+                    line = line.replace("--steps 5", "--steps 1 --rounds 1")
+                result = subprocess.run([command.PLAIT, *shlex.split(line)], cwd=folder, capture_output=True, check=False)
+                self.assertEqual(result.returncode, 0, f"{line}: {result.stderr}")
 
     def test_links_lead_somewhere(self) -> None:
         for document in [command.ROOT / "README.md", command.ROOT / "CONTRIBUTING.md", *(command.ROOT / "docs").glob("*.md")]:

@@ -112,21 +112,25 @@ class Reporter {
     return of_recorder;
   }
 
-  void show_progress(std::FILE* out, bool terminal) {
+  ProgressShape shape() const {
     const RunConfig& run = plan_.job.run;
-    const ProgressShape shape{run.steps, options_.reference ? 1 : plan_.ranks(),
-                              static_cast<int>(std::thread::hardware_concurrency()), run.threads};
-    progress_.emplace(out, terminal, shape, run.log_every);
+    return {run.steps, options_.reference ? 1 : plan_.ranks(),
+            static_cast<int>(std::thread::hardware_concurrency()), run.threads};
+  }
+  void show_progress(std::FILE* out, bool terminal) {
+    progress_.emplace(out, terminal, shape(), plan_.job.run.log_every);
   }
 
   Expected<void> begin() {
     PLAIT_TRY_VOID(recorder_->begin());
     begin_ = now();
-    if (!options_.watch) return {};
-    const std::string log = recorder_->file(kWatchedLog);
-    log_.reset(std::fopen(log.c_str(), "w"));
-    if (!log_) return fail(ErrorCode::kIo, "the rank's log cannot be written", log);
-    show_progress(log_.get(), false);
+    if (options_.watch) {
+      const std::string log = recorder_->file(kWatchedLog);
+      log_.reset(std::fopen(log.c_str(), "w"));
+      if (!log_) return fail(ErrorCode::kIo, "the rank's log cannot be written", log);
+      show_progress(log_.get(), false);
+    }
+    progress_->note(step_legend(shape(), recorder_->file("metrics.jsonl")));
     return {};
   }
 
