@@ -98,6 +98,8 @@ Nanoseconds time_inproc(int ranks, Nanoseconds forward_time, Wait wait, int step
     executors.push_back(
         std::make_unique<Executor>(program, pipeline.pointers, world.comm(program.rank)));
   }
+  // As the trainer drives ranks without and with exchanges.
+  const Chaining chaining = wait == Wait::kSleep ? Chaining::kOnCompletion : Chaining::kOwnThread;
   std::vector<Nanoseconds> times;
   const Expected<void> result = run_ranks(
       ranks,
@@ -105,7 +107,7 @@ Nanoseconds time_inproc(int ranks, Nanoseconds forward_time, Wait wait, int step
         for (int step = 0; step < steps; ++step) {
           PLAIT_TRY_VOID(world.exchange(rank).all_gather(""));
           const Nanoseconds begin = now();
-          PLAIT_TRY_VOID(run_step(*executors[static_cast<std::size_t>(rank)], wait));
+          PLAIT_TRY_VOID(run_step(*executors[static_cast<std::size_t>(rank)], wait, chaining));
           PLAIT_TRY_VOID(world.exchange(rank).all_gather(""));
           if (rank == 0) times.push_back(now() - begin);
         }
@@ -209,7 +211,7 @@ Expected<void> bench_gloo_rank(const RankPlace& place, int steps) {
   for (int step = 0; step < steps; ++step) {
     PLAIT_TRY_VOID(world->exchange().all_gather(""));
     const Nanoseconds begin = now();
-    PLAIT_TRY_VOID(run_step(executor, Wait::kSpin));
+    PLAIT_TRY_VOID(run_step(executor, Wait::kSpin, Chaining::kOwnThread));
     times.push_back(now() - begin);
   }
   if (place.rank != 0) return {};

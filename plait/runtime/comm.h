@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "plait/base/error.h"
@@ -23,8 +24,15 @@ class CompletionSink {
   /// `result` holds the value for a receive and for a collective, null for a send. The comm may
   /// hold its locks: nothing may be posted.
   virtual void completed(std::uint32_t token, Expected<Value> result) noexcept = 0;
-  /// Called after each completed() without an error, by the same thread and without locks: what has
-  /// become ready may be posted.
+  /// From a comm that works on an asynchronous device, in place of completed(), before send(),
+  /// recv() or the collective returns: the message is in the device's hands, ends when `end`
+  /// passes, and `value` may be read behind it.
+  virtual void issued(std::uint32_t token, Value value, Mark end) noexcept {
+    if (value) value->ready = end;
+    completed(token, std::move(value));
+  }
+  /// Called after each issued() and each completed() without an error, by the same thread and
+  /// without locks: what has become ready may be posted.
   virtual void settled() noexcept {}
 };
 

@@ -9,14 +9,17 @@
 namespace plait {
 namespace {
 
-// A wake-up by the kernel costs about ten microseconds: what arrives sooner than that is spun for,
-// and where ranks share a core the others are let through first.
+// A wake-up by the kernel costs about ten microseconds. A rank spins for what comes sooner, and
+// yields between rounds to ranks that share its core.
 constexpr int kSpinRounds = 40;
 constexpr int kSpinsPerRound = 400;
 
-// Threads that move bytes share their core with ranks that compute, and a thread that yields to one
-// that computes may not run again before the scheduler's next tick, milliseconds later; a woken one
-// does.
+// Nobody wakes the host when a mark passes: it asks again after this time.
+constexpr std::chrono::microseconds kMarkPoll{20};
+
+// kSleep: threads that move bytes share a core with ranks that compute. A thread that yields to one
+// that computes may not run before the scheduler's next tick, milliseconds later; a thread that is
+// woken runs at once.
 void wait_for_change(Executor& executor, std::uint32_t seen, Wait wait) {
   std::atomic<std::uint32_t>& changes = executor.changes();
   for (int round = 0; wait == Wait::kSpin && round < kSpinRounds; ++round) {
@@ -25,22 +28,22 @@ void wait_for_change(Executor& executor, std::uint32_t seen, Wait wait) {
     }
     std::this_thread::yield();
   }
+  if (executor.device().asynchronous()) return std::this_thread::sleep_for(kMarkPoll);
   changes.wait(seen, std::memory_order_acquire);
 }
 
 }  // namespace
 
-Expected<void> run_step(Executor& executor, Wait wait) {
+Expected<void> run_step(Executor& executor, Wait wait, Chaining chaining) {
   executor.begin_step();
-  // Without exchanges whatever completes makes ready for the rank's own thread only.
-  if (wait == Wait::kSleep) executor.chain();
+  executor.issue_on_completion(chaining == Chaining::kOnCompletion);
   while (true) {
     const std::uint32_t seen = executor.changes().load(std::memory_order_acquire);
     executor.advance_communication();
     // One instruction at a time: a send is issued as soon as its producer has run.
     const LaneStatus compute = executor.advance(Lane::kCompute, 1);
     if (executor.failed()) return tl::unexpected<Error>(executor.error());
-    if (executor.finished()) return {};
+    if (executor.finished()) return executor.end_step();
     if (compute != LaneStatus::kReady && executor.changes().load(std::memory_order_acquire) == seen)
       wait_for_change(executor, seen, wait);
   }

@@ -7,14 +7,24 @@
 
 namespace plait {
 
-/// How a rank's thread waits for what another one makes.
+/// How a rank's thread waits until it can go on.
 enum class Wait : std::uint8_t {
-  kSpin,   ///< for a while, then asleep: what comes soon comes without a wake-up
-  kSleep,  ///< at once: where the threads that move bytes need the core
+  kSpin,   ///< it spins for a while, then sleeps: a message that comes soon costs no wake-up
+  kSleep,  ///< it sleeps at once: threads that move bytes need its core
+};
+
+/// Who issues the communication that a completed message has made ready.
+enum class Chaining : std::uint8_t {
+  /// The rank's thread, when its compute instruction has ended or it is woken.
+  kOwnThread,
+  /// The thread that completes the message, at once: it may be another rank's, or a comm's. Pays
+  /// where the result of one exchange feeds another (counts, then dispatch), as the second leaves
+  /// under the compute that runs. On an asynchronous device it is kOwnThread.
+  kOnCompletion,
 };
 
 /// Runs one step to its end and blocks between advances. Errors: the step's first.
-Expected<void> run_step(Executor& executor, Wait wait);
+Expected<void> run_step(Executor& executor, Wait wait, Chaining chaining);
 
 /// Calls `run` for each rank on a thread of its own and joins them. When one fails, `abort` is
 /// called with an error that names it. Returns the first cause, not its consequences.

@@ -130,7 +130,7 @@ TEST(Exchange, AnOrderOfOnesOwnGivesTheSameBits) {
 
 TEST(Exchange, ThreadsGiveTheSameBits) {
   for (const bool braid : {false, true}) {
-    for (const Wait wait : {Wait::kSpin, Wait::kSleep}) {
+    for (const testing::Driving how : testing::kDrivings) {
       for (const Shape& shape : kShapes) {
         const Case given(shape, braid);
         for (int step = 0; step < 5; ++step) {
@@ -140,7 +140,9 @@ TEST(Exchange, ThreadsGiveTheSameBits) {
               given.executors(stages, [&](int rank) -> Comm& { return world.comm(rank); });
           const Expected<void> result = run_ranks(
               given.grid.ranks(),
-              [&](int rank) { return run_step(*executors[static_cast<std::size_t>(rank)], wait); },
+              [&](int rank) {
+                return run_step(*executors[static_cast<std::size_t>(rank)], how.wait, how.chaining);
+              },
               [&](const Error& error) { world.abort(error); });
           ASSERT_TRUE(result) << result.error().text();
           ASSERT_EQ(stages.results(), given.expected) << shape.schedule;

@@ -10,48 +10,64 @@
 namespace plait {
 
 Executor::Executor(const RankProgram& program, std::vector<Stage*> stages, Comm& comm,
-                   Column column, Reducer* reducer)
+                   Column column, Reducer* reducer, Device* device)
     : program_(program),
       stages_(std::move(stages)),
       comm_(comm),
       column_(column),
       reducer_(reducer),
+      device_(device == nullptr ? cpu_ : *device),
+      asynchronous_(device_.asynchronous()),
       slots_(static_cast<std::size_t>(program.slots)),
       done_(std::make_unique<std::atomic<bool>[]>(program.instructions.size())),
-      times_(program.instructions.size()) {}
-
-void Executor::watch_memory(MemoryProbe& probe) {
-  probe_ = &probe;
-  memory_.resize(program_.instructions.size());
+      times_(program.instructions.size()) {
+  if (asynchronous_) marks_.resize(times_.size());
+  if (device_.memory() != nullptr) memory_.resize(times_.size());
+  // As behind a step: status() is asked of executors that have not begun one.
+  for (std::size_t i = 0; i < times_.size(); ++i) done_[i].store(true, std::memory_order_relaxed);
+  for (std::size_t lane = 0; lane < next_.size(); ++lane) next_[lane] = program.lanes[lane].size();
+  for (const Instruction& instruction : program.instructions) {
+    Stage* stage = stages_[static_cast<std::size_t>(instruction.action.stage)];
+    if (instruction.lane == Lane::kCompute &&
+        std::find(own_stages_.begin(), own_stages_.end(), stage) == own_stages_.end())
+      own_stages_.push_back(stage);
+  }
 }
 
 void Executor::begin_memory(std::int32_t index) {
-  if (probe_ == nullptr) return;
-  peak_memory_ = std::max(peak_memory_, probe_->take_peak());
-  memory_[static_cast<std::size_t>(index)].before = probe_->live();
+  MemoryProbe* probe = device_.memory();
+  if (probe == nullptr) return;
+  peak_memory_ = std::max(peak_memory_, probe->take_peak());
+  memory_[static_cast<std::size_t>(index)].before = probe->live();
 }
 
 void Executor::end_memory(std::int32_t index) {
-  if (probe_ == nullptr) return;
+  MemoryProbe* probe = device_.memory();
+  if (probe == nullptr) return;
   EventMemory& memory = memory_[static_cast<std::size_t>(index)];
-  memory.peak = probe_->take_peak();
-  memory.after = probe_->live();
+  memory.peak = probe->take_peak();
+  memory.after = probe->live();
   peak_memory_ = std::max(peak_memory_, memory.peak);
 }
 
 void Executor::begin_step() {
   peak_memory_ = 0;
-  if (probe_ != nullptr) probe_->take_peak();  // what was before the step is none of its
+  // What was held at most before the step is not the step's.
+  if (device_.memory() != nullptr) device_.memory()->take_peak();
   for (Value& slot : slots_) slot.reset();
+  if (asynchronous_) {
+    device_.forget_marks();
+    marks_.assign(marks_.size(), {});
+    marks_passed_.store(0, std::memory_order_relaxed);
+  }
   for (std::size_t i = 0; i < program_.instructions.size(); ++i)
     done_[i].store(false, std::memory_order_relaxed);
-  for (auto& next : next_) next.store(0, std::memory_order_relaxed);
   open_messages_.store(static_cast<std::int32_t>(program_.lane(Lane::kCommunication).size()),
                        std::memory_order_relaxed);
   counts_ = {};
   last_pair_ = -1;
   last_whole_ = nullptr;
-  in_step_.store(true, std::memory_order_release);
+  for (auto& next : next_) next.store(0, std::memory_order_release);
 }
 
 LaneStatus Executor::advance(Lane lane, int limit) {
@@ -62,10 +78,12 @@ LaneStatus Executor::advance(Lane lane, int limit) {
     const std::size_t position = next.load(std::memory_order_relaxed);
     if (position == order.size()) return LaneStatus::kDone;
     const std::int32_t index = order[position];
-    const std::int32_t wait = program_.instructions[static_cast<std::size_t>(index)].wait;
+    const Instruction& instruction = program_.instructions[static_cast<std::size_t>(index)];
+    const std::int32_t wait = instruction.wait;
     if (wait != kNoWait && !done_[static_cast<std::size_t>(wait)].load(std::memory_order_acquire)) {
       return LaneStatus::kWaiting;
     }
+    if (asynchronous_ && awaits_host_numbers(instruction)) return LaneStatus::kWaiting;
     if (ran == limit) return LaneStatus::kReady;
     // A message may complete before its issue returns: count it as issued first.
     if (lane == Lane::kCommunication) next.store(position + 1, std::memory_order_release);
@@ -74,12 +92,41 @@ LaneStatus Executor::advance(Lane lane, int limit) {
   }
 }
 
+bool Executor::awaits_host_numbers(const Instruction& instruction) const {
+  if (instruction.in[0] == kNoSlot) return false;
+  const Value& value = slots_[static_cast<std::size_t>(instruction.in[0])];
+  return value && value->read_on_host() && !device_.passed(value->ready);
+}
+
+void Executor::begin_on_device(std::int32_t index) {
+  const Instruction& instruction = program_.instructions[static_cast<std::size_t>(index)];
+  for (const std::int32_t slot : instruction.in) {
+    if (slot == kNoSlot || !slots_[static_cast<std::size_t>(slot)]) continue;
+    const Payload& value = *slots_[static_cast<std::size_t>(slot)];
+    device_.wait(instruction.lane, value.ready);
+    device_.hold(instruction.lane, value);
+  }
+  // A scatter reads gradients, which are the stage's and in no slot: it waits for the instruction
+  // that completes them.
+  if (instruction.opcode == Opcode::kReduceScatter && instruction.wait != kNoWait)
+    device_.wait(instruction.lane, marks_[static_cast<std::size_t>(instruction.wait)][1]);
+  marks_[static_cast<std::size_t>(index)][0] = device_.record(instruction.lane);
+}
+
+void Executor::mark_outputs(const Instruction& instruction, Mark ready) {
+  for (const std::int32_t slot : instruction.out) {
+    if (slot != kNoSlot && slots_[static_cast<std::size_t>(slot)])
+      slots_[static_cast<std::size_t>(slot)]->ready = ready;
+  }
+}
+
 bool Executor::run(std::int32_t index) {
   const Instruction& instruction = program_.instructions[static_cast<std::size_t>(index)];
   const bool computes = instruction.lane == Lane::kCompute;
+  const LaneScope scope(device_, instruction.lane);
+  if (asynchronous_) begin_on_device(index);
   if (computes) begin_memory(index);
   times_[static_cast<std::size_t>(index)][0] = now();
-  if (computes) in_compute_.store(true, std::memory_order_relaxed);
   Expected<void> result;
   try {
     result =
@@ -87,7 +134,6 @@ bool Executor::run(std::int32_t index) {
   } catch (const std::exception& exception) {
     result = fail(ErrorCode::kRuntime, exception.what());
   }
-  if (computes) in_compute_.store(false, std::memory_order_relaxed);
   if (!result) {
     Error error = std::move(result).error();
     const std::string inside = error.where.empty() ? "" : ", " + error.where;
@@ -97,6 +143,11 @@ bool Executor::run(std::int32_t index) {
   }
   if (!computes) return true;
   count(instruction);
+  if (asynchronous_) {
+    const Mark end = device_.record(instruction.lane);
+    marks_[static_cast<std::size_t>(index)][1] = end;
+    mark_outputs(instruction, end);
+  }
   times_[static_cast<std::size_t>(index)][1] = now();
   end_memory(index);
   finish(index);
@@ -129,6 +180,7 @@ Expected<void> Executor::issue(std::uint32_t index, const Instruction& instructi
   // Before the issue: it may complete before it returns.
   put(instruction.out[0], std::move(start.carried));
   put(instruction.out[1], std::move(start.saved));
+  if (asynchronous_) mark_outputs(instruction, device_.record(instruction.lane));
   comm_.all_to_all(collective_of(instruction), std::move(start.exchange), index, *this);
   return {};
 }
@@ -200,44 +252,59 @@ void Executor::put(std::int32_t slot, Value value) {
   if (slot != kNoSlot) slots_[static_cast<std::size_t>(slot)] = std::move(value);
 }
 
-void Executor::finish(std::int32_t index) {
-  done_[static_cast<std::size_t>(index)].store(true, std::memory_order_release);
+void Executor::announce_change() {
   changes_.fetch_add(1, std::memory_order_acq_rel);
   changes_.notify_all();
+}
+
+void Executor::finish(std::int32_t index) {
+  done_[static_cast<std::size_t>(index)].store(true, std::memory_order_release);
+  announce_change();
 }
 
 void Executor::completed(std::uint32_t token, Expected<Value> result) noexcept {
-  const Instruction& instruction = program_.instructions[token];
-  if (!result) {
-    Error error = std::move(result).error();
-    if (error.where.empty())
-      error.where = fmt::format("rank {} waited in {}", rank(), describe(instruction));
-    fail_step(error);
-    return;
+  if (result) return deliver(token, *std::move(result));
+  Error error = std::move(result).error();
+  if (error.where.empty()) {
+    error.where =
+        fmt::format("rank {} waited in {}", rank(), describe(program_.instructions[token]));
   }
+  fail_step(error);
+}
+
+void Executor::issued(std::uint32_t token, Value value, Mark end) noexcept {
+  marks_[token][1] = end;
+  if (value) value->ready = end;
+  deliver(token, std::move(value));
+}
+
+void Executor::deliver(std::uint32_t token, Value value) {
+  const Instruction& instruction = program_.instructions[token];
   if (is_exchange(instruction.opcode)) {
     Stage& stage = *stages_[static_cast<std::size_t>(instruction.action.stage)];
-    put(instruction.out[0], stage.end_exchange(take(instruction.out[0]), *std::move(result)));
-  } else {
-    put(instruction.out[0], *std::move(result));
+    Value carried = take(instruction.out[0]);
+    // What came has been written behind what was carried, if its comm works on the device.
+    const Mark ready = value->ready || !carried ? value->ready : carried->ready;
+    value = stage.end_exchange(std::move(carried), std::move(value));
+    value->ready = ready;
   }
+  put(instruction.out[0], std::move(value));
   times_[token][1] = now();
-  done_[token].store(true, std::memory_order_release);
-  changes_.fetch_add(1, std::memory_order_acq_rel);
-  changes_.notify_all();
+  finish(static_cast<std::int32_t>(token));
 }
 
 void Executor::settled() noexcept {
-  if (chains_) advance_communication();
+  if (issues_on_completion_) advance_communication();
   // With the last message the step may be over and the next one begin: from here on nothing of this
   // step is touched.
   if (open_messages_.fetch_sub(1, std::memory_order_acq_rel) > 1) return;
-  changes_.fetch_add(1, std::memory_order_acq_rel);
-  changes_.notify_all();
+  announce_change();
 }
 
+// A combining lock. advances_asked_ counts the calls since the lane was last idle. A caller that
+// finds it above 0 only adds its 1: the thread that holds the lane advances it anew until no call
+// was added meanwhile, and then sets it to 0.
 void Executor::advance_communication() {
-  // Who finds somebody at it leaves word; who is at it goes on until no word was left meanwhile.
   std::uint32_t asked = advances_asked_.fetch_add(1, std::memory_order_acq_rel) + 1;
   if (asked != 1) return;
   do {
@@ -245,13 +312,46 @@ void Executor::advance_communication() {
   } while (!advances_asked_.compare_exchange_strong(asked, 0, std::memory_order_acq_rel));
 }
 
-bool Executor::finished() const {
+bool Executor::finished() {
   for (const Lane lane : {Lane::kCompute, Lane::kCommunication}) {
     if (next_[static_cast<std::size_t>(lane)].load(std::memory_order_acquire) !=
         program_.lane(lane).size())
       return false;
   }
-  return open_messages_.load(std::memory_order_acquire) == 0;
+  return open_messages_.load(std::memory_order_acquire) == 0 && (!asynchronous_ || marks_passed());
+}
+
+bool Executor::marks_passed() {
+  std::size_t index = marks_passed_.load(std::memory_order_relaxed);
+  const std::size_t before = index;
+  while (index < marks_.size() && device_.passed(marks_[index][1])) ++index;
+  if (index != before) {
+    marks_passed_.store(index, std::memory_order_release);
+    announce_change();  // the watchdog sees that the device goes on
+  }
+  return index == marks_.size();
+}
+
+Expected<void> Executor::end_step() {
+  for (std::size_t i = 0; i < marks_.size(); ++i) {
+    for (const std::size_t end : {0U, 1U}) {
+      if (marks_[i][end]) times_[i][end] = device_.when(marks_[i][end]);
+    }
+  }
+  for (Stage* stage : own_stages_) {
+    Expected<void> ended;
+    try {
+      ended = stage->end_step();
+    } catch (const std::exception& exception) {
+      ended = fail(ErrorCode::kRuntime, exception.what());
+    }
+    if (ended) continue;
+    Error error = std::move(ended).error();
+    if (error.where.empty()) error.where = fmt::format("rank {} at the end of the step", rank());
+    fail_step(error);
+    return tl::unexpected<Error>(std::move(error));
+  }
+  return {};
 }
 
 void Executor::fail_step(const Error& error) {
@@ -260,8 +360,7 @@ void Executor::fail_step(const Error& error) {
     if (!error_) error_ = error;
   }
   failed_.store(true, std::memory_order_release);
-  changes_.fetch_add(1, std::memory_order_acq_rel);
-  changes_.notify_all();
+  announce_change();
 }
 
 Error Executor::error() const {
@@ -269,9 +368,11 @@ Error Executor::error() const {
   return error_.value_or(Error{});
 }
 
+// The instruction that holds the rank up: from the head of the compute lane along the waits to the
+// first instruction that is not itself waiting. Behind all compute: the oldest message that has not
+// completed; behind all messages: the oldest instruction whose mark has not passed. Example:
+// 2B4 waits for 2RECV_B4, which waits for no instruction: the rank waits in 2RECV_B4.
 std::int32_t Executor::stuck_instruction() const {
-  // The awaited instruction says more than the one that waits, and of those the one that could run;
-  // if all compute is over, what is left is the oldest message that has not completed.
   const std::vector<std::int32_t>& compute = program_.lane(Lane::kCompute);
   const std::size_t next = next_[0].load(std::memory_order_acquire);
   if (next < compute.size()) {
@@ -286,18 +387,20 @@ std::int32_t Executor::stuck_instruction() const {
   for (const std::int32_t index : program_.lane(Lane::kCommunication)) {
     if (!done_[static_cast<std::size_t>(index)].load(std::memory_order_acquire)) return index;
   }
+  const std::size_t passed = marks_passed_.load(std::memory_order_acquire);
+  if (passed < marks_.size()) return static_cast<std::int32_t>(passed);
   return -1;
 }
 
 std::string Executor::status() const {
-  const std::int32_t index = in_step_.load(std::memory_order_acquire) ? stuck_instruction() : -1;
+  const std::int32_t index = stuck_instruction();
   if (index < 0) return "has ended its step";
   const Instruction& instruction = program_.instructions[static_cast<std::size_t>(index)];
   return (instruction.lane == Lane::kCompute ? "is in " : "waits in ") + describe(instruction);
 }
 
 int Executor::awaited_rank() const {
-  const std::int32_t index = in_step_.load(std::memory_order_acquire) ? stuck_instruction() : -1;
+  const std::int32_t index = stuck_instruction();
   if (index < 0) return -1;
   const std::int32_t peer = program_.instructions[static_cast<std::size_t>(index)].peer;
   return peer < 0 ? -1 : column_.rank_of(peer);

@@ -12,7 +12,7 @@
 #include "plait/base/error.h"
 #include "plait/program/rank_program.h"
 #include "plait/runtime/comm.h"
-#include "plait/runtime/memory_probe.h"
+#include "plait/runtime/device.h"
 #include "plait/runtime/reducer.h"
 #include "plait/runtime/stage.h"
 #include "plait/timeline/timeline.h"
@@ -21,8 +21,8 @@ namespace plait {
 
 enum class LaneStatus : std::uint8_t {
   kReady,    ///< stopped at the limit of instructions; more can run now
-  kWaiting,  ///< its head waits for an instruction of the other lane
-  kDone,     ///< everything of this lane has been run, or issued
+  kWaiting,  ///< its head waits for an instruction, or for row counts to reach the host
+  kDone,     ///< everything of this lane has been issued
   kFailed,   ///< the step has failed: error()
 };
 
@@ -32,39 +32,49 @@ struct StepCounts {
   int whole_backwards = 0;  ///< I's of which a part ran the whole B
 };
 
-/// A step: begin_step(), then advance() of both lanes until finished() or failed(). Each lane is
-/// advanced by one thread at a time; the two may be different threads. Exceptions of stages become
-/// errors here.
+/// A step: begin_step(), then advance() of both lanes until finished() or failed(), then
+/// end_step(). Each lane is advanced by one thread at a time; the two may be different threads if
+/// the device is synchronous. Exceptions of stages become errors here.
 ///
-/// In production the communication lane has no thread: whoever makes its head ready issues it, the
-/// thread that computes or the one that completes a message. A thread of its own would have to be
-/// woken on a core that computes, which takes until the compute instruction has ended.
+/// On a synchronous device an instruction that computes has run when advance() has passed it. On an
+/// asynchronous one it has been issued: its lane was made to wait for its operands' marks, was
+/// given its work and a mark behind it. The host goes on; finished() asks for the marks.
+///
+/// The communication lane has no thread of its own. advance_communication() issues what heads it:
+/// the rank's thread calls it after each compute instruction, and with issue_on_completion() so
+/// does the thread that completes a message. A thread of its own would have to be woken on a core
+/// that computes, and would get the core only when the compute instruction has ended.
 class Executor final : public CompletionSink {
  public:
   /// `stages` by stage; those of other ranks are not touched. `reducer` is needed by programs that
-  /// reduce. All must outlive the executor.
+  /// reduce. Without a `device` it runs on the CPU and counts no memory. All must outlive the
+  /// executor.
   Executor(const RankProgram& program, std::vector<Stage*> stages, Comm& comm, Column column = {},
-           Reducer* reducer = nullptr);
-
-  /// From the next step on; must outlive the executor.
-  void watch_memory(MemoryProbe& probe);
+           Reducer* reducer = nullptr, Device* device = nullptr);
 
   void begin_step();
-  /// Runs at most `limit` instructions of the lane.
+  /// Issues at most `limit` instructions of the lane; -1: as many as it can.
   LaneStatus advance(Lane lane, int limit);
-  /// From now on completions issue what they make ready.
-  void chain() { chains_ = true; }
-  /// advance(kCommunication, -1) that several threads may call at once: one of them does it all.
+  /// advance(kCommunication, -1). Several threads may call it at once: one of them issues for all.
   void advance_communication();
+  /// Whether settled() calls advance_communication(), on the thread that has completed a message,
+  /// from the next step on. Stays off on an asynchronous device: that thread may belong to another
+  /// rank, and its work would go to that rank's device.
+  void issue_on_completion(bool on) { issues_on_completion_ = on && !asynchronous_; }
 
-  bool finished() const;
+  /// Everything has been issued, all messages have completed, all marks have passed.
+  bool finished();
+  /// Once after finished(): reads the times of marks, and lets the stages read what stayed on the
+  /// device. Errors: a stage's.
+  Expected<void> end_step();
   bool failed() const { return failed_.load(std::memory_order_acquire); }
   /// The first error, naming rank and action.
   Error error() const;
   /// Ends the step with `error` unless it has failed already.
   void fail_step(const Error& error);
 
-  /// Counts what has completed; changes whenever a waiting lane may go on. For drivers to wait on.
+  /// Counts what has completed, or on an asynchronous device been issued; changes whenever a
+  /// waiting lane may go on, but for marks that pass. For drivers to wait on.
   std::atomic<std::uint32_t>& changes() { return changes_; }
   /// What the rank does now: "in 2W4", "waits in 3RECV_F5 from rank 1", "has ended its step". From
   /// any thread.
@@ -75,20 +85,27 @@ class Executor final : public CompletionSink {
   const RankProgram& program() const { return program_; }
   /// Among all ranks of the run.
   int rank() const { return column_.rank_of(program_.rank); }
+  const Device& device() const { return device_; }
   StepCounts counts() const { return counts_; }
-  /// [begin, end] by instruction: of messages, from issue to completion. Of the last step.
+  /// [begin, end] by instruction: of messages, from issue to completion. Of the last step that has
+  /// been ended.
   const std::vector<std::array<Nanoseconds, 2>>& times() const { return times_; }
 
-  /// By instruction, zeros for messages, of the last step; empty without a probe.
+  /// By instruction, zeros for messages, of the last step; empty if nobody counts memory.
   const std::vector<EventMemory>& memory() const { return memory_; }
-  /// The most that the last step held at any time; 0 without a probe.
+  /// The most that the last step held at any time; 0 if nobody counts memory.
   Bytes peak_memory() const { return peak_memory_; }
 
   void completed(std::uint32_t token, Expected<Value> result) noexcept override;
+  void issued(std::uint32_t token, Value value, Mark end) noexcept override;
   void settled() noexcept override;
 
  private:
   bool run(std::int32_t index);
+  bool awaits_host_numbers(const Instruction& instruction) const;
+  void begin_on_device(std::int32_t index);
+  void mark_outputs(const Instruction& instruction, Mark ready);
+  bool marks_passed();
   Expected<void> issue(std::uint32_t index, const Instruction& instruction);
   Expected<void> issue_reduction(std::uint32_t index, const Instruction& instruction);
   Expected<void> run_compute(const Instruction& instruction);
@@ -98,28 +115,33 @@ class Executor final : public CompletionSink {
   std::string describe(const Instruction& instruction) const;
   Value take(std::int32_t slot);
   void put(std::int32_t slot, Value value);
+  void deliver(std::uint32_t token, Value value);
   void finish(std::int32_t index);
+  void announce_change();
   std::int32_t stuck_instruction() const;
 
   const RankProgram& program_;
   std::vector<Stage*> stages_;
+  std::vector<Stage*> own_stages_;  // those of this program, each once
   Comm& comm_;
   Column column_;
   Reducer* reducer_;
+  CpuDevice cpu_;
+  Device& device_;
+  const bool asynchronous_;
   std::vector<Value> slots_;
-  std::unique_ptr<std::atomic<bool>[]> done_;
+  std::unique_ptr<std::atomic<bool>[]> done_;  // by instruction: completed, or issued with marks
   std::vector<std::array<Nanoseconds, 2>> times_;
+  std::vector<std::array<Mark, 2>> marks_;     // as times_; empty on a synchronous device
+  std::atomic<std::size_t> marks_passed_ = 0;  // of instructions 0 … n-1 all marks have passed
   std::array<std::atomic<std::size_t>, 2> next_{};
-  std::atomic<bool> in_compute_ = false;
-  std::atomic<bool> in_step_ = false;
   std::atomic<std::int32_t> open_messages_ = 0;
   std::atomic<std::uint32_t> changes_ = 0;
   std::atomic<bool> failed_ = false;
-  bool chains_ = false;
-  std::atomic<std::uint32_t> advances_asked_ = 0;  // 0: nobody advances the communication lane
+  bool issues_on_completion_ = false;
+  std::atomic<std::uint32_t> advances_asked_ = 0;  // 0: no thread advances the communication lane
   mutable std::mutex error_mutex_;
   std::optional<Error> error_;
-  MemoryProbe* probe_ = nullptr;
   std::vector<EventMemory> memory_;
   Bytes peak_memory_ = 0;
   StepCounts counts_;

@@ -150,14 +150,16 @@ TEST(Reduce, InterleavingsAddUpOverTheGroupsInAscendingOrder) {
 TEST(Reduce, ThreadsAddUpTheSame) {
   const Grid grid{2, 2, 2};
   const VerifiedSchedule schedule = proven("dualpipe-v", {2, 4});
-  for (const Wait wait : {Wait::kSpin, Wait::kSleep}) {
+  for (const testing::Driving how : testing::kDrivings) {
     for (int step = 0; step < 20; ++step) {
       Ranks ranks(schedule, grid);
       InprocWorld world(grid);
       auto executors = ranks.executors(grid, [&](int rank) -> Comm& { return world.comm(rank); });
       const Expected<void> result = run_ranks(
           grid.ranks(),
-          [&](int rank) { return run_step(*executors[static_cast<std::size_t>(rank)], wait); },
+          [&](int rank) {
+            return run_step(*executors[static_cast<std::size_t>(rank)], how.wait, how.chaining);
+          },
           [&](const Error& error) { world.abort(error); });
       ASSERT_TRUE(result) << result.error().text();
       ranks.expect_sums(schedule, grid);

@@ -134,7 +134,10 @@ TEST(Runtime, AnExceptionBecomesAnErrorAndEndsAllRanks) {
   }
   const Expected<void> result = run_ranks(
       2,
-      [&](int rank) { return run_step(*executors[static_cast<std::size_t>(rank)], Wait::kSpin); },
+      [&](int rank) {
+        return run_step(*executors[static_cast<std::size_t>(rank)], Wait::kSpin,
+                        Chaining::kOwnThread);
+      },
       [&](const Error& error) { world.abort(error); });
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().text(), "rank 1 in 1F0: out of memory");
@@ -142,7 +145,7 @@ TEST(Runtime, AnExceptionBecomesAnErrorAndEndsAllRanks) {
 }
 
 TEST(Runtime, ThreadsGiveTheSameBits) {
-  for (const Wait wait : {Wait::kSpin, Wait::kSleep}) {
+  for (const testing::Driving how : testing::kDrivings) {
     for (const Shape& shape : kShapes) {
       const VerifiedSchedule schedule = proven(shape);
       const std::vector<RankProgram> programs = lower_all(schedule);
@@ -157,7 +160,9 @@ TEST(Runtime, ThreadsGiveTheSameBits) {
         for (auto& stage : stages.owned) stage->loss = stage->weight_gradient = 0;
         const Expected<void> result = run_ranks(
             shape.ranks,
-            [&](int rank) { return run_step(*executors[static_cast<std::size_t>(rank)], wait); },
+            [&](int rank) {
+              return run_step(*executors[static_cast<std::size_t>(rank)], how.wait, how.chaining);
+            },
             [&](const Error& error) { world.abort(error); });
         ASSERT_TRUE(result) << result.error().text();
         ASSERT_EQ(stages.results(), reference(schedule.schedule()));
@@ -184,7 +189,10 @@ TEST(Runtime, TheWatchdogNamesWhoWaitsForWhat) {
   watchdog.enter_step();
   const Expected<void> result = run_ranks(
       2,
-      [&](int rank) { return run_step(*executors[static_cast<std::size_t>(rank)], Wait::kSpin); },
+      [&](int rank) {
+        return run_step(*executors[static_cast<std::size_t>(rank)], Wait::kSpin,
+                        Chaining::kOwnThread);
+      },
       [&](const Error& error) { world.abort(error); });
   watchdog.leave_step();
   ASSERT_FALSE(result);

@@ -76,6 +76,9 @@ class Stage {
   }
   /// What was carried and what came, as the input of the next part. From any thread; cheap.
   virtual Value end_exchange(Value, Value) noexcept { return nullptr; }
+
+  /// All work of the step has run: what stayed on the device, as losses do, may be read now.
+  virtual Expected<void> end_step() { return {}; }
 };
 
 }  // namespace plait

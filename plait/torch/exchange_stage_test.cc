@@ -137,6 +137,7 @@ TEST(TorchStage, RowsAndTheirGradientsGoWhereTheSplitsSay) {
                     hidden[0].narrow(0, 1, 2)};
     for (std::size_t i = 0; i < 2; ++i) {
       const at::Tensor loss = at::linear(rows[i], weights1[i]).pow(2).sum() + (leaves[i] * 2).sum();
+      ASSERT_TRUE(members[i].losses->read());
       EXPECT_EQ(members[i].losses->losses()[0], loss.item().toDouble());
       loss.backward({}, true);
     }

@@ -1,5 +1,6 @@
 #include "plait/torch/torch_stage.h"
 
+#include <ATen/ops/full.h>
 #include <ATen/ops/ones_like.h>
 #include <c10/util/Exception.h>
 #include <fmt/core.h>
@@ -109,29 +110,40 @@ std::vector<at::Tensor> first_gradients(const SavedPart& part, Value output_grad
   return take_tensors(std::move(output_gradient));
 }
 
-Expected<double> loss_value(const std::vector<at::Tensor>& outputs, int microbatch) {
-  if (outputs.size() != 1 || outputs[0].numel() != 1) {
-    return fail(ErrorCode::kRuntime,
-                "the last segment of the model must return its loss, one tensor of one number");
-  }
-  const double loss = outputs[0].item().toDouble();
-  if (!std::isfinite(loss)) {
-    return fail(ErrorCode::kNotFinite,
-                fmt::format("loss is {} at micro-batch {}", loss, microbatch));
-  }
-  return loss;
+Expected<void> check_is_loss(const std::vector<at::Tensor>& outputs) {
+  if (outputs.size() == 1 && outputs[0].numel() == 1) return {};
+  return fail(ErrorCode::kRuntime,
+              "the last segment of the model must return its loss, one tensor of one number");
 }
 
 }  // namespace
 
 void LossSink::reset(int microbatches) {
+  on_device_ = at::full({microbatches}, std::numeric_limits<double>::quiet_NaN(),
+                        on_device_.options().dtype(at::kDouble));
   losses_.assign(static_cast<std::size_t>(microbatches), std::numeric_limits<double>::quiet_NaN());
+  recorded_.assign(losses_.size(), false);
 }
 
-void LossSink::record(int microbatch, double loss) {
-  PLAIT_CHECK(microbatch >= 0 && static_cast<std::size_t>(microbatch) < losses_.size(),
+void LossSink::record(int microbatch, const at::Tensor& loss) {
+  const auto mb = static_cast<std::size_t>(microbatch);
+  PLAIT_CHECK(microbatch >= 0 && mb < losses_.size(),
               "a loss of a micro-batch that the step does not have");
-  losses_[static_cast<std::size_t>(microbatch)] = loss;
+  if (on_device_.device() != loss.device()) on_device_ = on_device_.to(loss.device());
+  on_device_[microbatch].copy_(loss.detach().reshape({}));
+  recorded_[mb] = true;
+}
+
+Expected<void> LossSink::read() {
+  const at::Tensor numbers = on_device_.cpu();
+  std::copy_n(numbers.const_data_ptr<double>(), losses_.size(), losses_.begin());
+  for (std::size_t mb = 0; mb < losses_.size(); ++mb) {
+    if (recorded_[mb] && !std::isfinite(losses_[mb])) {
+      return fail(ErrorCode::kNotFinite,
+                  fmt::format("loss is {} at micro-batch {}", losses_[mb], mb));
+    }
+  }
+  return {};
 }
 
 double LossSink::mean() const {
@@ -152,7 +164,7 @@ TorchStage::TorchStage(std::vector<std::shared_ptr<Segment>> segments,
     if (!joins || exchange != nullptr) parts_.emplace_back();
     Part& part = parts_.back();
     part.segments.push_back(segment);
-    part.again.push_back(recompute.contains(last_word(segment->name())));
+    part.recomputed.push_back(recompute.contains(last_word(segment->name())));
     part.exchange = exchange;
     joins = exchange == nullptr;
   }
@@ -164,7 +176,8 @@ StageShape TorchStage::shape() const {
   for (std::size_t i = 0; i < parts_.size(); ++i) {
     PartShape one;
     const Part& part = parts_[i];
-    one.recompute = std::find(part.again.begin(), part.again.end(), true) != part.again.end();
+    one.recompute =
+        std::find(part.recomputed.begin(), part.recomputed.end(), true) != part.recomputed.end();
     if (i + 1 == parts_.size()) {
       one.kind = "tail";
     } else {
@@ -188,11 +201,11 @@ Expected<ForwardResult> TorchStage::forward(PartOf at, Value input, bool for_bac
   auto saved = std::make_unique<SavedPart>();
   for (std::size_t i = 0; i < segments.size(); ++i) {
     PLAIT_TRY_VOID(guarded(*segments[i], at.microbatch, [&] {
-      const bool again = for_backward && part(at).again[i];
+      const bool recomputed = for_backward && part(at).recomputed[i];
       SegmentForward result =
-          run_forward(*segments[i], tensors, at.microbatch, for_backward && !again);
+          run_forward(*segments[i], tensors, at.microbatch, for_backward && !recomputed);
       if (for_backward) {
-        saved->inputs.push_back(again ? std::move(tensors) : std::vector<at::Tensor>());
+        saved->inputs.push_back(recomputed ? std::move(tensors) : std::vector<at::Tensor>());
         saved->segments.push_back(std::move(result.saved));
       }
       tensors = std::move(result.outputs);
@@ -200,8 +213,8 @@ Expected<ForwardResult> TorchStage::forward(PartOf at, Value input, bool for_bac
   }
   ForwardResult result;
   if (ends_model(at)) {
-    PLAIT_TRY(const double loss, loss_value(tensors, at.microbatch));
-    losses_->record(at.microbatch, loss);
+    PLAIT_TRY_VOID(check_is_loss(tensors));
+    losses_->record(at.microbatch, tensors[0]);
     saved->loss = std::move(tensors[0]);
   } else {
     result.output = make_value(std::move(tensors));
@@ -231,7 +244,8 @@ Expected<BackwardInputResult> TorchStage::backward_input(PartOf at, Value saved,
   result.input_gradient = input_gradient_value(std::move(gradients));
   result.saved_for_weight = std::move(weight);
   if (result.whole) {
-    // A step counts what was not split: a part that was split in part would be neither.
+    // A part counts as split or as whole, so that a step's count of whole backwards is exact: where
+    // one segment cannot be split, the W of all of them run now.
     PLAIT_TRY_VOID(backward_weight(at, std::move(result.saved_for_weight)));
     result.saved_for_weight = std::make_unique<SavedPartWeight>();
   }
@@ -241,7 +255,7 @@ Expected<BackwardInputResult> TorchStage::backward_input(PartOf at, Value saved,
 Expected<Value> TorchStage::recompute(PartOf at, Value saved) {
   auto kept = take<SavedPart>(std::move(saved));
   for (std::size_t i = 0; i < part(at).segments.size(); ++i) {
-    if (!part(at).again[i]) continue;
+    if (!part(at).recomputed[i]) continue;
     Segment& segment = *part(at).segments[i];
     PLAIT_TRY_VOID(guarded(segment, at.microbatch, [&] {
       kept->segments[i] = run_forward(segment, kept->inputs[i], at.microbatch, true).saved;
@@ -305,6 +319,10 @@ Value TorchStage::end_exchange(Value carried, Value arrived) noexcept {
   auto rows = take<ArrivedRows>(std::move(carried));
   rows->pieces = std::move(static_cast<Tensors&>(*arrived).tensors);
   return rows;
+}
+
+Expected<void> TorchStage::end_step() {
+  return losses_ == nullptr ? Expected<void>() : losses_->read();
 }
 
 std::vector<Parameter> TorchStage::parameters() const {

@@ -1,6 +1,9 @@
 /// A stage of the executor made of torch segments.
 #pragma once
 
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/empty.h>
+
 #include <memory>
 #include <set>
 #include <string>
@@ -13,19 +16,25 @@
 
 namespace plait {
 
-/// The losses of the micro-batches of one step. Written by the rank that holds the last stage, on
-/// its compute lane; read when the step has ended. Not thread-safe.
+/// The losses of the micro-batches of one step. The compute lane of the rank that holds the last
+/// stage writes them; they stay on its device until read(). Not thread-safe.
 class LossSink {
  public:
   void reset(int microbatches);
-  void record(int microbatch, double loss);
-  /// In order of micro-batches; NaN where none was recorded.
+  /// `loss`: one number of any floating dtype. Does not wait for the device.
+  void record(int microbatch, const at::Tensor& loss);
+  /// Copies the losses to the host when the step has ended. Errors: kNotFinite, the first loss that
+  /// is not finite.
+  Expected<void> read();
+  /// As of the last read(), in order of micro-batches; NaN where none was recorded.
   const std::vector<double>& losses() const { return losses_; }
   /// Sum in order of micro-batches, divided once.
   double mean() const;
 
  private:
+  at::Tensor on_device_ = at::empty({0}, at::kDouble);
   std::vector<double> losses_;
+  std::vector<bool> recorded_;
 };
 
 /// Segments run in order. Neighbours that compute are one part of the stage, an exchange is one of
@@ -33,8 +42,9 @@ class LossSink {
 /// returns is detached, contiguous and a new leaf for the next, so no graph crosses a boundary.
 /// Parameters accumulate unscaled into .grad (allocate it before for in-place accumulation).
 /// Exceptions of torch become errors that name the segment. An in-place change of a boundary
-/// tensor, a loss that is not a scalar or not finite (kNotFinite) are errors. If one segment of a
-/// part cannot be split, the whole part runs as B at its I.
+/// tensor and a loss that is not a scalar are errors of their micro-batch, a loss that is not
+/// finite (kNotFinite) is one of end_step(). If one segment of a part cannot be split, the whole
+/// part runs as B at its I.
 class TorchStage final : public Stage {
  public:
   /// `losses` for the last stage, whose last segment returns the scalar loss; null for others.
@@ -54,6 +64,8 @@ class TorchStage final : public Stage {
   Expected<ExchangeStart> start_exchange(PartOf at, Value input, bool for_backward) override;
   Expected<ExchangeStart> start_exchange_back(PartOf at, Value saved, Value gradient) override;
   Value end_exchange(Value carried, Value arrived) noexcept override;
+  /// Errors: kNotFinite, of the losses.
+  Expected<void> end_step() override;
 
   /// A part's kind is the last word of its last segment's name, "tail" for the last part; its unit
   /// counts the parts of that kind before it.
@@ -65,7 +77,7 @@ class TorchStage final : public Stage {
  private:
   struct Part {
     std::vector<std::shared_ptr<Segment>> segments;
-    std::vector<bool> again{};                  ///< by segment: it is recomputed
+    std::vector<bool> recomputed{};             ///< by segment
     const ExchangeSegment* exchange = nullptr;  ///< the one segment, if the part exchanges
   };
 

@@ -127,6 +127,7 @@ TEST(TorchStage, SplitGivesTheBitsOfWhole) {
     EXPECT_TRUE(same_bits(a[i], b[i])) << i;
     EXPECT_GT(a[i].abs().sum().item<float>(), 0.0f) << i;
   }
+  ASSERT_TRUE(whole.losses->read() && split.losses->read());
   EXPECT_EQ(whole.losses->losses(), split.losses->losses());
   EXPECT_GT(whole.losses->mean(), 0.0);
 }
@@ -157,6 +158,7 @@ TEST(TorchStage, EvaluationSavesNothing) {
   EXPECT_EQ(f0.saved, nullptr);
   ForwardResult f1 = model.second.forward({0, 1}, std::move(f0.output), false).value();
   EXPECT_EQ(f1.saved, nullptr);
+  ASSERT_TRUE(model.losses->read());
   EXPECT_GT(model.losses->losses()[1], 0.0);
 }
 
@@ -193,16 +195,23 @@ TEST(TorchStage, AnInPlaceChangeOfABoundaryNamesTheSegment) {
   }
 }
 
-TEST(TorchStage, ALossThatIsNotFiniteIsAnError) {
+TEST(TorchStage, ALossThatIsNotFiniteIsAnErrorOfTheStepsEnd) {
   for (const double bad :
        {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
-    const Error error = forward_error(
-        std::make_shared<FunctionSegment>(
-            "head", List{},
-            [bad](const List& x, const List&, int) { return List{x[0].sum() * bad}; }),
-        true);
-    EXPECT_EQ(error.code, ErrorCode::kNotFinite);
-    EXPECT_EQ(error.message,
+    auto losses = std::make_shared<LossSink>();
+    losses->reset(5);
+    TorchStage stage(
+        {std::make_shared<FunctionSegment>("head", List{},
+                                           [bad](const List& x, const List&, int mb) {
+                                             return List{x[0].sum() * (mb >= 3 ? bad : 1.0)};
+                                           })},
+        losses);
+    for (const int mb : {4, 3, 1})  // micro-batches 0 and 2 are another rank's
+      ASSERT_TRUE(stage.forward({0, mb}, make_value({ramp(3, 4, 0, 1)}), true));
+    const Expected<void> ended = stage.end_step();
+    ASSERT_FALSE(ended);
+    EXPECT_EQ(ended.error().code, ErrorCode::kNotFinite);
+    EXPECT_EQ(ended.error().message,
               std::string("loss is ") + (bad > 0 ? "inf" : "nan") + " at micro-batch 3");
   }
 }

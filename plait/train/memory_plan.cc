@@ -12,6 +12,7 @@ namespace {
 
 constexpr Bytes kFloat = 4;
 constexpr Bytes kToken = 8;
+constexpr Bytes kLoss = 8;
 
 Grid grid_of(const MemoryInput& input) {
   return {input.placement.ranks, input.job.parallel.data, input.job.parallel.expert};
@@ -58,8 +59,9 @@ RankMemory lasting(const MemoryInput& input, int rank) {
   memory.weights = kFloat * (numbers + buffers);
   memory.gradients = kFloat * (numbers + (shared ? table : 0));
   memory.optimizer = 2 * kFloat * numbers;
-  memory.batch =
-      2 * kToken * input.job.parallel.microbatches * shape.sequences * shape.sequence_length;
+  // Tokens, their targets, and a loss of each micro-batch.
+  memory.batch = input.job.parallel.microbatches *
+                 (2 * kToken * shape.sequences * shape.sequence_length + kLoss);
   return memory;
 }
 

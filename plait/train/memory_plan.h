@@ -20,7 +20,7 @@ struct RankMemory {
   Bytes weights = 0;      ///< with routers' biases and tables of positions
   Bytes gradients = 0;    ///< tied embeddings have two
   Bytes optimizer = 0;    ///< AdamW: two moments
-  Bytes batch = 0;        ///< tokens and targets of a step
+  Bytes batch = 0;        ///< tokens, targets and losses of a step
   Bytes reductions = 0;   ///< gradients on their way between replicas, all at one time
   Bytes activations = 0;  ///< with what is exchanged, in a step or a validation
 

@@ -153,7 +153,8 @@ Expected<double> Pipeline::step(std::vector<at::Tensor> inputs, std::vector<at::
       state.grid.ranks(),
       [&](int rank) {
         at::set_num_threads(1);
-        return run_step(*state.executors[static_cast<std::size_t>(rank)], Wait::kSpin);
+        return run_step(*state.executors[static_cast<std::size_t>(rank)], Wait::kSpin,
+                        Chaining::kOwnThread);
       },
       [&](const Error& error) { state.world.abort(error); });
   if (!ran) {

@@ -62,6 +62,7 @@ class Shard::ReceivingStage final : public Stage {
     charge(arrived, activations_);
     return stage_.end_exchange(std::move(carried), std::move(arrived));
   }
+  Expected<void> end_step() override { return stage_.end_step(); }
 
  private:
   void receive(const Value& value) {

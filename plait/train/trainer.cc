@@ -277,10 +277,10 @@ class PipelineTrainer final : public TrainerBase {
     const Grid grid = plan_.grid();
     const int pipeline_rank = grid.pipeline_of(rank_), column = grid.column_of(rank_);
     PLAIT_TRY_VOID(build({column}, plan_.placement().stages_of(pipeline_rank)));
-    const auto executor = [&](const std::vector<RankProgram>& programs) {
+    const auto executor = [&](const std::vector<RankProgram>& programs, Device& device) {
       return std::make_unique<Executor>(programs[static_cast<std::size_t>(pipeline_rank)],
                                         shards_.front()->stages(), comm_,
-                                        Column{grid.columns(), column}, reducer_.get());
+                                        Column{grid.columns(), column}, reducer_.get(), &device);
     };
     if (grid.columns() > 1) {
       reducer_ = std::make_unique<GradientReducer>(
@@ -288,10 +288,12 @@ class PipelineTrainer final : public TrainerBase {
           plan_.training_programs[static_cast<std::size_t>(pipeline_rank)],
           shards_.front()->store(), lasting_);
     }
-    training_ = executor(plan_.training_programs);
-    training_->watch_memory(probe_);
-    validation_ = executor(plan_.validation_programs);
-    wait_ = plan_.has_exchanges() ? Wait::kSleep : Wait::kSpin;
+    training_ = executor(plan_.training_programs, counting_device_);
+    validation_ = executor(plan_.validation_programs, device_);
+    if (plan_.has_exchanges()) {
+      wait_ = Wait::kSleep;
+      chaining_ = Chaining::kOnCompletion;
+    }
     return {};
   }
   std::vector<Executor*> executors() override { return {training_.get(), validation_.get()}; }
@@ -307,7 +309,8 @@ class PipelineTrainer final : public TrainerBase {
     return result;
   }
   Expected<void> run_training(RankReport& report) override {
-    if (Expected<void> ran = watched([&] { return run_step(*training_, wait_); }); !ran) return ran;
+    if (Expected<void> ran = watched([&] { return run_step(*training_, wait_, chaining_); }); !ran)
+      return ran;
     if (plan_.grid().columns() == 1) shards_.front()->store().add_alias_gradients();
     report.times = training_->times();
     report.memory = training_->memory();
@@ -318,7 +321,7 @@ class PipelineTrainer final : public TrainerBase {
     return {};
   }
   Expected<void> run_validation() override {
-    return watched([&] { return run_step(*validation_, wait_); });
+    return watched([&] { return run_step(*validation_, wait_, chaining_); });
   }
   Timeline timeline_of(const std::vector<RankReport>& reports,
                        const std::vector<ClockOffset>& clocks) const override {
@@ -347,10 +350,13 @@ class PipelineTrainer final : public TrainerBase {
   Comm& comm_;
   MeasuredTimeline measured_;
   Probe probe_{activations_};
+  CpuDevice counting_device_{&probe_};
+  CpuDevice device_;
   std::unique_ptr<GradientReducer> reducer_;  // where several columns hold the same parameters
   std::unique_ptr<Executor> training_;
   std::unique_ptr<Executor> validation_;
   Wait wait_ = Wait::kSpin;
+  Chaining chaining_ = Chaining::kOwnThread;
   Watchdog* watchdog_ = nullptr;
 };
 
@@ -367,6 +373,9 @@ class ReferenceTrainer final : public TrainerBase {
     for (const auto& shard : shards_) model.columns.push_back(shard->stages());
     for (int mb = 0; mb < plan_.microbatches(); ++mb)
       PLAIT_TRY_VOID(run_side_by_side(model, mb, for_backward));
+    for (const auto& column : model.columns) {
+      for (Stage* stage : column) PLAIT_TRY_VOID(stage->end_step());
+    }
     return {};
   }
   Expected<void> run_training(RankReport&) override {

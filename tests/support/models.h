@@ -113,6 +113,7 @@ inline void train_step(Cut& cut, bool split) {
     }
   }
   for (const auto& store : cut.stores) store->add_alias_gradients();
+  ASSERT_TRUE(cut.losses->read());
 }
 
 inline std::map<std::string, at::Tensor> gradients_of(const Cut& cut) {

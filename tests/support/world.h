@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <deque>
 #include <map>
 #include <memory>
@@ -12,6 +13,7 @@
 #include <tuple>
 #include <vector>
 
+#include "plait/runtime/driver.h"
 #include "plait/runtime/executor.h"
 #include "plait/runtime/reference.h"
 
@@ -236,6 +238,15 @@ inline Outcome run_seeded(std::vector<std::unique_ptr<Executor>>& executors, Tes
     if (!progress) return Outcome::kDeadlock;
   }
 }
+
+/// The ways in which threads drive executors.
+struct Driving {
+  Wait wait;
+  Chaining chaining;
+};
+inline constexpr std::array kDrivings{
+    Driving{Wait::kSpin, Chaining::kOwnThread}, Driving{Wait::kSleep, Chaining::kOwnThread},
+    Driving{Wait::kSpin, Chaining::kOnCompletion}, Driving{Wait::kSleep, Chaining::kOnCompletion}};
 
 /// Numbers instead of tensors.
 class Numbers final : public Payload {

@@ -1,0 +1,92 @@
+/// What a rank computes on, as its executor sees it: two lanes of work, and marks between them.
+///
+/// A lane is a thread's work on a CPU and a stream on a GPU. Example, a value that the compute lane
+/// makes and the communication lane sends, on a GPU. The host does all of it at once:
+///
+///   enter(compute)        the kernels of 0F3 go to the compute stream
+///   m = record(compute)   behind them; the value carries m as Payload::ready
+///   wait(comm, m)         the communication stream will stand still until m has passed
+///   hold(comm, value)     the value's memory outlives what the communication stream is given now
+///   enter(comm)           the send goes to the communication stream; the host frees the value
+///
+/// The device does it later: 0F3 runs, m passes, the send runs, the memory is given out again.
+#pragma once
+
+#include "plait/base/units.h"
+#include "plait/ir/lane.h"
+#include "plait/runtime/memory_probe.h"
+#include "plait/runtime/value.h"
+
+namespace plait {
+
+/// One rank's device. All calls but passed() come from the thread that drives the rank; a
+/// synchronous device is also called by threads that complete messages. Knows no torch.
+class Device {
+ public:
+  virtual ~Device() = default;
+
+  /// False: work has run when the call that gave it returns. Then every mark is the mark 0, waits
+  /// and holds have nothing to do, and the executor leaves them out.
+  virtual bool asynchronous() const = 0;
+
+  /// What the calling thread starts goes to `lane` until leave(). Nested on synchronous devices
+  /// only.
+  virtual void enter(Lane lane) = 0;
+  virtual void leave(Lane lane) = 0;
+
+  /// A mark behind everything that `lane` has been given.
+  virtual Mark record(Lane lane) = 0;
+  /// What `lane` is given from now on runs after `mark` has passed. The host does not wait. Nothing
+  /// to do for the mark 0 and for a mark of `lane` itself.
+  virtual void wait(Lane lane, Mark mark) = 0;
+  /// `reader` reads `value`: from when the host frees the value's memory, it is not given out again
+  /// before what `reader` has been given until then has run. Nothing to do for memory that belongs
+  /// to `reader`: a lane runs in order.
+  virtual void hold(Lane reader, const Payload& value) = 0;
+
+  /// From any thread.
+  virtual bool passed(Mark mark) const = 0;
+  /// When a mark passed, by the rank's clock. Asked for when the step has ended.
+  virtual Nanoseconds when(Mark mark) const = 0;
+  /// A step begins: nobody asks for earlier marks any more.
+  virtual void forget_marks() = 0;
+
+  /// What the rank holds; null if nobody counts it.
+  virtual MemoryProbe* memory() = 0;
+};
+
+/// Enters a lane and leaves it at the end of the scope.
+class LaneScope {
+ public:
+  LaneScope(Device& device, Lane lane) : device_(device), lane_(lane) { device_.enter(lane_); }
+  ~LaneScope() { device_.leave(lane_); }
+  LaneScope(const LaneScope&) = delete;
+  LaneScope& operator=(const LaneScope&) = delete;
+
+ private:
+  Device& device_;
+  Lane lane_;
+};
+
+/// The CPU: whatever thread works, works at once.
+class CpuDevice final : public Device {
+ public:
+  /// `memory` must outlive the device.
+  explicit CpuDevice(MemoryProbe* memory = nullptr) : memory_(memory) {}
+
+  bool asynchronous() const override { return false; }
+  void enter(Lane) override {}
+  void leave(Lane) override {}
+  Mark record(Lane) override { return {}; }
+  void wait(Lane, Mark) override {}
+  void hold(Lane, const Payload&) override {}
+  bool passed(Mark) const override { return true; }
+  Nanoseconds when(Mark) const override { return now(); }
+  void forget_marks() override {}
+  MemoryProbe* memory() override { return memory_; }
+
+ private:
+  MemoryProbe* memory_;
+};
+
+}  // namespace plait
