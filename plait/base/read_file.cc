@@ -1,20 +1,56 @@
 #include "plait/base/read_file.h"
 
+#include <fcntl.h>
 #include <fmt/core.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
-#include <filesystem>
-#include <fstream>
-#include <iterator>
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
 
 namespace plait {
+namespace {
+
+/// A descriptor that is closed unless it is standard input's.
+struct Input {
+  int descriptor;
+  ~Input() {
+    if (descriptor > STDIN_FILENO) ::close(descriptor);
+  }
+};
+
+/// The size to begin with: a file of known size is read in one piece, and the byte more finds its
+/// end.
+std::size_t first_size(int descriptor) {
+  constexpr std::size_t kOfPipe = 1 << 16;
+  struct stat status {};
+  const bool known = ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
+  return known ? static_cast<std::size_t>(status.st_size) + 1 : kOfPipe;
+}
+
+}  // namespace
 
 Expected<std::string> read_file(const std::string& path, std::string_view what) {
-  std::error_code ignored;
-  std::ifstream file(path, std::ios::binary);
-  // A folder can be opened; reading it throws.
-  if (!file || std::filesystem::is_directory(path, ignored))
-    return fail(ErrorCode::kInvalidInput, fmt::format("the {} file cannot be read", what), path);
-  return std::string{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  const auto failed = [&] {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("the {} file cannot be read: {}", what, std::strerror(errno)), path);
+  };
+  const bool standard_input = path == kStandardInput;
+  const Input input{standard_input ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+  if (input.descriptor < 0) return failed();
+  std::string text(first_size(input.descriptor), '\0');
+  std::size_t used = 0;
+  while (true) {
+    if (used == text.size()) text.resize(2 * text.size());
+    const ssize_t got = ::read(input.descriptor, text.data() + used, text.size() - used);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return failed();
+    if (got == 0) break;
+    used += static_cast<std::size_t>(got);
+  }
+  text.resize(used);
+  return text;
 }
 
 }  // namespace plait

@@ -8,8 +8,11 @@
 
 namespace plait {
 
-/// All of the file. Errors (kInvalidInput): "the job file cannot be read", for `what` "job", also
-/// of a folder.
+/// The name of standard input, wherever a file is read.
+inline constexpr std::string_view kStandardInput = "-";
+
+/// All of the file; pipes and devices are read to their end, "-" is standard input. Errors
+/// (kInvalidInput): "the job file cannot be read: No such file or directory", for `what` "job".
 Expected<std::string> read_file(const std::string& path, std::string_view what);
 
 }  // namespace plait

@@ -9,13 +9,19 @@
 
 namespace plait {
 
-/// A file that takes its name when it is whole: a temporary file beside it, flushed to the disk,
-/// then renamed; gone unless it was committed. Errors (kIo): what cannot be done, and why.
+/// A file that takes its name when it is whole.
+///
+/// A plain file, and a name that is not taken, is written as a temporary file beside it, flushed to
+/// the disk, and renamed on commit(); it keeps the permissions of the file that it replaces. A link
+/// stays: the file that it points to is replaced, in that file's folder. Devices, FIFOs and open
+/// descriptors (/dev/stdout, /dev/fd/3) cannot be replaced and are written through from open() on.
+/// Errors (kIo): what cannot be done, and why.
 class AtomicFile {
  public:
   explicit AtomicFile(std::string path);
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
+  /// Without a commit() the temporary file is removed, and the old file is as it was.
   ~AtomicFile();
 
   Expected<void> open();
@@ -23,9 +29,13 @@ class AtomicFile {
   Expected<void> commit();
 
  private:
-  std::string path_, temporary_;
+  Expected<void> open_through();
+
+  std::string path_;
+  std::string target_;     // path_ with its links followed
+  std::string temporary_;  // empty: not there
   int file_ = -1;
-  bool created_ = false;
+  bool through_ = false;
 };
 
 /// Replaces the file at `path` by `bytes`.

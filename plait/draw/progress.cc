@@ -95,18 +95,18 @@ void Progress::step(const StepLine& line, Nanoseconds elapsed) {
     // Without wrapping by the terminal, so that the lines stay as many as they are.
     std::fputs("\x1b[?7l", out_);
     for (std::size_t i = 0; i < lines.size(); ++i)
-      fmt::print(out_, "{}{}", i == 0 ? "" : "\n", lines[i]);
+      std::fputs(((i == 0 ? "" : "\n") + lines[i]).c_str(), out_);
     std::fputs("\x1b[?7h", out_);
     drawn_lines_ = lines.size();
   } else if (line.step % log_every_ == 0 || line.step == shape_.steps) {
-    fmt::print(out_, "{}\n", text);
+    std::fputs((text + "\n").c_str(), out_);
   }
   std::fflush(out_);
 }
 
 void Progress::note(const std::string& text) {
   erase();
-  fmt::print(out_, "{}\n", text);
+  std::fputs((text + "\n").c_str(), out_);
   std::fflush(out_);
 }
 

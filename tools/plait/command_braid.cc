@@ -13,6 +13,7 @@
 #include "plait/draw/braid_picture.h"
 #include "tools/plait/commands.h"
 #include "tools/plait/cost_arguments.h"
+#include "tools/plait/output.h"
 
 namespace plait::tools {
 namespace {
@@ -62,7 +63,7 @@ int check(const std::string& file) {
   if (!braid) return report("braid check", braid.error());
   const auto checked = check_braid(*braid, file);
   if (!checked) return report("braid check", checked.error());
-  fmt::print(
+  print(
       "{}: {} layers, {} segments on the compute lane and {} on the communication lane; no "
       "circle: every segment can run\n",
       file, braid->layers, braid->lanes[0].size(), braid->lanes[1].size());
@@ -93,7 +94,7 @@ Expected<void> show(const std::string& file, const std::vector<std::string>& rec
     PLAIT_TRY(const std::string picture, draw_braid(braid, width - 2));
     text += as_comment(picture);
   }
-  std::fwrite(text.data(), 1, text.size(), stdout);
+  print_text(text);
   return {};
 }
 
@@ -213,7 +214,7 @@ std::string summary(const SearchResult& result) {
 Expected<void> print_search(const std::string& file, bool json) {
   PLAIT_TRY(const SearchResult result, search(file));
   if (json) {
-    fmt::print("{}\n", json_of(result).dump(1));
+    print("{}\n", json_of(result).dump(1));
     return {};
   }
   std::string text = as_comment(summary(result));
@@ -233,7 +234,7 @@ Expected<void> print_search(const std::string& file, bool json) {
         *LayerClock(braid).run(at_means.lanes), words(braid, at_means.lanes[0]),
         words(braid, at_means.lanes[1]));
   }
-  std::fwrite(text.data(), 1, text.size(), stdout);
+  print_text(text);
   return {};
 }
 

@@ -10,6 +10,7 @@
 #include "plait/schedule/source.h"
 #include "plait/verify/verify.h"
 #include "tools/plait/commands.h"
+#include "tools/plait/output.h"
 
 namespace plait::tools {
 namespace {
@@ -63,15 +64,15 @@ Json json_of(const Diagnostics& findings) {
 }
 
 void print_findings(const Diagnostics& findings) {
-  for (const Diagnostic& finding : findings) fmt::print("{}\n", finding.text());
-  fmt::print("{} {}\n", findings.size(), findings.size() == 1 ? "violation" : "violations");
+  for (const Diagnostic& finding : findings) print("{}\n", finding.text());
+  print("{} {}\n", findings.size(), findings.size() == 1 ? "violation" : "violations");
 }
 
 void print_shape(const Schedule& schedule, bool lowered) {
   std::string table;
   for (const int rank : schedule.placement.rank_of_stage) table += fmt::format(" {}", rank);
   if (schedule.placement.stages() > 32) table = " …";
-  fmt::print(
+  print(
       "{}: {} ranks, {} stages, {} micro-batches, placement {} ({}), {}\n", schedule.name,
       schedule.placement.ranks, schedule.placement.stages(), schedule.microbatches,
       schedule.placement.name, table.substr(1),
@@ -94,9 +95,9 @@ int check(const CheckArguments& arguments) {
   if (arguments.json) {
     json["proven"] = verified.has_value();
     json["findings"] = verified ? Json::array() : json_of(verified.error());
-    fmt::print("{}\n", json.dump(2));
+    print("{}\n", json.dump(2));
   } else if (verified) {
-    fmt::print("proven: {}\n", verified->summary());
+    print("proven: {}\n", verified->summary());
   } else {
     print_findings(verified.error());
   }

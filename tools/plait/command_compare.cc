@@ -9,6 +9,7 @@
 #include "tools/plait/commands.h"
 #include "tools/plait/cost_arguments.h"
 #include "tools/plait/measured_comparison.h"
+#include "tools/plait/output.h"
 
 namespace plait::tools {
 namespace {
@@ -194,21 +195,21 @@ void print_table(const Comparison& comparison) {
   }
   const TimeUnit unit = TimeUnit::for_times_of(longest);
   const bool bytes = !comparison.fit.empty() && comparison.fit.front().has_bytes;
-  fmt::print("{:{}} {:>2} {:>12} {:>12} {:>12} {:>8} {:>12} {:>16} {:>8}\n", "schedule", width, "V",
-             fmt::format("makespan {}", unit.name), "span", "worst idle", "share", "above bound",
-             bytes ? "peak bytes" : "peak activations", "pairs");
+  print("{:{}} {:>2} {:>12} {:>12} {:>12} {:>8} {:>12} {:>16} {:>8}\n", "schedule", width, "V",
+        fmt::format("makespan {}", unit.name), "span", "worst idle", "share", "above bound",
+        bytes ? "peak bytes" : "peak activations", "pairs");
   for (const Price& price : comparison.fit) {
     const double makespan = static_cast<double>(price.prediction.makespan_ns);
     const double share = makespan > 0 ? static_cast<double>(price.worst_idle()) / makespan : 0;
     const std::string peak = bytes ? fmt::format("{}", price.worst_peak())
                                    : fmt::format("{:.2f}", peak_activations(price));
-    fmt::print("{:{}} {:>2} {:>12} {:>12} {:>12} {:>8} {:>12} {:>16} {:>8}\n", price.schedule,
-               width, price.chunks, unit.print(price.prediction.makespan_ns),
-               unit.print(price.prediction.span_ns), unit.print(price.worst_idle()), percent(share),
-               unit.print(price.above_bound()), peak, percent(price.prediction.pair_coverage));
+    print("{:{}} {:>2} {:>12} {:>12} {:>12} {:>8} {:>12} {:>16} {:>8}\n", price.schedule, width,
+          price.chunks, unit.print(price.prediction.makespan_ns),
+          unit.print(price.prediction.span_ns), unit.print(price.worst_idle()), percent(share),
+          unit.print(price.above_bound()), peak, percent(price.prediction.pair_coverage));
   }
-  if (!comparison.left_out.empty()) fmt::print("\nleft out:\n");
-  for (const LeftOut& one : comparison.left_out) fmt::print("  {}: {}\n", one.schedule, one.why);
+  if (!comparison.left_out.empty()) print("\nleft out:\n");
+  for (const LeftOut& one : comparison.left_out) print("  {}: {}\n", one.schedule, one.why);
 }
 
 void print_json(const Comparison& comparison) {
@@ -219,7 +220,7 @@ void print_json(const Comparison& comparison) {
     left_out.push_back({{"schedule", one.schedule}, {"why", one.why}});
   const nlohmann::ordered_json all = {{"schedules", std::move(fit)},
                                       {"left_out", std::move(left_out)}};
-  fmt::print("{}\n", all.dump(1));
+  print("{}\n", all.dump(1));
 }
 
 Expected<void> measure(const CostArguments& costs, const CompareArguments& arguments) {

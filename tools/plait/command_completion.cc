@@ -7,6 +7,7 @@
 
 #include "tools/plait/commands.h"
 #include "tools/plait/completion.h"
+#include "tools/plait/output.h"
 
 namespace plait::tools {
 namespace {
@@ -96,7 +97,7 @@ void add_completion(CLI::App& app, int& /*exit_code*/) {
       "fish: plait completion fish | source");
   command->callback([shell] {
     for (const ShellInfo& info : kShells) {
-      if (info.name == *shell) std::fwrite(info.script.data(), 1, info.script.size(), stdout);
+      if (info.name == *shell) print_text(info.script);
     }
   });
   add_complete(app);

@@ -4,26 +4,26 @@
 #include "plait/passes/passes.h"
 #include "plait/schedule/generators.h"
 #include "tools/plait/commands.h"
+#include "tools/plait/output.h"
 
 namespace plait::tools {
 
 void add_list(CLI::App& app, int& /*exit_code*/) {
   CLI::App* command = app.add_subcommand("list", "list schedules, placements and passes");
   command->callback([] {
-    fmt::print("schedules\n");
+    print("schedules\n");
     for (const GeneratorInfo& info : kGenerators) {
-      fmt::print("  {:<24} {:<54} {:<36} {}\n", info.name, info.summary, info.needs, info.source);
+      print("  {:<24} {:<54} {:<36} {}\n", info.name, info.summary, info.needs, info.source);
     }
-    fmt::print("placements\n");
-    for (const PlacementInfo& info : kPlacements)
-      fmt::print("  {:<24} {}\n", info.name, info.summary);
-    fmt::print("passes\n");
+    print("placements\n");
+    for (const PlacementInfo& info : kPlacements) print("  {:<24} {}\n", info.name, info.summary);
+    print("passes\n");
     for (const PassInfo& info : kPasses) {
       const std::string number =
           info.number.empty()
               ? ""
               : fmt::format(" (=N, otherwise {}: {})", info.default_number, info.number);
-      fmt::print("  {:<24} {}{}\n", info.name, info.summary, number);
+      print("  {:<24} {}{}\n", info.name, info.summary, number);
     }
   });
 }

@@ -4,6 +4,7 @@
 
 #include "plait/passes/passes.h"
 #include "tools/plait/commands.h"
+#include "tools/plait/output.h"
 
 namespace plait::tools {
 namespace {
@@ -33,7 +34,7 @@ void add_make(CLI::App& app, int& exit_code) {
   command->callback([arguments, options, &exit_code] {
     const Expected<std::string> text = make(*arguments, *options);
     if (text) {
-      std::fwrite(text->data(), 1, text->size(), stdout);
+      print_text(*text);
     } else {
       exit_code = report("make", text.error());
     }

@@ -8,6 +8,7 @@
 #include "plait/passes/passes.h"
 #include "tools/plait/commands.h"
 #include "tools/plait/cost_arguments.h"
+#include "tools/plait/output.h"
 
 namespace plait::tools {
 namespace {
@@ -64,7 +65,7 @@ void add_opt(CLI::App& app, int& exit_code) {
   command->callback([arguments, costs, options, &exit_code] {
     const Expected<std::string> text = optimise(*arguments, *costs, *options);
     if (text) {
-      std::fwrite(text->data(), 1, text->size(), stdout);
+      print_text(*text);
     } else {
       exit_code = report("opt", text.error());
     }

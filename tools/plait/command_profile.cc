@@ -6,6 +6,7 @@
 #include "plait/base/write_file.h"
 #include "plait/job/job_config.h"
 #include "tools/plait/measured_steps.h"
+#include "tools/plait/output.h"
 #include "tools/plait/torch_commands.h"
 
 namespace plait::tools {
@@ -25,7 +26,7 @@ Expected<void> profile(const ProfileOptions& options) {
   for (const StepOutcome& outcome : outcomes) profile.add(outcome.timeline);
   PLAIT_TRY(const std::string costs, print_profile(plan, profile, options.steps));
   PLAIT_TRY_VOID(write_file_atomically(options.out, costs));
-  fmt::print("{}costs written to {}\n", describe_cores(plan), options.out);
+  print("{}costs written to {}\n", describe_cores(plan), options.out);
   return {};
 }
 

@@ -10,6 +10,7 @@
 #include "plait/checkpoint/model_folder.h"
 #include "plait/job/job_config.h"
 #include "plait/nn/model.h"
+#include "tools/plait/output.h"
 #include "tools/plait/torch_commands.h"
 
 namespace plait::tools {
@@ -60,7 +61,7 @@ Expected<void> sample(const SampleOptions& options) {
   PLAIT_TRY(LanguageModel model, load_language_model(options.run + "/model", window));
   std::mt19937_64 random(options.seed);
   std::string text = options.prompt;
-  std::fwrite(text.data(), 1, text.size(), stdout);
+  print_text(text);
   for (int i = 0; i < options.tokens; ++i) {
     const std::size_t length = std::min(text.size(), static_cast<std::size_t>(window));
     const at::Tensor tokens = at::empty({1, static_cast<std::int64_t>(length)}, at::kLong);
@@ -74,10 +75,10 @@ Expected<void> sample(const SampleOptions& options) {
         logits.const_data_ptr<float>() + (static_cast<std::int64_t>(length) - 1) * count;
     text += static_cast<char>(
         draw(last, std::min<std::int64_t>(count, 256), options.temperature, random));
-    std::fputc(text.back(), stdout);
-    std::fflush(stdout);
+    print_text({&text.back(), 1});
+    flush_output();
   }
-  std::fputc('\n', stdout);
+  print_text("\n");
   return {};
 }
 

@@ -2,13 +2,14 @@
 
 #include "plait/draw/ascii.h"
 #include "tools/plait/commands.h"
+#include "tools/plait/output.h"
 #include "tools/plait/terminal.h"
 
 namespace plait::tools {
 namespace {
 
 AsciiStyle style_of_stdout(int width) {
-  return {is_terminal(), width > 0 ? width : terminal_size().columns};
+  return {has_colours(), width > 0 ? width : terminal_size().columns};
 }
 
 }  // namespace
@@ -24,7 +25,7 @@ void add_show(CLI::App& app, int& exit_code) {
     const Expected<std::string> picture = arguments->load().and_then(
         [&](const Schedule& schedule) { return draw_schedule(schedule, style_of_stdout(*width)); });
     if (picture) {
-      std::fwrite(picture->data(), 1, picture->size(), stdout);
+      print_text(*picture);
     } else {
       exit_code = report("show", picture.error());
     }

@@ -10,6 +10,7 @@
 #include "plait/ir/action_text.h"
 #include "tools/plait/commands.h"
 #include "tools/plait/cost_arguments.h"
+#include "tools/plait/output.h"
 #include "tools/plait/terminal.h"
 
 namespace plait::tools {
@@ -41,25 +42,25 @@ std::string place_of(const MemoryPeak& peak, const TimeUnit& unit) {
 }
 
 void print_ranks(const Price& price, const TimeUnit& unit) {
-  fmt::print("\n{:>5} {:>12} {:>8} {:>10} {:>10} {:>10} {:>10} {:>16}  {}\n", "rank",
-             fmt::format("idle {}", unit.name), "share", "fill", "steady", "drain", "exposed",
-             price.has_bytes ? "peak bytes" : "peak activations", "reached by");
+  print("\n{:>5} {:>12} {:>8} {:>10} {:>10} {:>10} {:>10} {:>16}  {}\n", "rank",
+        fmt::format("idle {}", unit.name), "share", "fill", "steady", "drain", "exposed",
+        price.has_bytes ? "peak bytes" : "peak activations", "reached by");
   for (std::size_t r = 0; r < price.prediction.ranks.size(); ++r) {
     const RankPrediction& rank = price.prediction.ranks[r];
     const MemoryPeak& peak = price.has_bytes ? rank.peak_bytes : rank.peak_activations;
     const double makespan = static_cast<double>(price.prediction.makespan_ns);
     const double share = makespan > 0 ? static_cast<double>(rank.idle_ns) / makespan : 0;
-    fmt::print("{:>5} {:>12} {:>8} {:>10} {:>10} {:>10} {:>10} {:>16}  {}\n", r,
-               unit.print(rank.idle_ns), percent(share), unit.print(rank.fill_ns),
-               unit.print(rank.steady_ns), unit.print(rank.drain_ns),
-               unit.print(rank.exposed_comm_ns), peak.amount, place_of(peak, unit));
+    print("{:>5} {:>12} {:>8} {:>10} {:>10} {:>10} {:>10} {:>16}  {}\n", r,
+          unit.print(rank.idle_ns), percent(share), unit.print(rank.fill_ns),
+          unit.print(rank.steady_ns), unit.print(rank.drain_ns), unit.print(rank.exposed_comm_ns),
+          peak.amount, place_of(peak, unit));
   }
 }
 
 void print_lanes(const Timeline& timeline) {
-  fmt::print("\n");
-  for (const std::string& line : draw_lanes(timeline, {is_terminal(), terminal_size().columns}))
-    fmt::print("{}\n", line);
+  print("\n");
+  for (const std::string& line : draw_lanes(timeline, {has_colours(), terminal_size().columns}))
+    print("{}\n", line);
 }
 
 void print_critical_path(const Prediction& prediction, const TimeUnit& unit) {
@@ -72,23 +73,23 @@ void print_critical_path(const Prediction& prediction, const TimeUnit& unit) {
     waits += path[i].wait;
     if (i > 0 && path[i].rank != path[i - 1].rank) ++hops;
   }
-  fmt::print("\ncritical path: {} actions on {} ranks, {} hops between ranks, {} {} of waiting\n",
-             path.size(), ranks.size(), hops, unit.print(waits), unit.name);
+  print("\ncritical path: {} actions on {} ranks, {} hops between ranks, {} {} of waiting\n",
+        path.size(), ranks.size(), hops, unit.print(waits), unit.name);
 }
 
 void print_price(const Price& price, const CostModel& costs) {
   const Prediction& prediction = price.prediction;
   const TimeUnit unit = TimeUnit::for_times_of(prediction.makespan_ns);
-  fmt::print("{}: {} ranks, {} micro-batches, {} {} a rank\n", price.schedule, price.ranks,
-             price.microbatches, price.chunks, price.chunks == 1 ? "stage" : "stages");
-  fmt::print("makespan {} {}, longest span of a rank {} {}\n", unit.print(prediction.makespan_ns),
-             unit.name, unit.print(prediction.span_ns), unit.name);
-  fmt::print("bound {} {} ({}): the makespan is {} above it, idle time {} {}\n",
-             unit.print(price.bound.makespan), unit.name, price.bound.name,
-             percent(price.share_above_bound()), unit.print(price.above_bound()), unit.name);
+  print("{}: {} ranks, {} micro-batches, {} {} a rank\n", price.schedule, price.ranks,
+        price.microbatches, price.chunks, price.chunks == 1 ? "stage" : "stages");
+  print("makespan {} {}, longest span of a rank {} {}\n", unit.print(prediction.makespan_ns),
+        unit.name, unit.print(prediction.span_ns), unit.name);
+  print("bound {} {} ({}): the makespan is {} above it, idle time {} {}\n",
+        unit.print(price.bound.makespan), unit.name, price.bound.name,
+        percent(price.share_above_bound()), unit.print(price.above_bound()), unit.name);
   if (prediction.pair_coverage > 0) {
-    fmt::print("{} of the forwards inside a pair, pairs {}\n", percent(prediction.pair_coverage),
-               name_of(costs.pairs.pricing));
+    print("{} of the forwards inside a pair, pairs {}\n", percent(prediction.pair_coverage),
+          name_of(costs.pairs.pricing));
   }
   print_ranks(price, unit);
   print_critical_path(prediction, unit);
@@ -119,7 +120,7 @@ Expected<void> run(const ScheduleArguments& schedule_arguments, const CostArgume
         write_file_atomically(arguments.svg, draw_svg(*priced.prediction.timeline, {title})));
   }
   if (arguments.json) {
-    fmt::print("{}\n", print_price_json(priced).dump(1));
+    print("{}\n", print_price_json(priced).dump(1));
   } else {
     print_price(priced, costs);
     if (arguments.lanes) print_lanes(*priced.prediction.timeline);

@@ -3,6 +3,7 @@
 #include "plait/draw/watch.h"
 #include "plait/launch/signals.h"
 #include "tools/plait/commands.h"
+#include "tools/plait/output.h"
 #include "tools/plait/terminal.h"
 
 namespace plait::tools {
@@ -26,7 +27,7 @@ Expected<void> print_once(RunFollower& run, int width) {
   ScreenStyle style = screen_style("");
   style.rows = 0;
   if (width > 0) style.columns = width;
-  for (const std::string& line : draw_run(run.view(), style)) fmt::print("{}\n", line);
+  for (const std::string& line : draw_run(run.view(), style)) print("{}\n", line);
   return {};
 }
 

@@ -22,6 +22,7 @@
 #include "plait/train/run.h"
 #include "plait/train/run_recorder.h"
 #include "tools/plait/commands.h"
+#include "tools/plait/output.h"
 #include "tools/plait/run_screen.h"
 #include "tools/plait/terminal.h"
 #include "tools/plait/torch_commands.h"
@@ -39,12 +40,12 @@ Expected<JobConfig> read_job(const TrainOptions& options) {
 /// What one sees before the first step.
 Expected<void> print_plan(const JobPlan& plan, bool reference) {
   PLAIT_TRY(const std::string picture,
-            draw_schedule(plan.compute_only, {is_terminal(), terminal_size().columns}));
-  fmt::print("{}\nproven: {}\n{}\n{}\n", picture, plan.training.summary(), describe_pairs(plan),
-             describe_stages(plan));
+            draw_schedule(plan.compute_only, {has_colours(), terminal_size().columns}));
+  print("{}\nproven: {}\n{}\n{}\n", picture, plan.training.summary(), describe_pairs(plan),
+        describe_stages(plan));
   if (reference)
-    fmt::print("reference: all stages in one process, unpipelined, micro-batches ascending\n");
-  std::fflush(stdout);
+    print("reference: all stages in one process, unpipelined, micro-batches ascending\n");
+  flush_output();
   return {};
 }
 
@@ -248,7 +249,7 @@ Expected<int> train(TrainOptions options) {
   if (options.watch && !is_terminal()) {
     options.watch = false;
     if (std::getenv(kRankVariable) == nullptr)
-      fmt::print("stdout is no terminal to --watch the run in: plain lines follow\n");
+      print("stdout is no terminal to --watch the run in: plain lines follow\n");
   }
   if (options.resume) {
     return fail(
@@ -260,9 +261,9 @@ Expected<int> train(TrainOptions options) {
   PLAIT_TRY(const JobPlan plan, make_plan(std::move(job)));
   PLAIT_TRY(const DataSplit data, open_data(plan.job.data, plan.job.model.vocab_size));
   if (options.dry_run) {
-    fmt::print("{}\n", print_job_config(plan.job));
+    print("{}\n", print_job_config(plan.job));
     PLAIT_TRY_VOID(print_plan(plan, options.reference));
-    fmt::print("{}", describe_memory(plan));
+    print("{}", describe_memory(plan));
     return kExitOk;
   }
   const bool processes = plan.job.run.comm == "gloo" && !options.reference;
@@ -287,8 +288,8 @@ Expected<int> train(TrainOptions options) {
   hooks.link.latency = static_cast<Nanoseconds>(options.link_latency_us * 1e3);
   hooks.link.bytes_per_s = static_cast<Bytes>(options.link_mb_per_s * 1e6);
   if (hooks.link.is_given()) {
-    fmt::print("emulated link: {} us latency, {} MB/s out of each rank (0: no limit)\n",
-               options.link_latency_us, options.link_mb_per_s);
+    print("emulated link: {} us latency, {} MB/s out of each rank (0: no limit)\n",
+          options.link_latency_us, options.link_mb_per_s);
   }
   const StopSignals signals(SecondScreen::leave);
   hooks.stop_signal = StopSignals::requested;

@@ -7,6 +7,7 @@
 #include "plait/sim/simulate.h"
 #include "plait/timeline/timeline_file.h"
 #include "tools/plait/commands.h"
+#include "tools/plait/output.h"
 #include "tools/plait/view_page.h"
 
 namespace plait::tools {
@@ -60,8 +61,8 @@ Expected<void> run(const ViewArguments& arguments, const ScheduleArguments& shap
   }
   const std::string page = print_view_page(files);
   PLAIT_TRY_VOID(write_file_atomically(arguments.out, page));
-  fmt::print("{}: {} actions, {} KB; open it in a browser\n", arguments.out, events,
-             (page.size() + 1023) / 1024);
+  print("{}: {} actions, {} KB; open it in a browser\n", arguments.out, events,
+        (page.size() + 1023) / 1024);
   return {};
 }
 

@@ -18,6 +18,7 @@ enum ExitCode : int {
   kExitFailed = 1,  ///< a check failed or a run did
   kExitUsage = 2,   ///< wrong use or input
   kExitInterrupted = 130,
+  kExitPipe = 141,  ///< the reader of standard output went away: as if by SIGPIPE
   kExitTerminated = 143,
 };
 

@@ -1,9 +1,12 @@
 #include <CLI/CLI.hpp>
+#include <sstream>
 
 #include "tools/plait/commands.h"
+#include "tools/plait/output.h"
 
 int main(int argc, char** argv) {
   using namespace plait::tools;
+  reserve_standard_streams();
   CLI::App app{"plait: pipeline schedules, compiled, proven, run and shown"};
   app.set_version_flag("--version", "plait " PLAIT_VERSION);
   app.require_subcommand(1);
@@ -25,7 +28,10 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? kExitOk : kExitUsage;
+    std::ostringstream help;
+    const bool asked_for = app.exit(error, help) == 0;
+    print_text(help.str());
+    return finish_output(asked_for ? kExitOk : kExitUsage);
   }
-  return exit_code;
+  return finish_output(exit_code);
 }

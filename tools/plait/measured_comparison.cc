@@ -12,6 +12,7 @@
 #include "tools/plait/job_arguments.h"
 #include "tools/plait/measured_comparison.h"
 #include "tools/plait/measured_steps.h"
+#include "tools/plait/output.h"
 
 namespace plait::tools {
 namespace {
@@ -173,16 +174,15 @@ std::string peak_text(const Measured& one) {
 }
 
 void print_table(const std::vector<Measured>& all, const std::vector<LeftOut>& left_out) {
-  fmt::print("{}{:<26} {:>9} {:>9} {:>9} {:>19} {:>9} {:>9} {:>9}\n",
-             describe_cores(all.front().plan), "schedule", "predicted", "measured", "off",
-             "80 % of steps", "peak MB", "measured", "off");
+  print("{}{:<26} {:>9} {:>9} {:>9} {:>19} {:>9} {:>9} {:>9}\n", describe_cores(all.front().plan),
+        "schedule", "predicted", "measured", "off", "80 % of steps", "peak MB", "measured", "off");
   for (const Measured& one : all) {
-    fmt::print("{:<26} {:>6.1f} ms {:>6.1f} ms {:>+7.1f} % {:>8.1f} … {:>8.1f} {}\n", one.name,
-               milliseconds(one.predicted), milliseconds(one.mean()), 100 * one.off(),
-               milliseconds(one.quantile(0.1)), milliseconds(one.quantile(0.9)), peak_text(one));
+    print("{:<26} {:>6.1f} ms {:>6.1f} ms {:>+7.1f} % {:>8.1f} … {:>8.1f} {}\n", one.name,
+          milliseconds(one.predicted), milliseconds(one.mean()), 100 * one.off(),
+          milliseconds(one.quantile(0.1)), milliseconds(one.quantile(0.9)), peak_text(one));
   }
-  if (!left_out.empty()) fmt::print("\nleft out:\n");
-  for (const LeftOut& one : left_out) fmt::print("  {}: {}\n", one.schedule, one.why);
+  if (!left_out.empty()) print("\nleft out:\n");
+  for (const LeftOut& one : left_out) print("  {}: {}\n", one.schedule, one.why);
 }
 
 void print_json(const std::vector<Measured>& all, const std::vector<LeftOut>& left_out) {
@@ -200,7 +200,7 @@ void print_json(const std::vector<Measured>& all, const std::vector<LeftOut>& le
   for (const LeftOut& one : left_out) out.push_back({{"schedule", one.schedule}, {"why", one.why}});
   const nlohmann::ordered_json document = {{"schedules", std::move(rows)},
                                            {"left_out", std::move(out)}};
-  fmt::print("{}\n", document.dump(1));
+  print("{}\n", document.dump(1));
 }
 
 /// The job's own first, so that its other ways to run pairs stand behind it.
@@ -298,8 +298,8 @@ Expected<void> compare_with_measured(const MeasureArguments& arguments) {
   }
   print_table(all, left_out);
   if (!profile.whole_actions) {
-    fmt::print("\ncompute takes {:+.1f} % longer in braided pairs\n",
-               100 * profile.instructions.interference());
+    print("\ncompute takes {:+.1f} % longer in braided pairs\n",
+          100 * profile.instructions.interference());
   }
   return {};
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "plait/draw/watch.h"
+#include "tools/plait/output.h"
 #include "tools/plait/terminal.h"
 
 namespace plait::tools {
@@ -61,8 +62,8 @@ void RunScreen::print_end_of_log() const {
     if (line.starts_with("step ") && line.find('/') < line.find("  ")) end.clear();
     end.push_back(line);
   }
-  for (const std::string& line : end) fmt::print("{}\n", line);
-  std::fflush(stdout);
+  for (const std::string& line : end) print("{}\n", line);
+  flush_output();
 }
 
 }  // namespace plait::tools

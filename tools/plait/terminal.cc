@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cstdio>
+#include <cstdlib>
 #include <ctime>
 #include <string_view>
 #include <thread>
@@ -35,7 +36,15 @@ void write_all(std::string_view bytes) {
 
 }  // namespace
 
-bool is_terminal() { return isatty(STDOUT_FILENO) == 1; }
+bool is_terminal() {
+  const char* kind = std::getenv("TERM");
+  return isatty(STDOUT_FILENO) == 1 && (kind == nullptr || std::string_view(kind) != "dumb");
+}
+
+bool has_colours() {
+  const char* asked_not_to = std::getenv("NO_COLOR");
+  return is_terminal() && (asked_not_to == nullptr || *asked_not_to == '\0');
+}
 
 TerminalSize terminal_size() {
   winsize size{};
@@ -45,7 +54,7 @@ TerminalSize terminal_size() {
 
 ScreenStyle screen_style(std::string keys) {
   const TerminalSize size = terminal_size();
-  return {is_terminal(), size.columns, size.rows,
+  return {has_colours(), size.columns, size.rows,
           static_cast<int>(std::thread::hardware_concurrency()), std::move(keys)};
 }
 

@@ -13,8 +13,11 @@ struct TerminalSize {
   int rows = 0;  ///< 0: as many as one likes
 };
 
-/// True if stdout is one.
+/// True if stdout is one that knows how to move its cursor: TERM is not "dumb".
 bool is_terminal();
+
+/// True if colours may be shown: on such a terminal, unless NO_COLOR is set (https://no-color.org).
+bool has_colours();
 
 /// Of stdout now; 160 columns and no end of rows if it is no terminal or does not say.
 TerminalSize terminal_size();
