@@ -15,7 +15,7 @@ MessageName name_of(const Message& message) {
   return {message.direction == Direction::kForward, message.sender_stage, message.microbatch};
 }
 
-/// What the parties to one message or one collective have in common.
+/// Equal for all events of one message or one collective, and for no others.
 using Meeting = std::tuple<int, int, int, int, int, int>;
 Meeting meeting_of(const RankProgram& program, const Instruction& instruction, const Grid& grid,
                    int rank) {
@@ -31,7 +31,9 @@ Meeting meeting_of(const RankProgram& program, const Instruction& instruction, c
           instruction.action.microbatch};
 }
 
-/// The compute instruction of this rank whose result a lane of communication passes on.
+/// The compute instruction whose result the communication instruction `wait` passes on, kNoWait if
+/// there is none. Example: combine 0 waits for mlp 0; dispatch 0 for counts 0, which waits for attn
+/// 0.
 std::int32_t made_by(const RankProgram& program, std::int32_t wait) {
   while (wait != kNoWait &&
          program.instructions[static_cast<std::size_t>(wait)].lane == Lane::kCommunication)

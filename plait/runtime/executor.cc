@@ -171,12 +171,12 @@ Expected<void> Executor::issue(std::uint32_t index, const Instruction& instructi
   }
   if (!is_exchange(instruction.opcode)) return issue_reduction(index, instruction);
   Stage& stage = *stages_[static_cast<std::size_t>(instruction.action.stage)];
-  const PartOf at{instruction.part, instruction.action.microbatch};
+  const PartOf which{instruction.part, instruction.action.microbatch};
   Value first = take(instruction.in[0]);
   PLAIT_TRY(ExchangeStart start,
             instruction.opcode == Opcode::kExchange
-                ? stage.start_exchange(at, std::move(first), instruction.out[1] != kNoSlot)
-                : stage.start_exchange_back(at, std::move(first), take(instruction.in[1])));
+                ? stage.start_exchange(which, std::move(first), instruction.out[1] != kNoSlot)
+                : stage.start_exchange_back(which, std::move(first), take(instruction.in[1])));
   // Before the issue: it may complete before it returns.
   put(instruction.out[0], std::move(start.carried));
   put(instruction.out[1], std::move(start.saved));
@@ -200,11 +200,11 @@ Expected<void> Executor::run_compute(const Instruction& instruction) {
     return reducer_->finish(instruction.action.stage, instruction.group, take(instruction.in[0]));
   }
   Stage& stage = *stages_[static_cast<std::size_t>(instruction.action.stage)];
-  const PartOf at{instruction.part, instruction.action.microbatch};
+  const PartOf which{instruction.part, instruction.action.microbatch};
   switch (instruction.opcode) {
     case Opcode::kForward: {
       PLAIT_TRY(ForwardResult result,
-                stage.forward(at, take(instruction.in[0]), !program_.forward_only));
+                stage.forward(which, take(instruction.in[0]), !program_.forward_only));
       put(instruction.out[0], std::move(result.output));
       put(instruction.out[1], std::move(result.saved));
       return {};
@@ -212,7 +212,7 @@ Expected<void> Executor::run_compute(const Instruction& instruction) {
     case Opcode::kBackwardInput: {
       Value saved = take(instruction.in[0]);
       PLAIT_TRY(BackwardInputResult result,
-                stage.backward_input(at, std::move(saved), take(instruction.in[1])));
+                stage.backward_input(which, std::move(saved), take(instruction.in[1])));
       put(instruction.out[0], std::move(result.input_gradient));
       put(instruction.out[1], std::move(result.saved_for_weight));
       if (result.whole && instruction.action.type == ActionType::kBackwardInput &&
@@ -223,15 +223,15 @@ Expected<void> Executor::run_compute(const Instruction& instruction) {
       return {};
     }
     case Opcode::kRecompute: {
-      PLAIT_TRY(Value saved, stage.recompute(at, take(instruction.in[0])));
+      PLAIT_TRY(Value saved, stage.recompute(which, take(instruction.in[0])));
       put(instruction.out[0], std::move(saved));
       return {};
     }
     case Opcode::kBackwardWeight:
-      return stage.backward_weight(at, take(instruction.in[0]));
+      return stage.backward_weight(which, take(instruction.in[0]));
     case Opcode::kBackward: {
       Value saved = take(instruction.in[0]);
-      PLAIT_TRY(Value gradient, stage.backward(at, std::move(saved), take(instruction.in[1])));
+      PLAIT_TRY(Value gradient, stage.backward(which, std::move(saved), take(instruction.in[1])));
       put(instruction.out[0], std::move(gradient));
       return {};
     }

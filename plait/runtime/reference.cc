@@ -47,16 +47,16 @@ class Run {
   bool exchanges(std::size_t stage, std::size_t part) const {
     return shape(stage)[part].lane == Lane::kCommunication;
   }
-  PartOf at(std::size_t part) const { return {static_cast<int>(part), microbatch_}; }
+  PartOf part_of(std::size_t part) const { return {static_cast<int>(part), microbatch_}; }
   Stage& stage_of(std::size_t column, std::size_t stage) const {
     return *model_.columns[column][stage];
   }
 
   Expected<void> forward(std::size_t stage, std::size_t part) {
     for (std::size_t column = 0; column < values_.size(); ++column) {
-      PLAIT_TRY(
-          ForwardResult result,
-          stage_of(column, stage).forward(at(part), std::move(values_[column]), for_backward_));
+      PLAIT_TRY(ForwardResult result,
+                stage_of(column, stage)
+                    .forward(part_of(part), std::move(values_[column]), for_backward_));
       values_[column] = std::move(result.output);
       saved_[stage][part][column] = std::move(result.saved);
     }
@@ -68,10 +68,10 @@ class Run {
       Stage& one = stage_of(column, stage);
       Value& saved = saved_[stage][part][column];
       if (shape(stage)[part].recompute) {
-        PLAIT_TRY(saved, one.recompute(at(part), std::move(saved)));
+        PLAIT_TRY(saved, one.recompute(part_of(part), std::move(saved)));
       }
       PLAIT_TRY(values_[column],
-                one.backward(at(part), std::move(saved), std::move(values_[column])));
+                one.backward(part_of(part), std::move(saved), std::move(values_[column])));
     }
     return {};
   }
@@ -83,8 +83,8 @@ class Run {
       Value& saved = saved_[stage][part][column];
       Value& value = values_[column];
       PLAIT_TRY(ExchangeStart start,
-                back ? one.start_exchange_back(at(part), std::move(saved), std::move(value))
-                     : one.start_exchange(at(part), std::move(value), for_backward_));
+                back ? one.start_exchange_back(part_of(part), std::move(saved), std::move(value))
+                     : one.start_exchange(part_of(part), std::move(value), for_backward_));
       saved = std::move(start.saved);
       starts.push_back(std::move(start));
     }

@@ -193,17 +193,17 @@ StageShape TorchStage::shape() const {
   return shape;
 }
 
-Expected<ForwardResult> TorchStage::forward(PartOf at, Value input, bool for_backward) {
+Expected<ForwardResult> TorchStage::forward(PartOf which, Value input, bool for_backward) {
   std::vector<at::Tensor> tensors;
-  const std::vector<std::shared_ptr<Segment>>& segments = part(at).segments;
-  PLAIT_TRY_VOID(
-      guarded(*segments.front(), at.microbatch, [&] { tensors = take_tensors(std::move(input)); }));
+  const std::vector<std::shared_ptr<Segment>>& segments = part(which).segments;
+  PLAIT_TRY_VOID(guarded(*segments.front(), which.microbatch,
+                         [&] { tensors = take_tensors(std::move(input)); }));
   auto saved = std::make_unique<SavedPart>();
   for (std::size_t i = 0; i < segments.size(); ++i) {
-    PLAIT_TRY_VOID(guarded(*segments[i], at.microbatch, [&] {
-      const bool recomputed = for_backward && part(at).recomputed[i];
+    PLAIT_TRY_VOID(guarded(*segments[i], which.microbatch, [&] {
+      const bool recomputed = for_backward && part(which).recomputed[i];
       SegmentForward result =
-          run_forward(*segments[i], tensors, at.microbatch, for_backward && !recomputed);
+          run_forward(*segments[i], tensors, which.microbatch, for_backward && !recomputed);
       if (for_backward) {
         saved->inputs.push_back(recomputed ? std::move(tensors) : std::vector<at::Tensor>());
         saved->segments.push_back(std::move(result.saved));
@@ -212,9 +212,9 @@ Expected<ForwardResult> TorchStage::forward(PartOf at, Value input, bool for_bac
     }));
   }
   ForwardResult result;
-  if (ends_model(at)) {
+  if (ends_model(which)) {
     PLAIT_TRY_VOID(check_is_loss(tensors));
-    losses_->record(at.microbatch, tensors[0]);
+    losses_->record(which.microbatch, tensors[0]);
     saved->loss = std::move(tensors[0]);
   } else {
     result.output = make_value(std::move(tensors));
@@ -223,17 +223,17 @@ Expected<ForwardResult> TorchStage::forward(PartOf at, Value input, bool for_bac
   return result;
 }
 
-Expected<BackwardInputResult> TorchStage::backward_input(PartOf at, Value saved,
+Expected<BackwardInputResult> TorchStage::backward_input(PartOf which, Value saved,
                                                          Value output_gradient) {
-  const std::vector<std::shared_ptr<Segment>>& segments = part(at).segments;
+  const std::vector<std::shared_ptr<Segment>>& segments = part(which).segments;
   const auto kept = take<SavedPart>(std::move(saved));
   std::vector<at::Tensor> gradients;
-  PLAIT_TRY_VOID(guarded(*segments.back(), at.microbatch,
+  PLAIT_TRY_VOID(guarded(*segments.back(), which.microbatch,
                          [&] { gradients = first_gradients(*kept, std::move(output_gradient)); }));
   auto weight = std::make_unique<SavedPartWeight>();
   BackwardInputResult result;
   for (std::size_t i = segments.size(); i-- > 0;) {
-    PLAIT_TRY_VOID(guarded(*segments[i], at.microbatch, [&] {
+    PLAIT_TRY_VOID(guarded(*segments[i], which.microbatch, [&] {
       SegmentBackwardInput one =
           plait::backward_input(std::move(kept->segments[i]), std::move(gradients));
       gradients = std::move(one.input_gradients);
@@ -246,54 +246,54 @@ Expected<BackwardInputResult> TorchStage::backward_input(PartOf at, Value saved,
   if (result.whole) {
     // A part counts as split or as whole, so that a step's count of whole backwards is exact: where
     // one segment cannot be split, the W of all of them run now.
-    PLAIT_TRY_VOID(backward_weight(at, std::move(result.saved_for_weight)));
+    PLAIT_TRY_VOID(backward_weight(which, std::move(result.saved_for_weight)));
     result.saved_for_weight = std::make_unique<SavedPartWeight>();
   }
   return result;
 }
 
-Expected<Value> TorchStage::recompute(PartOf at, Value saved) {
+Expected<Value> TorchStage::recompute(PartOf which, Value saved) {
   auto kept = take<SavedPart>(std::move(saved));
-  for (std::size_t i = 0; i < part(at).segments.size(); ++i) {
-    if (!part(at).recomputed[i]) continue;
-    Segment& segment = *part(at).segments[i];
-    PLAIT_TRY_VOID(guarded(segment, at.microbatch, [&] {
-      kept->segments[i] = run_forward(segment, kept->inputs[i], at.microbatch, true).saved;
+  for (std::size_t i = 0; i < part(which).segments.size(); ++i) {
+    if (!part(which).recomputed[i]) continue;
+    Segment& segment = *part(which).segments[i];
+    PLAIT_TRY_VOID(guarded(segment, which.microbatch, [&] {
+      kept->segments[i] = run_forward(segment, kept->inputs[i], which.microbatch, true).saved;
       kept->inputs[i].clear();
     }));
   }
   return kept;
 }
 
-Expected<void> TorchStage::backward_weight(PartOf at, Value saved_for_weight) {
-  const std::vector<std::shared_ptr<Segment>>& segments = part(at).segments;
+Expected<void> TorchStage::backward_weight(PartOf which, Value saved_for_weight) {
+  const std::vector<std::shared_ptr<Segment>>& segments = part(which).segments;
   const auto weight = take<SavedPartWeight>(std::move(saved_for_weight));
   for (std::size_t i = 0; i < weight->segments.size(); ++i) {
     const Segment& segment = *segments[segments.size() - 1 - i];
-    PLAIT_TRY_VOID(guarded(segment, at.microbatch,
+    PLAIT_TRY_VOID(guarded(segment, which.microbatch,
                            [&] { plait::backward_weight(std::move(weight->segments[i])); }));
   }
   return {};
 }
 
-Expected<Value> TorchStage::backward(PartOf at, Value saved, Value output_gradient) {
-  const std::vector<std::shared_ptr<Segment>>& segments = part(at).segments;
+Expected<Value> TorchStage::backward(PartOf which, Value saved, Value output_gradient) {
+  const std::vector<std::shared_ptr<Segment>>& segments = part(which).segments;
   const auto kept = take<SavedPart>(std::move(saved));
   std::vector<at::Tensor> gradients;
-  PLAIT_TRY_VOID(guarded(*segments.back(), at.microbatch,
+  PLAIT_TRY_VOID(guarded(*segments.back(), which.microbatch,
                          [&] { gradients = first_gradients(*kept, std::move(output_gradient)); }));
   for (std::size_t i = segments.size(); i-- > 0;) {
-    PLAIT_TRY_VOID(guarded(*segments[i], at.microbatch, [&] {
+    PLAIT_TRY_VOID(guarded(*segments[i], which.microbatch, [&] {
       gradients = plait::backward(std::move(kept->segments[i]), std::move(gradients));
     }));
   }
   return input_gradient_value(std::move(gradients));
 }
 
-Expected<ExchangeStart> TorchStage::start_exchange(PartOf at, Value input, bool for_backward) {
-  const ExchangeSegment& segment = *part(at).exchange;
+Expected<ExchangeStart> TorchStage::start_exchange(PartOf which, Value input, bool for_backward) {
+  const ExchangeSegment& segment = *part(which).exchange;
   ExchangeStart start;
-  PLAIT_TRY_VOID(guarded(segment, at.microbatch, [&] {
+  PLAIT_TRY_VOID(guarded(segment, which.microbatch, [&] {
     std::vector<at::Tensor> tensors = take_tensors(std::move(input));
     RowSplits splits = segment.splits(tensors);
     if (for_backward && segment.has_gradient()) start.saved = std::make_unique<SavedSplits>(splits);
@@ -303,10 +303,10 @@ Expected<ExchangeStart> TorchStage::start_exchange(PartOf at, Value input, bool 
   return start;
 }
 
-Expected<ExchangeStart> TorchStage::start_exchange_back(PartOf at, Value saved, Value gradient) {
-  const ExchangeSegment& segment = *part(at).exchange;
+Expected<ExchangeStart> TorchStage::start_exchange_back(PartOf which, Value saved, Value gradient) {
+  const ExchangeSegment& segment = *part(which).exchange;
   ExchangeStart start;
-  PLAIT_TRY_VOID(guarded(segment, at.microbatch, [&] {
+  PLAIT_TRY_VOID(guarded(segment, which.microbatch, [&] {
     RowSplits splits = std::move(take<SavedSplits>(std::move(saved))->splits);
     std::swap(splits.send, splits.receive);
     start = begin(take_tensors(std::move(gradient)), segment.exchanged(), std::move(splits),

@@ -55,14 +55,14 @@ class TorchStage final : public Stage {
                       std::shared_ptr<LossSink> losses = nullptr, GroupPlace group = {},
                       const std::set<std::string>& recompute = {});
 
-  Expected<ForwardResult> forward(PartOf at, Value input, bool for_backward) override;
-  Expected<BackwardInputResult> backward_input(PartOf at, Value saved,
+  Expected<ForwardResult> forward(PartOf which, Value input, bool for_backward) override;
+  Expected<BackwardInputResult> backward_input(PartOf which, Value saved,
                                                Value output_gradient) override;
-  Expected<Value> recompute(PartOf at, Value saved) override;
-  Expected<void> backward_weight(PartOf at, Value saved_for_weight) override;
-  Expected<Value> backward(PartOf at, Value saved, Value output_gradient) override;
-  Expected<ExchangeStart> start_exchange(PartOf at, Value input, bool for_backward) override;
-  Expected<ExchangeStart> start_exchange_back(PartOf at, Value saved, Value gradient) override;
+  Expected<Value> recompute(PartOf which, Value saved) override;
+  Expected<void> backward_weight(PartOf which, Value saved_for_weight) override;
+  Expected<Value> backward(PartOf which, Value saved, Value output_gradient) override;
+  Expected<ExchangeStart> start_exchange(PartOf which, Value input, bool for_backward) override;
+  Expected<ExchangeStart> start_exchange_back(PartOf which, Value saved, Value gradient) override;
   Value end_exchange(Value carried, Value arrived) noexcept override;
   /// Errors: kNotFinite, of the losses.
   Expected<void> end_step() override;
@@ -81,9 +81,9 @@ class TorchStage final : public Stage {
     const ExchangeSegment* exchange = nullptr;  ///< the one segment, if the part exchanges
   };
 
-  const Part& part(PartOf at) const { return parts_[static_cast<std::size_t>(at.part)]; }
-  bool ends_model(PartOf at) const {
-    return losses_ != nullptr && static_cast<std::size_t>(at.part) + 1 == parts_.size();
+  const Part& part(PartOf which) const { return parts_[static_cast<std::size_t>(which.part)]; }
+  bool ends_model(PartOf which) const {
+    return losses_ != nullptr && static_cast<std::size_t>(which.part) + 1 == parts_.size();
   }
 
   std::vector<std::shared_ptr<Segment>> segments_;

@@ -56,22 +56,22 @@ class ExchangingStage final : public Stage {
 
   const StageShape& shape() const { return shape_; }
 
-  Expected<ForwardResult> forward(PartOf at, Value input, bool for_backward) override {
+  Expected<ForwardResult> forward(PartOf which, Value input, bool for_backward) override {
     std::vector<double> x = input ? numbers_in(input)
                                   : std::vector<double>(static_cast<std::size_t>(2 * members_),
-                                                        at.microbatch + 0.25 + 0.125 * column_);
+                                                        which.microbatch + 0.25 + 0.125 * column_);
     std::vector<double> y(x.size());
     for (std::size_t i = 0; i < x.size(); ++i)
-      y[i] = x[i] * factor(at.part) + 0.01 * static_cast<double>(i);
+      y[i] = x[i] * factor(which.part) + 0.01 * static_cast<double>(i);
     ForwardResult result;
-    if (ends_model(at.part)) {
+    if (ends_model(which.part)) {
       for (const double one : y) loss += one * 0.5 + loss * 0.001;
     } else {
       result.output = numbers(std::move(y));
     }
     if (for_backward) {
       // One number too many until it is recomputed.
-      if (shape_[static_cast<std::size_t>(at.part)].recompute) x.push_back(-1e30);
+      if (shape_[static_cast<std::size_t>(which.part)].recompute) x.push_back(-1e30);
       result.saved = numbers(std::move(x));
     }
     return result;
@@ -81,32 +81,32 @@ class ExchangingStage final : public Stage {
     x.pop_back();
     return numbers(std::move(x));
   }
-  Expected<BackwardInputResult> backward_input(PartOf at, Value saved,
+  Expected<BackwardInputResult> backward_input(PartOf which, Value saved,
                                                Value output_gradient) override {
     const std::vector<double>& x = numbers_in(saved);
-    std::vector<double> gradient = gradient_of(at, x.size(), output_gradient);
+    std::vector<double> gradient = gradient_of(which, x.size(), output_gradient);
     std::vector<double> for_weight = x;
     for_weight.insert(for_weight.end(), gradient.begin(), gradient.end());
     BackwardInputResult result;
-    result.input_gradient = input_gradient(at.part, gradient);
+    result.input_gradient = input_gradient(which.part, gradient);
     result.saved_for_weight = numbers(std::move(for_weight));
     return result;
   }
-  Expected<void> backward_weight(PartOf at, Value saved_for_weight) override {
+  Expected<void> backward_weight(PartOf which, Value saved_for_weight) override {
     const std::vector<double>& both = numbers_in(saved_for_weight);
     const auto half = static_cast<std::ptrdiff_t>(both.size() / 2);
-    accumulate(at.part, {both.begin(), both.begin() + half}, {both.begin() + half, both.end()});
+    accumulate(which.part, {both.begin(), both.begin() + half}, {both.begin() + half, both.end()});
     return {};
   }
-  Expected<Value> backward(PartOf at, Value saved, Value output_gradient) override {
+  Expected<Value> backward(PartOf which, Value saved, Value output_gradient) override {
     const std::vector<double>& x = numbers_in(saved);
-    const std::vector<double> gradient = gradient_of(at, x.size(), output_gradient);
-    accumulate(at.part, x, gradient);
-    return input_gradient(at.part, gradient);
+    const std::vector<double> gradient = gradient_of(which, x.size(), output_gradient);
+    accumulate(which.part, x, gradient);
+    return input_gradient(which.part, gradient);
   }
-  Expected<ExchangeStart> start_exchange(PartOf at, Value input, bool for_backward) override {
+  Expected<ExchangeStart> start_exchange(PartOf which, Value input, bool for_backward) override {
     ExchangeStart start;
-    if (!has_backward(at.part)) {
+    if (!has_backward(which.part)) {
       start.exchange = std::make_unique<NumbersExchange>(
           std::vector<double>(static_cast<std::size_t>(members_), 1.0), members_);
       start.carried = std::move(input);
@@ -132,9 +132,10 @@ class ExchangingStage final : public Stage {
   bool has_backward(int part) const { return shape_[static_cast<std::size_t>(part)].has_backward; }
   bool ends_model(int part) const { return last_ && part + 1 == static_cast<int>(shape_.size()); }
   double factor(int part) const { return 1.0 + 0.1 * stage_ + 0.01 * part + 0.003 * column_; }
-  std::vector<double> gradient_of(PartOf at, std::size_t size, const Value& output_gradient) const {
-    if (!ends_model(at.part)) return numbers_in(output_gradient);
-    return std::vector<double>(size, 1.0 + at.microbatch + 0.25 * column_);
+  std::vector<double> gradient_of(PartOf which, std::size_t size,
+                                  const Value& output_gradient) const {
+    if (!ends_model(which.part)) return numbers_in(output_gradient);
+    return std::vector<double>(size, 1.0 + which.microbatch + 0.25 * column_);
   }
   Value input_gradient(int part, std::vector<double> gradient) const {
     if (stage_ == 0 && part == 0) return nullptr;

@@ -269,8 +269,8 @@ class ArrayStage final : public Stage {
  public:
   ArrayStage(int stage, int stages) : stage_(stage), last_(stage == stages - 1) {}
 
-  Expected<ForwardResult> forward(PartOf at, Value input, bool for_backward) override {
-    const int microbatch = at.microbatch;
+  Expected<ForwardResult> forward(PartOf which, Value input, bool for_backward) override {
+    const int microbatch = which.microbatch;
     std::vector<double> x =
         input ? numbers_in(input) : std::vector<double>{microbatch + 0.25, 1.0 / (microbatch + 1)};
     std::vector<double> y(x.size());
@@ -285,9 +285,9 @@ class ArrayStage final : public Stage {
     if (for_backward) result.saved = numbers(std::move(x));
     return result;
   }
-  Expected<BackwardInputResult> backward_input(PartOf at, Value saved,
+  Expected<BackwardInputResult> backward_input(PartOf which, Value saved,
                                                Value output_gradient) override {
-    const int microbatch = at.microbatch;
+    const int microbatch = which.microbatch;
     std::vector<double> gradient = gradient_of(microbatch, output_gradient);
     std::vector<double> for_weight = numbers_in(saved);
     for_weight.insert(for_weight.end(), gradient.begin(), gradient.end());
@@ -301,8 +301,8 @@ class ArrayStage final : public Stage {
     accumulate({both[0], both[1]}, {both[2], both[3]});
     return {};
   }
-  Expected<Value> backward(PartOf at, Value saved, Value output_gradient) override {
-    const int microbatch = at.microbatch;
+  Expected<Value> backward(PartOf which, Value saved, Value output_gradient) override {
+    const int microbatch = which.microbatch;
     const std::vector<double> gradient = gradient_of(microbatch, output_gradient);
     accumulate(numbers_in(saved), gradient);
     return input_gradient(gradient);
