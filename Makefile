@@ -32,7 +32,7 @@ test:
 	@test -e $(BUILD)/build.ninja || { $(call configure,-DPLAIT_BENCH=OFF); }
 	@grep -q '^PLAIT_TESTS:BOOL=ON' $(BUILD)/CMakeCache.txt || { $(call configure,-DPLAIT_TESTS=ON); }
 	@cmake --build $(BUILD)
-	@ctest --test-dir $(BUILD) --output-on-failure -j2
+	@ctest --test-dir $(BUILD) --output-on-failure -j$$((2 * $$(nproc)))
 
 ci: ; @.ci/run
 

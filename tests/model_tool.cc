@@ -1,14 +1,17 @@
-/// For tests/python/hf_parity.py: makes model folders and computes logits.
-///   model_tool make CONFIG_FOLDER SEED FOLDER      weights from a seed, by that config.json
-///   model_tool copy FOLDER OTHER                   reads and writes a model folder
-///   model_tool logits FOLDER LENGTH TOKENS LOGITS  int64 tokens in, float32 logits out, raw files
+/// For tests/python/hf_parity.py: makes model folders and computes logits. Carries out the lines of
+/// stdin, words separated by tabs, and answers each with "done".
+///   make CONFIG_FOLDER SEED FOLDER      weights from a seed, by that config.json
+///   copy FOLDER OTHER                   reads and writes a model folder
+///   logits FOLDER LENGTH TOKENS LOGITS  int64 tokens in, float32 logits out, raw files
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 
 #include <cstdint>
 #include <cstdio>
 #include <fstream>
+#include <iostream>
 #include <iterator>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -58,9 +61,16 @@ Expected<void> run(const std::vector<std::string>& words) {
 }  // namespace
 }  // namespace plait
 
-int main(int argc, char** argv) {
-  const auto result = plait::run({argv + 1, argv + argc});
-  if (result) return 0;
-  std::fprintf(stderr, "model_tool: %s\n", result.error().text().c_str());
-  return 2;
+int main() {
+  for (std::string line; std::getline(std::cin, line);) {
+    std::vector<std::string> words;
+    std::istringstream in(line);
+    for (std::string word; std::getline(in, word, '\t');) words.push_back(word);
+    if (const auto result = plait::run(words); !result) {
+      std::fprintf(stderr, "model_tool: %s\n", result.error().text().c_str());
+      return 2;
+    }
+    std::cout << "done" << std::endl;
+  }
+  return 0;
 }

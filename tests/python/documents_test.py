@@ -69,13 +69,16 @@ class Documents(unittest.TestCase):
             self.assertIn(name, plait("--help"))
 
     def test_what_to_try_after_make_train_works(self) -> None:
-        lines = re.findall(r"'\$\(BUILD\)/bin/plait ([^']*?)(?: {2,}\([^']*\))?'", (command.ROOT / "Makefile").read_text())
-        self.assertEqual(len(lines), 3)
+        shown = re.findall(r"'(\$\(BUILD\)/bin/plait [^']*)'", (command.ROOT / "Makefile").read_text())
+        self.assertEqual(len(shown), 3)
+        job = "examples/bible.toml"
+        printed = "\n".join("  " + line.replace("$(BUILD)", "build/release").replace("$(JOB)", job) for line in shown)
+        self.assertIn(f"try next:\n{printed}\n", (command.ROOT / "README.md").read_text())
+        lines = [re.sub(r" {2,}\(.*\)$", "", line).removeprefix("$(BUILD)/bin/plait ") for line in shown]
         with tempfile.TemporaryDirectory() as folder:
             pathlib.Path(folder, "examples").symlink_to(command.ROOT / "examples")
             pathlib.Path(folder, "data").mkdir()
             pathlib.Path(folder, "data/kjv.txt").write_bytes((command.ROOT / "data/kjv.txt").read_bytes()[:50000])
-            job = "examples/bible.toml"
             for line in [f"train {job} --steps 4 --set optimizer.warmup_steps=1", *(line.replace("$(JOB)", job) for line in lines)]:
                 if line.startswith("sample"):
                     line += " --tokens 8"

@@ -15,7 +15,8 @@ import numpy  # noqa: E402
 import torch  # noqa: E402
 from transformers import Glm4MoeConfig, Glm4MoeForCausalLM, LlamaConfig, LlamaForCausalLM  # noqa: E402
 
-TOOL = sys.argv[1]
+# One process for all cases: loading torch takes longer than what it does.
+TOOL = subprocess.Popen([sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 TOLERANCE = 1e-5
 MODEL = {LlamaConfig: LlamaForCausalLM, Glm4MoeConfig: Glm4MoeForCausalLM}
 
@@ -52,7 +53,9 @@ CASES = {
 
 
 def tool(*words):
-    subprocess.run([TOOL, *map(str, words)], check=True)
+    TOOL.stdin.write("\t".join(map(str, words)) + "\n")
+    TOOL.stdin.flush()
+    assert TOOL.stdout.readline() == "done\n", words
 
 
 def our_logits(folder, tokens, scratch):
@@ -126,6 +129,8 @@ def main():
     for name, settings in CASES.items():
         with tempfile.TemporaryDirectory() as scratch:
             check(name, settings, pathlib.Path(scratch))
+    TOOL.stdin.close()
+    assert TOOL.wait() == 0
 
 
 if __name__ == "__main__":
