@@ -288,9 +288,9 @@ const std::vector<Shape> kShapes = {{"gpipe", 2, 3},
                                     {"dualpipe-v", 2, 4, 1, false, false, 2},
                                     {"zbv", 2, 4, 1, false, false, 2}};
 
-class LateDevice : public ::testing::TestWithParam<Shape> {};
+class LateDevices : public ::testing::TestWithParam<Shape> {};
 
-TEST_P(LateDevice, EverySeedGivesTheBitsOfTheReference) {
+TEST_P(LateDevices, EverySeedGivesTheBitsOfTheReference) {
   const Case given(GetParam());
   for (unsigned seed = 0; seed < seeds(); ++seed) {
     Ranks ranks(given, options_of(seed));
@@ -301,7 +301,7 @@ TEST_P(LateDevice, EverySeedGivesTheBitsOfTheReference) {
   }
 }
 
-TEST_P(LateDevice, TimesAreThoseOfTheDevice) {
+TEST_P(LateDevices, TimesAreThoseOfTheDevice) {
   const Case given(GetParam());
   Ranks ranks(given, options_of(1));
   ASSERT_EQ(ranks.run(1).outcome, Outcome::kEnded);
@@ -318,7 +318,7 @@ TEST_P(LateDevice, TimesAreThoseOfTheDevice) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Schedules, LateDevice, ::testing::ValuesIn(kShapes),
+INSTANTIATE_TEST_SUITE_P(Schedules, LateDevices, ::testing::ValuesIn(kShapes),
                          [](const auto& given) {
                            std::string name = given.param.name();
                            std::replace_if(

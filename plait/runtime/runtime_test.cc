@@ -1,7 +1,9 @@
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 #include <random>
+#include <string>
 
 #include "plait/passes/insert_comm.h"
 #include "plait/program/check_program.h"
@@ -11,6 +13,7 @@
 #include "plait/runtime/inproc_comm.h"
 #include "plait/runtime/watchdog.h"
 #include "plait/schedule/generators.h"
+#include "tests/support/files.h"
 #include "tests/support/world.h"
 
 namespace plait {
@@ -201,6 +204,23 @@ TEST(Runtime, TheWatchdogNamesWhoWaitsForWhat) {
             "nothing has completed for 0.1 s: rank 0 waits in 0RECV_B0 from rank 1, which waits in "
             "1RECV_F0 from rank 0; "
             "rank 1 waits in 1RECV_F0 from rank 0, which waits in 0RECV_B0 from rank 1");
+}
+
+TEST(Lowering, TheExampleOfTheDocsIsWhatIsLowered) {
+  const std::string docs = testing::read_text("docs/runtime.md");
+  const RankProgram program = *lower(proven({"1f1b", 2, 2}), 1);
+  ASSERT_EQ(program.instructions.size(), 8U);
+  for (std::size_t i = 0; i < program.instructions.size(); ++i) {
+    const Instruction& one = program.instructions[i];
+    const std::string text = describe(program, one, Column{});
+    const std::size_t word = std::min(text.find(' '), text.size());
+    const auto number = [](std::int32_t n) { return n < 0 ? "" : std::to_string(n) + " "; };
+    const std::string row = "| " + std::to_string(i) + " | " +
+                            kLaneNames[static_cast<std::size_t>(one.lane)] + " | `" +
+                            text.substr(0, word) + "`" + text.substr(word) + " | " +
+                            number(one.wait) + "| " + number(one.in[0]) + "|";
+    EXPECT_NE(docs.find(row), std::string::npos) << row;
+  }
 }
 
 TEST(Lowering, LocalHandOffsNeedNoMessage) {

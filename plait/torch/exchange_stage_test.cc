@@ -163,6 +163,19 @@ TEST(TorchStage, AnExchangeThatDoesNotAddUpNamesTheSegment) {
       "segment layers.0.dispatch, micro-batch 0: 2 rows are to be exchanged, the tensor has 3");
 }
 
+TEST(TorchStage, OnlyRowCountsAreReadOnTheHost) {
+  for (const bool has_gradient : {false, true}) {
+    std::vector<std::shared_ptr<Segment>> segments = make_segments(kFirst);
+    segments[1] = std::make_shared<ExchangeSegment>("layers.0.counts", 1, has_gradient,
+                                                    [](const List&) { return kFirst; });
+    TorchStage stage(segments, nullptr, {0, 2});
+    ForwardResult first = stage.forward({0, 0}, make_value({ramp(3, 4, 0, 1)}), true).value();
+    ExchangeStart start = stage.start_exchange({1, 0}, std::move(first.output), true).value();
+    const Value joined = stage.end_exchange(std::move(start.carried), make_value({}));
+    EXPECT_EQ(joined->read_on_host(), !has_gradient);
+  }
+}
+
 TEST(TorchStage, AMemberThatSendsOtherRowsThanAnnouncedIsAnError) {
   std::vector<Member> members;
   members.emplace_back(kFirst);

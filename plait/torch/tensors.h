@@ -51,8 +51,10 @@ class ArrivedRows final : public Payload {
   /// All tensors, what came in the place of what went, in order of members. One piece alone is not
   /// copied. Throws SegmentError if a member sent another number of rows than it had announced.
   std::vector<at::Tensor> take();
+  bool read_on_host() const override { return row_counts; }
 
   std::vector<at::Tensor> pieces;  ///< one from each member, or all rows in one
+  bool row_counts = false;         ///< the pieces say how many rows the next exchange brings
 
  private:
   std::vector<at::Tensor> others_;

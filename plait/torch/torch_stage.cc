@@ -299,6 +299,8 @@ Expected<ExchangeStart> TorchStage::start_exchange(PartOf which, Value input, bo
     if (for_backward && segment.has_gradient()) start.saved = std::make_unique<SavedSplits>(splits);
     start = begin(std::move(tensors), segment.exchanged(), std::move(splits), member_,
                   std::move(start.saved));
+    // Integers have no gradient, and what is exchanged of integers is row counts.
+    static_cast<ArrivedRows&>(*start.carried).row_counts = !segment.has_gradient();
   }));
   return start;
 }
