@@ -51,7 +51,7 @@ class Model {
  public:
   Model(const Shape& shape, const Placement& placement) {
     if (shape.replicas > 1) {
-      sums.resize(static_cast<std::size_t>(shape.ranks * shape.replicas));
+      sums.resize(static_cast<std::size_t>(shape.ranks) * static_cast<std::size_t>(shape.replicas));
       for (int column = 0; column < shape.replicas; ++column) {
         replicas_.emplace_back();
         for (int stage = 0; stage < placement.stages(); ++stage)

@@ -1,4 +1,4 @@
-/// What a rank holds, as its executor asks before and after each compute instruction.
+/// The memory that a rank holds. Its executor asks before and after each compute instruction.
 #pragma once
 
 #include "plait/base/units.h"

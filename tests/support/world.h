@@ -27,7 +27,7 @@ struct WorldOptions {
   int fail_message = -1;  ///< the n-th message that moves fails instead
 };
 
-/// As a comm does that holds no locks.
+/// Completes a message as a comm does that holds no locks.
 inline void complete(CompletionSink& sink, std::uint32_t token, Value value) {
   sink.completed(token, std::move(value));
   sink.settled();
