@@ -1,3 +1,5 @@
+#include "plait/launch/local_ranks.h"
+
 #include <fcntl.h>
 #include <fmt/core.h>
 #include <poll.h>
@@ -11,12 +13,13 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
+#include <string_view>
 
 #include "plait/base/check.h"
+#include "plait/base/running_clock.h"
 #include "plait/launch/launch.h"
 #include "plait/launch/signals.h"
-
-extern char** environ;
 
 namespace plait {
 namespace {
@@ -24,6 +27,9 @@ namespace {
 // kill_all() runs in a signal handler: it can reach nothing but globals.
 constexpr std::size_t kMaxChildren = 4096;
 std::array<std::atomic<pid_t>, kMaxChildren> child_pids;
+
+/// In a rank's pipe, among its words: it has met the others.
+constexpr char kMet = '\x06';
 
 std::string signal_name(int number) {
   const char* name = sigabbrev_np(number);
@@ -36,15 +42,75 @@ std::string how_it_ended(int status, bool stopped_by_us) {
   return fmt::format("ended with exit code {}", WEXITSTATUS(status));
 }
 
+std::string without_line_end(std::string words) {
+  while (!words.empty() && words.back() == '\n') words.pop_back();
+  return words;
+}
+
+bool ended_well(int status) { return WIFEXITED(status) && WEXITSTATUS(status) == 0; }
+
+/// Ctrl-Z is noted here and acted on by LocalRanks::wait(). A terminal's signal only: a shell
+/// without job control has it ignored, and then it stays so.
+std::atomic<bool> suspension_wanted = false;
+
+class NotesSuspension {
+ public:
+  NotesSuspension() {
+    suspension_wanted = false;
+    struct sigaction ours {};
+    ours.sa_handler = [](int) { suspension_wanted = true; };
+    sigemptyset(&ours.sa_mask);
+    ours.sa_flags = SA_RESTART;
+    sigaction(SIGTSTP, nullptr, &before_);
+    if (before_.sa_handler != SIG_IGN) sigaction(SIGTSTP, &ours, nullptr);
+  }
+  ~NotesSuspension() { sigaction(SIGTSTP, &before_, nullptr); }
+  NotesSuspension(const NotesSuspension&) = delete;
+  NotesSuspension& operator=(const NotesSuspension&) = delete;
+
+ private:
+  struct sigaction before_ {};
+};
+
+/// Holds all signals back for its lifetime: until it has its own program, a child must not take
+/// one with the parent's handlers.
+class SignalsHeld {
+ public:
+  SignalsHeld() {
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before_);
+  }
+  ~SignalsHeld() { sigprocmask(SIG_SETMASK, &before_, nullptr); }
+  SignalsHeld(const SignalsHeld&) = delete;
+  SignalsHeld& operator=(const SignalsHeld&) = delete;
+
+  /// In the child. Async-signal-safe.
+  void release_with_default_actions() const {
+    for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGTSTP}) {
+      struct sigaction action {};
+      sigaction(number, nullptr, &action);
+      if (action.sa_handler == SIG_IGN) continue;
+      action.sa_handler = SIG_DFL;
+      sigaction(number, &action, nullptr);
+    }
+    sigprocmask(SIG_SETMASK, &before_, nullptr);
+  }
+
+ private:
+  sigset_t before_{};
+};
+
 /// Runs in the child between fork and exec: async-signal-safe calls only.
 [[noreturn]] void become_rank(const char* program, char** arguments, char** environment, int output,
-                              pid_t parent) {
+                              pid_t parent, const SignalsHeld& signals) {
   setpgid(0, 0);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (getppid() != parent) _exit(1);
   if (output >= 0) {
     dup2(output, STDOUT_FILENO);
   }
+  signals.release_with_default_actions();
   execve(program, arguments, environment);
   _exit(127);
 }
@@ -63,7 +129,6 @@ Expected<LocalRanks> LocalRanks::start(const Options& options) {
               "more ranks than one machine runs");
   LocalRanks ranks;
   ranks.options_ = options;
-  const std::string program = "/proc/self/exe";
   const pid_t parent = getpid();
   for (int rank = 0; rank < options.ranks; ++rank) {
     std::array<int, 2> pipe_ends{};
@@ -77,16 +142,20 @@ Expected<LocalRanks> LocalRanks::start(const Options& options) {
     environment[kRanksVariable] = std::to_string(options.ranks);
     environment[kPortVariable] = std::to_string(options.master_port);
     environment[kPipeVariable] = std::to_string(pipe_ends[1]);
-    environment.try_emplace("TORCH_CPP_LOG_LEVEL", "ERROR");
     std::vector<std::string> variables;
     for (const auto& [name, value] : environment)
       variables.push_back(fmt::format("{}={}", name, value));
     std::vector<char*> argument_list = pointers(arguments);
     std::vector<char*> variable_list = pointers(variables);
-    const pid_t pid = fork();
-    if (pid == 0) {
-      fcntl(pipe_ends[1], F_SETFD, 0);
-      become_rank(program.c_str(), argument_list.data(), variable_list.data(), output, parent);
+    pid_t pid = -1;
+    {
+      const SignalsHeld signals;
+      pid = fork();
+      if (pid == 0) {
+        fcntl(pipe_ends[1], F_SETFD, 0);
+        become_rank(options.program.c_str(), argument_list.data(), variable_list.data(), output,
+                    parent, signals);
+      }
     }
     close(pipe_ends[1]);
     if (output >= 0) close(output);
@@ -95,7 +164,10 @@ Expected<LocalRanks> LocalRanks::start(const Options& options) {
                   fmt::format("rank {} cannot be started: {}", rank, std::strerror(errno)));
     fcntl(pipe_ends[0], F_SETFL, O_NONBLOCK);
     child_pids[static_cast<std::size_t>(rank)] = pid;
-    ranks.children_.push_back({pid, pipe_ends[0], 0, false, "", false});
+    Child child;
+    child.pid = pid;
+    child.pipe = pipe_ends[0];
+    ranks.children_.push_back(std::move(child));
   }
   return ranks;
 }
@@ -127,41 +199,82 @@ void LocalRanks::pass_on_stop_signal() {
   }
 }
 
+void LocalRanks::pass_on_suspension() {
+  if (!suspension_wanted.exchange(false)) return;
+  for (const Child& child : children_) {
+    if (!child.ended) kill(child.pid, SIGSTOP);
+  }
+  raise(SIGSTOP);  // returns when somebody continues this process
+  for (const Child& child : children_) {
+    if (!child.ended) kill(child.pid, SIGCONT);
+  }
+}
+
+bool LocalRanks::all_ended() const {
+  for (const Child& child : children_) {
+    if (!child.ended) return false;
+  }
+  return true;
+}
+
 void LocalRanks::reap() {
   for (std::size_t rank = 0; rank < children_.size(); ++rank) {
     Child& child = children_[rank];
-    std::array<char, 4096> buffer{};
-    for (ssize_t count = 0; (count = read(child.pipe, buffer.data(), buffer.size())) > 0;) {
-      child.words.append(buffer.data(), static_cast<std::size_t>(count));
-    }
     if (child.ended || waitpid(child.pid, &child.status, WNOHANG) != child.pid) continue;
     child.ended = true;
     child_pids[rank] = 0;
-    const bool well = WIFEXITED(child.status) && WEXITSTATUS(child.status) == 0;
+    if (ended_well(child.status)) continue;
     // A rank that was killed is the cause even if another noticed before we did.
     const bool killed = WIFSIGNALED(child.status) && !child.stopped_by_us;
-    if (!well &&
-        (first_dead_ < 0 ||
-         (killed && !WIFSIGNALED(children_[static_cast<std::size_t>(first_dead_)].status)))) {
+    if (first_dead_ < 0 ||
+        (killed && !WIFSIGNALED(children_[static_cast<std::size_t>(first_dead_)].status))) {
       first_dead_ = static_cast<int>(rank);
+    }
+  }
+  // Afterwards: what a rank said before another one died counts as said before.
+  for (Child& child : children_) child.hear();
+}
+
+void LocalRanks::Child::hear() {
+  std::array<char, 4096> buffer{};
+  for (ssize_t count = 0; (count = read(pipe, buffer.data(), buffer.size())) > 0;) {
+    for (const char one : std::string_view(buffer.data(), static_cast<std::size_t>(count))) {
+      if (one == kMet) {
+        met = true;
+      } else {
+        words += one;
+      }
     }
   }
 }
 
+/// They wait for one that does not come, and are in set-up, where SIGTERM ends a rank at once.
+void LocalRanks::end_those_that_have_not_met() {
+  for (Child& child : children_) {
+    if (child.ended || child.met) continue;
+    before_they_met_ = true;
+    child.stopped_by_us = true;
+    kill(child.pid, SIGTERM);
+  }
+}
+
 LocalRanks::Outcome LocalRanks::wait() {
-  Nanoseconds deadline = 0;
+  const NotesSuspension suspension;
+  RunningClock clock;
+  std::optional<Nanoseconds> deadline;
   bool killed_the_rest = false;
   while (true) {
+    pass_on_suspension();
     pass_on_stop_signal();
     reap();
-    bool all_ended = true;
-    for (const Child& child : children_) all_ended = all_ended && child.ended;
-    if (all_ended) break;
-    if (first_dead_ >= 0 && deadline == 0)
-      deadline = now() + static_cast<Nanoseconds>(options_.grace_s * 1e9);
-    if (deadline != 0 && now() > deadline && !killed_the_rest) {
+    if (all_ended()) break;
+    if (first_dead_ >= 0 && !deadline) {
+      deadline = clock.read() + static_cast<Nanoseconds>(options_.grace_s * 1e9);
+      end_those_that_have_not_met();
+    }
+    if (const Nanoseconds time = clock.read(); deadline && time > *deadline && !killed_the_rest) {
       killed_the_rest = true;
-      for (Child& child : children_) child.stopped_by_us = !child.ended;
+      for (Child& child : children_) child.stopped_by_us |= !child.ended;
       kill_all();
     }
     std::vector<pollfd> polls;
@@ -171,8 +284,23 @@ LocalRanks::Outcome LocalRanks::wait() {
     // A child's end closes its pipe: poll returns at once, and waitpid soon after.
     if (poll(polls.data(), polls.size(), 50) > 0) usleep(2000);
   }
-  reap();  // last words
-  return judge();
+  pass_on_stop_signal();
+  return stop_signal_ != 0 ? judge_stop() : judge();
+}
+
+/// The ranks were asked to end. What follows from that is no failure; what does not is one.
+LocalRanks::Outcome LocalRanks::judge_stop() const {
+  Outcome outcome{128 + stop_signal_, ""};
+  for (const Child& child : children_) {
+    const bool as_asked =
+        ended_well(child.status) || child.stopped_by_us ||
+        (WIFSIGNALED(child.status) ? WTERMSIG(child.status) == stop_signal_
+                                   : WEXITSTATUS(child.status) == 128 + stop_signal_);
+    if (!as_asked) return judge();
+    if (outcome.message.empty()) outcome.message = without_line_end(child.words);
+  }
+  if (outcome.message.empty()) outcome.message = stop_word(stop_signal_);
+  return outcome;
 }
 
 LocalRanks::Outcome LocalRanks::judge() const {
@@ -180,26 +308,20 @@ LocalRanks::Outcome LocalRanks::judge() const {
   if (first_dead_ < 0) return outcome;
   const Child& dead = children_[static_cast<std::size_t>(first_dead_)];
   outcome.exit_code = WIFSIGNALED(dead.status) ? 1 : WEXITSTATUS(dead.status);
-  if (stop_signal_ != 0 && outcome.exit_code == 128 + stop_signal_) {
-    outcome.message = children_.front().words;  // every rank ended as it was asked to
-    while (!outcome.message.empty() && outcome.message.back() == '\n') outcome.message.pop_back();
-    return outcome;
-  }
-  const auto one_line = [](std::string words) {
-    while (!words.empty() && words.back() == '\n') words.pop_back();
-    return words;
-  };
-  if (WIFSIGNALED(dead.status) || dead.words.empty()) {
+  const std::string last_words = without_line_end(dead.words);
+  if (WIFSIGNALED(dead.status) || last_words.empty()) {
     outcome.message =
-        fmt::format("rank {} {}", first_dead_, how_it_ended(dead.status, dead.stopped_by_us));
+        fmt::format("rank {} {}{}", first_dead_, how_it_ended(dead.status, dead.stopped_by_us),
+                    before_they_met_ ? " before the ranks had met" : "");
   } else {
-    outcome.message = one_line(dead.words);
+    outcome.message = last_words;
   }
-  if (outcome.exit_code == 2) return outcome;  // wrong input: all ranks say the same
+  // Wrong input: all ranks say the same. Before they met: the others know nothing.
+  if (outcome.exit_code == 2 || before_they_met_) return outcome;
   for (std::size_t rank = 0; rank < children_.size(); ++rank) {
     if (static_cast<int>(rank) == first_dead_) continue;
     const Child& child = children_[rank];
-    const std::string words = one_line(child.words);
+    const std::string words = without_line_end(child.words);
     outcome.message += words.empty() ? fmt::format("; rank {} {}", rank,
                                                    how_it_ended(child.status, child.stopped_by_us))
                                      : "; " + words;
@@ -207,11 +329,18 @@ LocalRanks::Outcome LocalRanks::judge() const {
   return outcome;
 }
 
-bool tell_parent(const std::string& words) {
+namespace {
+
+bool write_to_parent(const std::string& text) {
   const char* pipe = std::getenv(kPipeVariable);
   if (pipe == nullptr) return false;
-  const std::string line = words + "\n";
-  return write(std::atoi(pipe), line.data(), line.size()) == static_cast<ssize_t>(line.size());
+  return write(std::atoi(pipe), text.data(), text.size()) == static_cast<ssize_t>(text.size());
 }
+
+}  // namespace
+
+bool tell_parent(const std::string& words) { return write_to_parent(words + "\n"); }
+
+void tell_parent_of_meeting() { write_to_parent(std::string(1, kMet)); }
 
 }  // namespace plait

@@ -1,25 +1,33 @@
 #include "plait/launch/signals.h"
 
 #include <unistd.h>
-#include <csignal>
-
+#include <array>
 #include <atomic>
+#include <csignal>
 
 #include "plait/base/check.h"
 
 namespace plait {
 namespace {
 
+constexpr std::array<int, 3> kStopSignals = {SIGINT, SIGTERM, SIGHUP};
+
 // A signal handler can reach nothing but globals.
 std::atomic<int> stop_signal = 0;
+std::atomic<bool> deferred = false;
 std::atomic<bool> installed = false;
-void (*second_action)() = nullptr;
+void (*last_action)(int) = nullptr;
 
 void handle(int signal) {
   int none = 0;
-  if (stop_signal.compare_exchange_strong(none, signal)) return;
-  if (second_action != nullptr) second_action();
+  if (deferred && stop_signal.compare_exchange_strong(none, signal)) return;
+  if (last_action != nullptr) last_action(signal);
   _exit(128 + signal);
+}
+
+bool is_ignored(int signal) {
+  struct sigaction action {};
+  return sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
 }
 
 void install(void (*handler)(int)) {
@@ -27,25 +35,35 @@ void install(void (*handler)(int)) {
   action.sa_handler = handler;
   sigemptyset(&action.sa_mask);
   action.sa_flags = SA_RESTART;
-  sigaction(SIGINT, &action, nullptr);
-  sigaction(SIGTERM, &action, nullptr);
+  for (const int signal : kStopSignals) {
+    // Shells start jobs in the background of a script with SIGINT ignored: of those only SIGHUP
+    // is somebody's wish.
+    if (signal != SIGHUP || !is_ignored(SIGHUP)) sigaction(signal, &action, nullptr);
+  }
 }
 
 }  // namespace
 
-StopSignals::StopSignals(void (*on_second)()) {
+StopSignals::StopSignals(void (*before_exit)(int)) {
   PLAIT_CHECK(!installed.exchange(true), "one StopSignals at a time");
-  second_action = on_second;
+  last_action = before_exit;
   stop_signal = 0;
+  deferred = false;
   install(handle);
 }
 
 StopSignals::~StopSignals() {
   install(SIG_DFL);
-  second_action = nullptr;
+  last_action = nullptr;
   installed = false;
 }
 
+void StopSignals::defer() { deferred = true; }
+
 int StopSignals::requested() { return stop_signal.load(std::memory_order_relaxed); }
+
+const char* stop_word(int signal) {
+  return signal == SIGINT ? "interrupted" : signal == SIGHUP ? "hung up" : "terminated";
+}
 
 }  // namespace plait

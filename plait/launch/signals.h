@@ -1,22 +1,29 @@
-/// SIGINT and SIGTERM: the first asks for a stop after the current step, the second ends at once.
+/// Signals that ask for an end: SIGINT, SIGTERM, and SIGHUP unless it is ignored (nohup).
 #pragma once
-
-#include <functional>
 
 namespace plait {
 
-/// Installs the handlers for its lifetime; one at a time per process.
+/// Installs the handlers for its lifetime; one at a time per process. Two phases:
+///
+///     set-up            any signal ends the process at once, with exit code 128 + signal
+///     after defer()     the first is noted, for an end after the current step;
+///                       the second ends the process at once
 class StopSignals {
  public:
-  /// `on_second` runs in the handler, so it may call async-signal-safe functions only; then the
-  /// process ends with 128 + signal.
-  explicit StopSignals(void (*on_second)());
+  /// `before_exit` runs in the handler before the process ends at once; it may call
+  /// async-signal-safe functions only. May be null.
+  explicit StopSignals(void (*before_exit)(int signal));
   ~StopSignals();
   StopSignals(const StopSignals&) = delete;
   StopSignals& operator=(const StopSignals&) = delete;
 
-  /// The first signal that came, 0 if none did.
+  /// From here on there is something to finish first.
+  static void defer();
+  /// The first signal that came after defer(), 0 if none did. Stays until the next StopSignals.
   static int requested();
 };
+
+/// "interrupted" for SIGINT, "hung up" for SIGHUP, else "terminated".
+const char* stop_word(int signal);
 
 }  // namespace plait

@@ -20,12 +20,14 @@ tl::unexpected<Error> bad_folder(const std::string& path, std::string message) {
   return fail(ErrorCode::kInvalidInput, std::move(message), path);
 }
 
-/// The names in a folder, in order.
+/// The names in a folder, in order, without that of its lock.
 std::vector<std::string> entries_of(const fs::path& folder) {
   std::vector<std::string> names;
   std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error))
-    names.push_back(entry.path().filename().string());
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
+    std::string name = entry.path().filename().string();
+    if (name != FolderLock::kFile) names.push_back(std::move(name));
+  }
   std::sort(names.begin(), names.end());
   return names;
 }
@@ -38,6 +40,22 @@ bool is_written_by_runs(const std::string& name) {
         return name == entry ||
                (name.starts_with(std::string(entry) + '.') && name.ends_with(".tmp"));
       });
+}
+
+Expected<fs::path> absolute(const std::string& path) {
+  std::error_code error;
+  fs::path whole = fs::absolute(path, error);
+  if (!error) return whole.lexically_normal();
+  return bad_folder(path,
+                    fmt::format("the run folder cannot be made: the working directory is gone "
+                                "({})",
+                                error.message()));
+}
+
+tl::unexpected<Error> exists_already(const std::string& path) {
+  return bad_folder(path,
+                    "the run folder exists already; --overwrite replaces it, or choose another "
+                    "with run.folder");
 }
 
 Expected<void> check_replaceable(const std::string& path) {
@@ -61,14 +79,11 @@ Expected<void> RunFolder::check(const std::string& path, ExistingFolder existing
   if (fs::exists(path, error)) {
     if (!fs::is_directory(path, error))
       return bad_folder(path, "the run folder cannot be made: a file is in its place");
-    if (existing == ExistingFolder::kRefuse) {
-      return bad_folder(path,
-                        "the run folder exists already; --overwrite replaces it, or choose another "
-                        "with run.folder");
-    }
+    PLAIT_TRY_VOID(FolderLock::check(path));
+    if (existing == ExistingFolder::kRefuse) return exists_already(path);
     PLAIT_TRY_VOID(check_replaceable(path));
   }
-  fs::path nearest = fs::absolute(path, error);
+  PLAIT_TRY(fs::path nearest, absolute(path));
   while (!fs::exists(nearest, error) && nearest.has_relative_path())
     nearest = nearest.parent_path();
   if (!fs::is_directory(nearest, error)) {
@@ -89,6 +104,13 @@ Expected<RunFolder> RunFolder::create(const std::string& path, ExistingFolder ex
   folder.path_ = path;
   folder.kept_ = false;  // from here on the destructor undoes
   PLAIT_TRY_VOID(folder.make_folders());
+  PLAIT_TRY(FolderLock lock, FolderLock::take(path));
+  folder.lock_.emplace(std::move(lock));
+  // Another run may have come and gone since the check.
+  if (existing == ExistingFolder::kRefuse && !entries_of(path).empty()) {
+    folder.lock_.reset();
+    return exists_already(path);
+  }
   PLAIT_TRY_VOID(folder.set_previous_aside());
   if (!write_file_atomically(folder.file("job.toml"), std::string(job)))
     return bad_folder(path, "the run folder cannot be written");
@@ -100,8 +122,9 @@ Expected<RunFolder> RunFolder::create(const std::string& path, ExistingFolder ex
 Expected<void> RunFolder::make_folders() {
   std::error_code error;
   std::vector<fs::path> missing;
-  for (fs::path folder = fs::absolute(path_, error).lexically_normal();
-       !fs::exists(folder, error) && folder.has_relative_path(); folder = folder.parent_path()) {
+  PLAIT_TRY(const fs::path whole, absolute(path_));
+  for (fs::path folder = whole; !fs::exists(folder, error) && folder.has_relative_path();
+       folder = folder.parent_path()) {
     if (folder.has_filename()) missing.push_back(folder);
   }
   for (auto folder = missing.rbegin(); folder != missing.rend(); ++folder) {
@@ -140,15 +163,24 @@ RunFolder::RunFolder(RunFolder&& other) noexcept
       made_(std::move(other.made_)),
       previous_(other.previous_),
       kept_(std::exchange(other.kept_, true)),
-      metrics_(std::move(other.metrics_)) {}
+      metrics_(std::move(other.metrics_)),
+      lock_(std::move(other.lock_)) {}
 
 RunFolder::~RunFolder() {
   if (!kept_) undo();
 }
 
 void RunFolder::undo() {
-  std::error_code ignored;
   metrics_.close();
+  if (lock_) undo_files();  // without it, what is there is another run's
+  lock_.reset();
+  std::error_code ignored;
+  // Only if they are empty: another job may have begun beside this one.
+  for (const std::string& folder : made_) fs::remove(folder, ignored);
+}
+
+void RunFolder::undo_files() {
+  std::error_code ignored;
   if (previous_) {
     const fs::path previous = file(kPrevious);
     const std::vector<std::string> names = entries_of(previous);
@@ -167,8 +199,6 @@ void RunFolder::undo() {
   for (const std::string& name : entries_of(path_)) {
     if (name.starts_with("rank-") && is_written_by_runs(name)) fs::remove(file(name), ignored);
   }
-  // Only if they are empty: another job may have begun beside this one.
-  for (const std::string& folder : made_) fs::remove(folder, ignored);
 }
 
 void RunFolder::keep() {

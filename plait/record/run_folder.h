@@ -4,11 +4,13 @@
 
 #include <array>
 #include <fstream>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "plait/base/error.h"
+#include "plait/record/folder_lock.h"
 
 namespace plait {
 
@@ -19,17 +21,20 @@ inline constexpr std::string_view kLastStepFile = "last_step.json";
 
 /// All that a run writes there, beside rank-<r>.log. --overwrite spares a folder that holds
 /// anything else.
-inline constexpr std::array<std::string_view, 10> kRunFolderEntries = {
-    "job.toml",   "metrics.jsonl", kLastStepFile, "timeline.json",         "timeline.svg",
-    "costs.toml", "model",         "checkpoints", "gradients.safetensors", ".previous"};
+inline constexpr std::array<std::string_view, 11> kRunFolderEntries = {
+    "job.toml",       "metrics.jsonl", kLastStepFile, "timeline.json",         "timeline.svg",
+    "costs.toml",     "model",         "checkpoints", "gradients.safetensors", ".previous",
+    FolderLock::kFile};
 
 /// Made before the first step; keep() makes it stay. Until then the destructor undoes what create()
 /// did, so that a job that never began leaves nothing behind: folders that were made are removed,
-/// an earlier run that was overwritten is put back (it waits in .previous).
+/// an earlier run that was overwritten is put back (it waits in .previous). While it lives no other
+/// run, of this process or another, can have the folder.
 class RunFolder {
  public:
   /// True if create() would succeed as far as can be told without making anything. Errors
-  /// (kInvalidInput) name the folder: it exists, or is not a run's folder, or cannot be written.
+  /// (kInvalidInput) name the folder: a run is alive in it, it exists, is not a run's folder, or
+  /// cannot be written; the working directory is gone.
   static Expected<void> check(const std::string& path, ExistingFolder existing);
   static Expected<RunFolder> create(const std::string& path, ExistingFolder existing,
                                     std::string_view job);
@@ -44,11 +49,14 @@ class RunFolder {
   std::string file(std::string_view name) const { return path_ + "/" + std::string(name); }
   /// Appends one line and flushes it. Errors: the file cannot be written.
   Expected<void> append_metrics(const std::string& line);
+  /// False where the file system keeps no locks: a second run would not be noticed.
+  bool is_locked() const { return lock_ && lock_->is_kept(); }
 
  private:
   RunFolder() = default;
   Expected<void> make_folders();
   Expected<void> set_previous_aside();
+  void undo_files();
   void undo();
 
   std::string path_;
@@ -56,6 +64,7 @@ class RunFolder {
   bool previous_ = false;          ///< an earlier run waits in .previous
   bool kept_ = true;
   std::ofstream metrics_;
+  std::optional<FolderLock> lock_;
 };
 
 }  // namespace plait

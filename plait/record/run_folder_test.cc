@@ -1,8 +1,10 @@
 #include "plait/record/run_folder.h"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <filesystem>
 #include <iterator>
 #include <map>
@@ -145,6 +147,59 @@ TEST_F(RunFolderTest, OverwriteSparesWhatNoRunWrote) {
   write(root_ / "thesis/job.toml", "mine");
   EXPECT_EQ(error_of("thesis", ExistingFolder::kOverwrite),
             "holds thesis.tex, which no run writes, --overwrite leaves it alone");
+}
+
+TEST_F(RunFolderTest, WhileARunIsAliveNoOtherHasItsFolder) {
+  std::array<char, 256> host{};
+  gethostname(host.data(), host.size() - 1);
+  const std::string held = "a run is alive in the folder (process " + std::to_string(getpid()) +
+                           " on " + host.data() +
+                           "); end it, or choose another folder with run.folder";
+  write_run("job");
+  std::optional<Expected<RunFolder>> alive =
+      RunFolder::create(path("job"), ExistingFolder::kOverwrite, "new");
+  ASSERT_TRUE(*alive);
+  EXPECT_TRUE((*alive)->is_locked());
+  for (const bool begun : {false, true}) {
+    if (begun) (*alive)->keep();
+    EXPECT_EQ(error_of("job", ExistingFolder::kOverwrite), held);
+    EXPECT_EQ(error_of("job", ExistingFolder::kRefuse), held);
+  }
+  EXPECT_TRUE((*alive)->append_metrics("still mine"));
+  alive.reset();
+  EXPECT_FALSE(fs::exists(root_ / "job/.lock"));
+  EXPECT_TRUE(RunFolder::create(path("job"), ExistingFolder::kOverwrite, "third"));
+}
+
+TEST_F(RunFolderTest, TheLockOfARunThatWasKilledIsNone) {
+  const pid_t child = fork();
+  if (child == 0) {
+    Expected<RunFolder> folder = RunFolder::create(path("job"), ExistingFolder::kRefuse, "job");
+    folder->keep();
+    _exit(folder ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_EQ(status, 0);
+  ASSERT_TRUE(fs::exists(root_ / "job/.lock"));
+  Expected<RunFolder> folder = RunFolder::create(path("job"), ExistingFolder::kOverwrite, "new");
+  ASSERT_TRUE(folder) << folder.error().text();
+  EXPECT_TRUE(folder->is_locked());
+}
+
+TEST_F(RunFolderTest, AWorkingDirectoryThatIsGoneIsSaid) {
+  const fs::path before = fs::current_path();
+  fs::create_directories(root_ / "gone");
+  fs::current_path(root_ / "gone");
+  fs::remove(root_ / "gone");
+  const Expected<RunFolder> folder = RunFolder::create("runs/job", ExistingFolder::kRefuse, "job");
+  const Expected<void> absolute = RunFolder::check(path("job"), ExistingFolder::kRefuse);
+  fs::current_path(before);
+  ASSERT_FALSE(folder);
+  EXPECT_EQ(folder.error().text(),
+            "runs/job: the run folder cannot be made: the working directory is gone (No such file "
+            "or directory)");
+  EXPECT_TRUE(absolute);
 }
 
 TEST_F(RunFolderTest, AFileInTheWayIsAnError) {

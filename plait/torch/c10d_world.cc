@@ -7,20 +7,21 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
-#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <map>
 #include <mutex>
 #include <optional>
 #include <set>
+#include <stdexcept>
 #include <string_view>
 #include <thread>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
-#include <torch/csrc/distributed/c10d/TCPStore.hpp>
 #include <utility>
 
+#include "plait/base/running_clock.h"
+#include "plait/torch/rendezvous.h"
 #include "plait/torch/tensors.h"
 
 namespace plait {
@@ -29,6 +30,9 @@ namespace {
 std::chrono::milliseconds milliseconds(double seconds) {
   return std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000));
 }
+
+/// Of Gloo's clock, far from where adding it to now overflows.
+constexpr std::chrono::milliseconds kForever = std::chrono::hours(24 * 365 * 10);
 
 std::string first_line(std::string_view text) {
   return std::string(text.substr(0, text.find('\n')));
@@ -40,35 +44,6 @@ int tag_of(const Message& message) {
 }
 
 }  // namespace
-
-struct StoreServer::State {
-  c10::intrusive_ptr<c10d::TCPStore> store;
-};
-
-StoreServer::StoreServer() = default;
-StoreServer::StoreServer(StoreServer&&) noexcept = default;
-StoreServer::~StoreServer() = default;
-int StoreServer::port() const { return state_->store->getPort(); }
-
-Expected<StoreServer> StoreServer::start(int port) {
-  c10d::TCPStoreOptions options;
-  options.port = static_cast<std::uint16_t>(port);
-  options.isServer = true;
-  options.waitWorkers = false;
-  StoreServer server;
-  server.state_ = std::make_unique<State>();
-  try {
-    server.state_->store = c10::make_intrusive<c10d::TCPStore>("127.0.0.1", options);
-  } catch (const std::exception& exception) {
-    const std::string text = exception.what();
-    if (text.find("EADDRINUSE") != std::string::npos || text.find("in use") != std::string::npos) {
-      return fail(ErrorCode::kInvalidInput,
-                  fmt::format("port {} is in use, needed a free one", port), "--port");
-    }
-    return fail(ErrorCode::kRuntime, "the store cannot be started: " + first_line(text));
-  }
-  return server;
-}
 
 /// Shared with the waiter threads, which may outlive an aborted world.
 struct C10dWorld::State : public std::enable_shared_from_this<C10dWorld::State> {
@@ -258,21 +233,36 @@ struct C10dWorld::State : public std::enable_shared_from_this<C10dWorld::State> 
     for (auto& [key, waiter] : waiters) waiter.changed.notify_all();
   }
 
+  /// Throws what the collective does, or that it timed out: exchange_timeout_s of time in which
+  /// this process ran. A collective's wait, unlike a message's, may be cut into slices.
+  void wait_while_running(c10d::Work& work) const {
+    RunningClock clock;
+    while (!work.isCompleted()) {
+      if (static_cast<double>(clock.read()) > exchange_timeout_s * 1e9)
+        throw std::runtime_error("timed out");
+      try {
+        work.wait(std::chrono::milliseconds(50));
+      } catch (const std::exception&) {
+        if (work.isCompleted()) break;
+      }
+    }
+    work.wait();
+  }
+
   /// One collective of equal lengths.
   Expected<std::vector<at::Tensor>> gather_tensors(at::Tensor mine) {
     std::vector<std::vector<at::Tensor>> outputs(1);
     for (int rank = 0; rank < options.ranks; ++rank) outputs[0].push_back(at::empty_like(mine));
     std::vector<at::Tensor> inputs{std::move(mine)};
-    c10d::AllgatherOptions gather_options;
-    gather_options.timeout = milliseconds(exchange_timeout_s);
     try {
-      group->allgather(outputs, inputs, gather_options)->wait();
+      wait_while_running(*group->allgather(outputs, inputs));
     } catch (const std::exception& exception) {
       Error error = error_of(exception, options.rank);
       error.message =
           fmt::format("rank {} waited for all ranks between two steps: {}", options.rank,
                       error.code == ErrorCode::kTimeout ? "not all came in time"
                                                         : "one of them closed the connection");
+      abort(error);
       return tl::unexpected<Error>(std::move(error));
     }
     return std::move(outputs[0]);
@@ -314,48 +304,20 @@ struct C10dWorld::State : public std::enable_shared_from_this<C10dWorld::State> 
 
 namespace {
 
-Expected<c10::intrusive_ptr<c10d::TCPStore>> connect_store(const C10dOptions& options) {
-  c10d::TCPStoreOptions store_options;
-  store_options.port = static_cast<std::uint16_t>(options.port);
-  store_options.isServer = options.hosts_store;
-  store_options.waitWorkers = false;
-  store_options.timeout = milliseconds(options.start_timeout_s);
-  try {
-    return c10::make_intrusive<c10d::TCPStore>(options.address, store_options);
-  } catch (const std::exception& exception) {
-    const std::string text = exception.what();
-    if (text.find("EADDRINUSE") != std::string::npos || text.find("in use") != std::string::npos) {
-      return fail(ErrorCode::kInvalidInput,
-                  fmt::format("port {} is in use, needed a free one", options.port), "MASTER_PORT");
-    }
-    return fail(ErrorCode::kTimeout,
-                fmt::format("rank {} cannot reach rank 0's store at {}:{} within {} s",
-                            options.rank, options.address, options.port, options.start_timeout_s));
-  }
-}
+using GlooDevice = std::shared_ptr<::gloo::transport::Device>;
 
-Expected<void> wait_for_all(c10d::Store& store, const C10dOptions& options) {
-  const auto key = [](int rank) { return fmt::format("plait/here/{}", rank); };
-  std::vector<std::string> keys;
-  for (int rank = 0; rank < options.ranks; ++rank) keys.push_back(key(rank));
-  try {
-    store.set(key(options.rank), std::vector<std::uint8_t>{1});
-    store.wait(keys, milliseconds(options.start_timeout_s));
-  } catch (const std::exception&) {
-    std::string missing;
-    for (int rank = 0; rank < options.ranks; ++rank) {
-      bool here = false;
-      try {
-        here = store.check({key(rank)});
-      } catch (const std::exception&) {
-        return fail(ErrorCode::kPeer, "the store of rank 0 has gone");
-      }
-      if (!here) missing += fmt::format("{}{}", missing.empty() ? "" : ", ", rank);
-    }
-    return fail(ErrorCode::kTimeout,
-                fmt::format("rank {} did not come within {} s", missing, options.start_timeout_s));
-  }
-  return {};
+/// The variable with which users of torch choose the network, else this machine's address, or
+/// loopback where all ranks are here.
+Expected<std::vector<GlooDevice>> choose_devices(const C10dOptions& options) {
+  PLAIT_TRY(const std::vector<std::string> interfaces, gloo_interfaces());
+  std::vector<GlooDevice> devices;
+  for (const std::string& interface : interfaces)
+    devices.push_back(c10d::ProcessGroupGloo::createDeviceForInterface(interface));
+  if (!devices.empty()) return devices;
+  devices.push_back(options.address == "127.0.0.1"
+                        ? c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1")
+                        : c10d::ProcessGroupGloo::createDefaultDevice());
+  return devices;
 }
 
 }  // namespace
@@ -369,14 +331,19 @@ C10dWorld::~C10dWorld() {
     state_->stopping = true;
     for (auto& [key, waiter] : state_->waiters) waiter.changed.notify_all();
   }
+  const bool aborted = state_->aborted.has_value();
   for (auto& [key, waiter] : state_->waiters) {
     if (!waiter.thread.joinable()) continue;
-    if (state_->aborted) {
+    if (aborted) {
       waiter.thread.detach();  // its wait cannot be called back
     } else {
       waiter.thread.join();
     }
   }
+  // A process group's destructor would wait for what it has under way: it stays, reachable, for as
+  // long as the process lives.
+  static auto* const aborted_worlds = new std::vector<std::shared_ptr<State>>();
+  if (aborted) aborted_worlds->push_back(std::move(state_));
 }
 
 Expected<std::unique_ptr<C10dWorld>> C10dWorld::connect(const C10dOptions& options) {
@@ -385,23 +352,21 @@ Expected<std::unique_ptr<C10dWorld>> C10dWorld::connect(const C10dOptions& optio
   State& state = *world->state_;
   state.options = options;
   state.exchange_timeout_s = options.start_timeout_s;
-  PLAIT_TRY(state.store, connect_store(options));
-  PLAIT_TRY_VOID(wait_for_all(*state.store, options));
+  PLAIT_TRY(state.store, meet({options.rank, options.ranks, options.address, options.port,
+                               options.hosts_store, options.run_id, options.start_timeout_s}));
   try {
-    // The variable with which users of torch choose the network interface.
-    const char* interface = std::getenv("GLOO_SOCKET_IFNAME");
-    const auto device = interface != nullptr
-                            ? c10d::ProcessGroupGloo::createDeviceForInterface(interface)
-                        : options.address == "127.0.0.1"
-                            ? c10d::ProcessGroupGloo::createDeviceForHostname("127.0.0.1")
-                            : c10d::ProcessGroupGloo::createDefaultDevice();
+    PLAIT_TRY(const std::vector<GlooDevice> devices, choose_devices(options));
     const auto make_group = [&](const std::string& name, int rank, int ranks) {
-      // The watchdog's clock ends a wait sooner; this only bounds what nobody watches.
-      auto group_options = c10d::ProcessGroupGloo::Options::create(
-          milliseconds(options.start_timeout_s + options.timeout_s));
-      group_options->devices.push_back(device);
-      return c10::make_intrusive<c10d::ProcessGroupGloo>(
+      auto group_options =
+          c10d::ProcessGroupGloo::Options::create(milliseconds(options.start_timeout_s));
+      group_options->devices = devices;
+      group_options->threads = static_cast<int>(devices.size()) * 2;
+      auto group = c10::make_intrusive<c10d::ProcessGroupGloo>(
           c10::make_intrusive<c10d::PrefixStore>(name, state.store), rank, ranks, group_options);
+      // Gloo counts time in which the process was stopped. What waits here is ended by a clock
+      // that does not: the watchdog's in a step, gather_tensors() between two.
+      group->setTimeout(kForever);
+      return group;
     };
     state.group = make_group("all", options.rank, options.ranks);
     for (const Group which : {Group::kExpert, Group::kData, Group::kReplicas}) {
@@ -416,6 +381,7 @@ Expected<std::unique_ptr<C10dWorld>> C10dWorld::connect(const C10dOptions& optio
     return fail(ErrorCode::kPeer,
                 "the ranks cannot connect to one another: " + first_line(exception.what()));
   }
+  if (options.on_met) options.on_met();
   return world;
 }
 

@@ -14,21 +14,6 @@
 
 namespace plait {
 
-/// A TCPStore server of this process. Others connect to `port`.
-class StoreServer {
- public:
-  /// `port` 0 takes a free one. Errors (kInvalidInput): the port is in use.
-  static Expected<StoreServer> start(int port);
-  StoreServer(StoreServer&&) noexcept;
-  ~StoreServer();
-  int port() const;
-
- private:
-  StoreServer();
-  struct State;
-  std::unique_ptr<State> state_;
-};
-
 struct C10dOptions {
   int rank = 0;
   int ranks = 1;
@@ -36,11 +21,13 @@ struct C10dOptions {
   Grid grid;  ///< of `ranks` ranks
   std::string address;
   int port = 0;
-  bool hosts_store = false;  ///< rank 0 under torchrun's static rendezvous, mpirun and Slurm
+  bool hosts_store = false;  ///< rank 0, unless a launcher has the store
+  std::string run_id;        ///< tells this run from others at the same store
   double start_timeout_s = 300;
   double timeout_s = 60;
   std::vector<std::int64_t> message_shape;  ///< float32; the same for every message of a job
   MemoryAccount* receive_buffers = nullptr;
+  std::function<void()> on_met;  ///< all ranks are connected; from here on a death is noticed
 };
 
 /// One process's ends. A message has a tag of its own, so messages match in any order. Waits run on
@@ -49,7 +36,8 @@ struct C10dOptions {
 /// their own, with a waiting thread each.
 class C10dWorld {
  public:
-  /// Blocks until all ranks are there. Errors (kTimeout) name the ranks that did not come.
+  /// Blocks until all ranks are there. Errors as of meet() (plait/torch/rendezvous.h), and of
+  /// GLOO_SOCKET_IFNAME.
   static Expected<std::unique_ptr<C10dWorld>> connect(const C10dOptions& options);
   ~C10dWorld();
   Comm& comm();

@@ -5,9 +5,11 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import subprocess
 import time
 import unittest
+from collections.abc import Callable
 
 import command
 
@@ -19,22 +21,33 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def alive(pid: int) -> bool:
+def state(pid: int) -> str:
+    """R, S, T, Z and so on; empty if there is no such process."""
     try:
-        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def alive(pid: int) -> bool:
+    return state(pid) not in ("", "Z")
 
 
 class InterruptedRun(command.CommandTest):
-    def start(self, *arguments: str) -> subprocess.Popen:
-        """Starts a run that lasts long enough, and returns when it has taken its second step."""
-        shutil.rmtree(self.folder / "runs", ignore_errors=True)
-        process = subprocess.Popen([command.PLAIT, "train", "job.toml", "--steps", "1000000", *arguments], cwd=self.folder,
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    def launch(self, *arguments: str, steps: str = "1000000", environment: dict[str, str] | None = None,
+               before: Callable[[], object] | None = None) -> subprocess.Popen:
+        """Starts a run that lasts long enough."""
+        process = subprocess.Popen([command.PLAIT, "train", "job.toml", "--steps", steps, *arguments], cwd=self.folder,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                                   env={**os.environ, **(environment or {})}, preexec_fn=before)
         self.addCleanup(process.communicate)
         self.addCleanup(process.kill)
+        return process
+
+    def start(self, *arguments: str, steps: str = "1000000", before: Callable[[], object] | None = None) -> subprocess.Popen:
+        """As launch(), and returns when the run has taken its second step."""
+        shutil.rmtree(self.folder / "runs", ignore_errors=True)
+        process = self.launch(*arguments, steps=steps, before=before)
         metrics = self.folder / "runs/job/metrics.jsonl"
         for _ in range(1200):
             if metrics.exists() and metrics.read_text().count("\n") > 2:
@@ -44,6 +57,24 @@ class InterruptedRun(command.CommandTest):
             time.sleep(0.05)
         process.kill()
         self.fail("the run did not start: " + "".join(process.communicate()))
+
+    def steps_done(self) -> int:
+        metrics = self.folder / "runs/job/metrics.jsonl"
+        return metrics.read_text().count("\n") - 1 if metrics.exists() else 0
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        for _ in range(6000):
+            if condition():
+                return
+            time.sleep(0.02)
+        self.fail("it did not come")
+
+    def catches(self, pid: int, number: int) -> bool:
+        """True when the process has a handler for the signal: it is past its first moments."""
+        for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("SigCgt:"):
+                return int(line.split()[1], 16) >> (number - 1) & 1 == 1
+        return False
 
     def end(self, process: subprocess.Popen, ranks: list[int]) -> tuple[str, str]:
         output = process.communicate(timeout=60)
@@ -58,7 +89,8 @@ class InterruptedRun(command.CommandTest):
         self.fail("ranks stayed behind")
 
     def test_first_signal_ends_after_the_step(self) -> None:
-        for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        for number, code, word in ((signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"),
+                                   (signal.SIGHUP, 129, "hung up")):
             for comm in ("inproc", "gloo"):
                 with self.subTest(signal=number, comm=comm):
                     process = self.start("--comm", comm, "--overwrite")
@@ -66,10 +98,120 @@ class InterruptedRun(command.CommandTest):
                     process.send_signal(number)
                     output = "".join(self.end(process, ranks))
                     self.assertEqual(process.returncode, code, output)
-                    self.assertIn("after step", output)
+                    self.assertIn(f"plait train: {word} after step", output)
+                    self.assertTrue((self.folder / "runs/job/model/model.safetensors").exists())
                     lines = (self.folder / "runs/job/metrics.jsonl").read_text().splitlines()
                     for line in lines:
                         json.loads(line)  # none is cut short
+
+    def test_a_hang_up_that_is_ignored_is_ignored(self) -> None:
+        process = self.start("--comm", "gloo", before=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+        ranks = children(process.pid)
+        process.send_signal(signal.SIGHUP)
+        steps = self.steps_done()
+        self.wait_until(lambda: self.steps_done() > steps + 2)
+        process.send_signal(signal.SIGTERM)
+        self.end(process, ranks)
+        self.assertEqual(process.returncode, 143)
+
+    def test_in_set_up_a_signal_ends_at_once_and_leaves_nothing(self) -> None:
+        for comm in ("inproc", "gloo"):
+            for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
+                with self.subTest(comm=comm, signal=number):
+                    process = self.launch("--comm", comm, "--set", "run.start_timeout_s=600.0")
+                    self.wait_until(lambda: self.catches(process.pid, number))
+                    process.send_signal(number)
+                    output = "".join(process.communicate(timeout=60))
+                    # Where the run has begun already it ends after its step.
+                    self.assertEqual(process.returncode, code, output)
+                    if "after step" not in output:
+                        self.assertFalse((self.folder / "runs").exists(), output)
+                    shutil.rmtree(self.folder / "runs", ignore_errors=True)
+
+    def test_in_the_rendezvous_a_signal_ends_at_once(self) -> None:
+        # Rank 1 of two, and nobody else comes.
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port = str(listener.getsockname()[1])
+        for rank in ("0", "1"):
+            for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
+                with self.subTest(rank=rank, signal=number):
+                    process = self.launch("--comm", "gloo", "--set", "run.start_timeout_s=600.0", environment={
+                        "RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port})
+                    self.wait_until(lambda: self.catches(process.pid, number))
+                    process.send_signal(number)
+                    output = "".join(process.communicate(timeout=60))
+                    self.assertEqual(process.returncode, code, output)
+                    self.assertFalse((self.folder / "runs").exists(), output)
+
+    def test_a_signal_after_the_last_step_still_says_so(self) -> None:
+        for comm in ("inproc", "gloo"):
+            with self.subTest(comm=comm):
+                process = self.start("--comm", comm, "--overwrite", "--set", "data.validation_share=0.9", steps="60")
+                ranks = children(process.pid)
+                self.wait_until(lambda: self.steps_done() >= 60 or process.poll() is not None)
+                process.send_signal(signal.SIGINT)
+                output = "".join(self.end(process, ranks))
+                if process.returncode != 0:  # 0: it had ended before
+                    self.assertEqual(process.returncode, 130, output)
+                self.assertTrue((self.folder / "runs/job/model/model.safetensors").exists())
+
+    def test_time_in_which_it_was_stopped_does_not_count(self) -> None:
+        for comm in ("inproc", "gloo"):
+            with self.subTest(comm=comm):
+                process = self.start("--comm", comm, "--overwrite", "--set", "run.timeout_s=2.0")
+                everyone = [process.pid, *children(process.pid)]
+                for _ in range(3):
+                    for pid in everyone:
+                        os.kill(pid, signal.SIGSTOP)
+                    time.sleep(2.5)
+                    for pid in everyone:
+                        os.kill(pid, signal.SIGCONT)
+                    steps = self.steps_done()
+                    self.wait_until(lambda: self.steps_done() > steps + 2 or process.poll() is not None)
+                    self.assertIsNone(process.poll())
+                process.send_signal(signal.SIGTERM)
+                output = "".join(self.end(process, everyone[1:]))
+                self.assertEqual(process.returncode, 143, output)
+
+    def test_ctrl_z_stops_the_ranks_too(self) -> None:
+        process = self.start("--comm", "gloo", "--set", "run.timeout_s=2.0")
+        everyone = [process.pid, *children(process.pid)]
+        process.send_signal(signal.SIGTSTP)
+        self.wait_until(lambda: all(state(pid) == "T" for pid in everyone))
+        steps = self.steps_done()
+        time.sleep(2.5)
+        self.assertEqual(self.steps_done(), steps)
+        process.send_signal(signal.SIGCONT)
+        self.wait_until(lambda: self.steps_done() > steps + 2)
+        process.send_signal(signal.SIGINT)
+        self.end(process, everyone[1:])
+        self.assertEqual(process.returncode, 130)
+
+    def test_a_folder_whose_run_is_alive_is_refused(self) -> None:
+        for comm in ("inproc", "gloo"):
+            with self.subTest(comm=comm):
+                process = self.start("--comm", comm, "--overwrite")
+                ranks = children(process.pid)
+                for arguments in ([], ["--overwrite"], ["--overwrite", "--comm", "gloo"]):
+                    second = self.train(*arguments)
+                    self.assertEqual(second.returncode, 2, second.stderr)
+                    holder = ranks[0] if ranks else process.pid
+                    self.assertIn(f"a run is alive in the folder (process {holder} on ", second.stderr)
+                process.send_signal(signal.SIGINT)
+                self.end(process, ranks)
+                self.assertEqual(process.returncode, 130)
+        self.assertEqual(self.train("--overwrite").returncode, 0)
+
+    def test_rank_killed_before_the_ranks_meet(self) -> None:
+        # No clock is asked: were it not at once, the test would take start_timeout_s.
+        process = self.launch("--comm", "gloo", "--set", "run.start_timeout_s=600.0", "--set", "run.timeout_s=600.0")
+        self.wait_until(lambda: len(children(process.pid)) == 2)
+        os.kill(children(process.pid)[1], signal.SIGKILL)
+        output = "".join(process.communicate(timeout=120))
+        self.assertEqual(process.returncode, 1, output)
+        self.assertIn("rank 1 was killed by signal 9 (SIGKILL)", output)
+        self.assertFalse((self.folder / "runs").exists(), output)
 
     def test_second_signal_ends_at_once(self) -> None:
         process = self.start("--comm", "gloo")

@@ -1,16 +1,12 @@
-"""Ranks that something else started: by the variables torchrun, mpirun and Slurm set, and by torchrun itself."""
+"""Ranks that something else started, by the variables that launchers set. launchers_test.py has the launchers themselves."""
 
 import json
 import os
-import pathlib
 import socket
 import subprocess
-import sys
 import unittest
 
 import command
-
-TORCHRUN = pathlib.Path(sys.executable).parent / "torchrun"
 
 
 def free_port() -> int:
@@ -24,17 +20,19 @@ def variables(launcher: str, rank: int, ranks: int, port: int) -> dict[str, str]
     return master | {
         "torchrun": {"RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_RANK": str(rank)},
         "mpi": {"OMPI_COMM_WORLD_RANK": str(rank), "OMPI_COMM_WORLD_SIZE": str(ranks), "OMPI_COMM_WORLD_LOCAL_SIZE": str(ranks)},
+        "mpich": {"PMI_RANK": str(rank), "PMI_SIZE": str(ranks), "MPI_LOCALRANKID": str(rank), "MPI_LOCALNRANKS": str(ranks)},
         "slurm": {"SLURM_STEP_ID": "0", "SLURM_NTASKS": str(ranks), "SLURM_PROCID": str(rank), "SLURM_STEP_NODELIST": "localhost"},
     }[launcher]
 
 
 class LaunchedRanks(command.CommandTest):
     def launch(self, launcher: str, per_rank: list[list[str]], ranks: int = 2, folders: list[str] | None = None,
-               clocks: list[list[str]] | None = None) -> list[tuple[int, str, str]]:
+               clocks: list[list[str]] | None = None, numbers: list[int] | None = None, **environment: str) -> list[tuple[int, str, str]]:
         port = free_port()
         processes = [
             subprocess.Popen([*(clocks[rank] if clocks else []), command.PLAIT, "train", "job.toml", "--comm", "gloo", *arguments], cwd=self.folder / (folders[rank] if folders else "."),
-                             text=True, env=os.environ | variables(launcher, rank, ranks, port), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                             text=True,
+                             env=os.environ | variables(launcher, numbers[rank] if numbers else rank, ranks, port) | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             for rank, arguments in enumerate(per_rank)]
         results = []
         for process in processes:
@@ -47,7 +45,7 @@ class LaunchedRanks(command.CommandTest):
 
     def test_each_launchers_variables(self) -> None:
         self.assertEqual(self.train("--reference", "--set", "run.folder=runs/reference").returncode, 0)
-        for launcher in ("torchrun", "mpi", "slurm"):
+        for launcher in ("torchrun", "mpi", "mpich", "slurm"):
             with self.subTest(launcher):
                 folder = ["--set", f"run.folder=runs/{launcher}"]
                 for code, out, err in self.launch(launcher, [folder, folder]):
@@ -76,14 +74,6 @@ class LaunchedRanks(command.CommandTest):
         for message, time in sent.items():
             self.assertGreater(received[message] + 2 * second["error_ns"] / 1000, time)
 
-    @unittest.skipUnless(TORCHRUN.exists(), "the venv has no torch")
-    def test_torchrun_itself(self) -> None:
-        result = subprocess.run([TORCHRUN, "--no-python", "--nproc-per-node", "2", "--master-port", str(free_port()), command.PLAIT,
-                                 "train", "job.toml", "--comm", "gloo"], cwd=self.folder, capture_output=True, text=True,
-                                timeout=120, check=False)
-        self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
-        self.assertTrue((self.folder / "runs/job/model/model.safetensors").exists())
-
     def test_ranks_that_disagree_about_the_job(self) -> None:
         for code, _, err in self.launch("torchrun", [[], ["--set", "optimizer.lr=0.5"]]):
             self.assertEqual(code, 2, err)
@@ -100,6 +90,48 @@ class LaunchedRanks(command.CommandTest):
         for code, _, err in self.launch("torchrun", [own, own], folders=["rank0", "rank1"]):
             self.assertEqual(code, 2, err)
             self.assertIn("the ranks disagree about the job: rank 1 has 'rank 0 ", err)
+
+    def test_two_processes_of_one_rank(self) -> None:
+        wait = ["--set", "run.start_timeout_s=600.0"]
+        for numbers, words in (([0, 0], "port [0-9]+ is in use on this machine.*one process as rank 0"),
+                               ([0, 1, 1], "two processes say that they are rank 1 of 3")):
+            job = [*wait, "--ranks", str(len(numbers)), "--microbatches", "6", "--set", "run.batch_size=6"]
+            results = self.launch("torchrun", [job] * len(numbers), ranks=len(numbers), numbers=numbers)
+            for code, _, err in results:
+                self.assertNotEqual(code, 0, err)
+                self.assertNotIn("[c10d]", err)
+            self.assertRegex("".join(err for _, _, err in results), words)
+
+    def test_a_rank_that_cannot_begin_tells_those_who_wait(self) -> None:
+        wait = ["--set", "run.start_timeout_s=600.0"]
+        for failing, waiting in ((1, 0), (0, 1)):
+            with self.subTest(failing=failing):
+                arguments = [wait, wait]
+                arguments[failing] = [*wait, "--set", "data.train=none.txt"]
+                results = self.launch("mpich", arguments)
+                self.assertEqual(results[failing][0], 2, results[failing][2])
+                self.assertEqual(results[waiting][0], 1, results[waiting][2])
+                self.assertIn(f"rank {failing}: none.txt: the data file cannot be opened", results[waiting][2])
+                self.assertFalse((self.folder / "runs").exists())
+
+    def test_an_address_that_leads_nowhere_is_an_error_at_once(self) -> None:
+        # Were it not, the test would take start_timeout_s.
+        wait = ["--set", "run.start_timeout_s=600.0"]
+        for address, words in (("no-such-host.invalid", "does not resolve"), ("", "is empty")):
+            for numbers in ([0], [1]):
+                [(code, _, err)] = self.launch("torchrun", [wait], numbers=numbers, MASTER_ADDR=address)
+                self.assertEqual(code, 2, err)
+                self.assertRegex(err, f"^plait train: error: MASTER_ADDR: .*{words}")
+                self.assertEqual(err.count("\n"), 1, err)
+
+    def test_network_interfaces_as_torch_takes_them(self) -> None:
+        for value in ("lo", "lo,lo", ""):
+            with self.subTest(value):
+                for code, out, err in self.launch("torchrun", [["--overwrite"], ["--overwrite"]], GLOO_SOCKET_IFNAME=value):
+                    self.assertEqual(code, 0, out + err)
+        for code, _, err in self.launch("torchrun", [["--overwrite"], ["--overwrite"]], GLOO_SOCKET_IFNAME="lo,eth77"):
+            self.assertEqual(code, 2, err)
+            self.assertIn("GLOO_SOCKET_IFNAME: 'eth77' is no network interface with an address here, needed some of lo", err)
 
     def test_a_rank_that_never_comes(self) -> None:
         for code, _, err in self.launch("torchrun", [["--set", "run.start_timeout_s=2.0"]]):

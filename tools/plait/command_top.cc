@@ -17,7 +17,7 @@ struct TopArguments {
   int width = 0;
 };
 
-void leave_terminal() {
+void leave_terminal(int /*signal*/) {
   Keys::leave();
   SecondScreen::leave();
 }
@@ -35,6 +35,7 @@ Expected<void> print_once(RunFollower& run, int width) {
 Expected<int> watch(RunFollower& run) {
   PLAIT_TRY_VOID(run.refresh());
   const StopSignals signals(leave_terminal);
+  StopSignals::defer();
   const Keys keys;
   const SecondScreen screen;
   while (StopSignals::requested() == 0) {

@@ -5,6 +5,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -13,10 +14,12 @@
 #include "plait/draw/progress.h"
 #include "plait/job/job_config.h"
 #include "plait/launch/launch.h"
+#include "plait/launch/local_ranks.h"
 #include "plait/launch/signals.h"
 #include "plait/record/recorder.h"
 #include "plait/record/run_folder.h"
 #include "plait/torch/c10d_world.h"
+#include "plait/torch/rendezvous.h"
 #include "plait/train/ngram.h"
 #include "plait/train/plan.h"
 #include "plait/train/run.h"
@@ -63,10 +66,15 @@ ExistingFolder existing_folder(const TrainOptions& options) {
   return options.overwrite ? ExistingFolder::kOverwrite : ExistingFolder::kRefuse;
 }
 
-std::string stop_words(const RunOutcome& outcome, const std::string& folder) {
-  return fmt::format("{} after step {}; the model as it was then is in {}",
-                     outcome.stop_signal == SIGINT ? "interrupted" : "terminated",
-                     outcome.steps_done, folder);
+std::string stop_words(int signal, int steps_done, const std::string& folder) {
+  return fmt::format("{} after step {}; the model as it was then is in {}", stop_word(signal),
+                     steps_done, folder);
+}
+
+/// True of what a rank meets when others have ended as they were asked to.
+bool follows_from_stop(const Error& error) {
+  return StopSignals::requested() != 0 &&
+         (error.code == ErrorCode::kPeer || error.code == ErrorCode::kTimeout);
 }
 
 /// What rank 0 prints while its recorder writes.
@@ -159,16 +167,27 @@ class Reporter {
   Nanoseconds begin_ = 0;
 };
 
-/// In a handler of signals.
-void kill_ranks_and_leave_screen() {
+/// In the handler of a signal that ends this process at once.
+void leave_at_once(int signal) {
   LocalRanks::kill_all();
   SecondScreen::leave();
+  if (std::getenv(kRankVariable) != nullptr) return;  // our own parent says it
+  const std::string_view before = "plait train: ", after = "\n", word = stop_word(signal);
+  for (const std::string_view part : {before, word, after})
+    (void)!write(STDERR_FILENO, part.data(), part.size());
+}
+
+/// Calls `hook`, if there is one, from when on a signal waits for the end of a step.
+std::function<Expected<void>()> deferring_stops(std::function<Expected<void>()> hook) {
+  return [hook = std::move(hook)]() -> Expected<void> {
+    StopSignals::defer();
+    return hook ? hook() : Expected<void>();
+  };
 }
 
 /// The process that a user started: starts the ranks and watches them.
 Expected<int> watch_local_ranks(const JobPlan& plan, const TrainOptions& options) {
   PLAIT_TRY(const StoreServer server, StoreServer::start(options.port));
-  const StopSignals signals(kill_ranks_and_leave_screen);
   LocalRanks::Options local;
   local.ranks = plan.ranks();
   local.arguments = options.arguments;
@@ -176,6 +195,7 @@ Expected<int> watch_local_ranks(const JobPlan& plan, const TrainOptions& options
   local.grace_s = plan.job.run.timeout_s;
   std::optional<RunScreen> screen;
   if (options.watch) screen.emplace(run_folder_path(plan.job));
+  StopSignals::defer();  // from here on the ranks end first
   PLAIT_TRY(LocalRanks ranks, LocalRanks::start(local));
   if (screen) screen->start();
   const LocalRanks::Outcome outcome = ranks.wait();
@@ -204,10 +224,9 @@ Expected<int> train_as_rank(const JobPlan& plan, const DataSplit& data, const Tr
   c10d.grid = plan.grid();
   c10d.address = place.master_address;
   c10d.port = place.master_port;
-  // torchrun's agent holds a store at MASTER_PORT already.
-  const bool has_agent = std::getenv("TORCHELASTIC_USE_AGENT_STORE") != nullptr &&
-                         std::string_view(std::getenv("TORCHELASTIC_USE_AGENT_STORE")) == "True";
-  c10d.hosts_store = place.rank == 0 && place.launcher != Launcher::kLocal && !has_agent;
+  c10d.hosts_store = place.hosts_store;
+  c10d.run_id = place.run_id;
+  c10d.on_met = tell_parent_of_meeting;
   c10d.start_timeout_s = plan.job.run.start_timeout_s;
   c10d.timeout_s = plan.job.run.timeout_s;
   c10d.message_shape = {plan.sequences(), plan.job.data.sequence_length,
@@ -220,7 +239,8 @@ Expected<int> train_as_rank(const JobPlan& plan, const DataSplit& data, const Tr
       return log_to(fmt::format("{}/rank-{}.log", run_folder_path(plan.job), place.rank));
     };
   }
-  const StopSignals signals(SecondScreen::leave);
+  hooks.on_begin = deferring_stops(hooks.on_begin);
+  hooks.on_begun = deferring_stops(hooks.on_begun);
   hooks.stop_signal = StopSignals::requested;
   // Our own parent shows the run of its ranks.
   std::optional<RunScreen> screen;
@@ -233,19 +253,57 @@ Expected<int> train_as_rank(const JobPlan& plan, const DataSplit& data, const Tr
   if (screen) screen->end();
   std::fflush(nullptr);
   if (!outcome) {
-    if (!tell_parent(outcome.error().text())) report("train", outcome.error());
+    const bool asked = follows_from_stop(outcome.error());
+    if (!asked && !tell_parent(outcome.error().text())) report("train", outcome.error());
     reporter.abandon();
-    _exit(exit_code_of(outcome.error()));
+    _exit(asked ? 128 + StopSignals::requested() : exit_code_of(outcome.error()));
   }
-  if (outcome->stop_signal == 0) return kExitOk;
-  const std::string words = stop_words(*outcome, run_folder_path(plan.job));
+  const int stop = outcome->stop_signal != 0 ? outcome->stop_signal : StopSignals::requested();
+  if (stop == 0) return kExitOk;
+  const std::string words = stop_words(stop, outcome->steps_done, run_folder_path(plan.job));
   if (place.rank == 0 && !tell_parent(words)) fmt::print(stderr, "plait train: {}\n", words);
-  return 128 + outcome->stop_signal;
+  return 128 + stop;
+}
+
+/// All ranks as threads of this process, or the reference.
+Expected<int> train_here(const JobPlan& plan, const DataSplit& data, const TrainOptions& options) {
+  PLAIT_TRY_VOID(print_plan(plan, options.reference));
+  Reporter reporter(plan, data, options);
+  RunHooks hooks = reporter.hooks();
+  hooks.link.latency = static_cast<Nanoseconds>(options.link_latency_us * 1e3);
+  hooks.link.bytes_per_s = static_cast<Bytes>(options.link_mb_per_s * 1e6);
+  if (hooks.link.is_given()) {
+    print("emulated link: {} us latency, {} MB/s out of each rank (0: no limit)\n",
+          options.link_latency_us, options.link_mb_per_s);
+  }
+  hooks.on_begin = deferring_stops(hooks.on_begin);
+  hooks.stop_signal = StopSignals::requested;
+  std::optional<RunScreen> screen;
+  if (options.watch) screen.emplace(run_folder_path(plan.job)).start();
+  const Expected<RunOutcome> outcome = run_in_process(plan, data, options.reference, hooks);
+  reporter.end_progress();
+  if (screen) screen->end();
+  if (!outcome) return tl::unexpected<Error>(outcome.error());
+  const int stop = outcome->stop_signal != 0 ? outcome->stop_signal : StopSignals::requested();
+  if (stop == 0) return kExitOk;
+  fmt::print(stderr, "plait train: {}\n",
+             stop_words(stop, outcome->steps_done, run_folder_path(plan.job)));
+  return 128 + stop;
+}
+
+/// What a run needs of this machine, before anything is made.
+Expected<DataSplit> look_around(const JobPlan& plan, const TrainOptions& options,
+                                const RankPlace& place) {
+  PLAIT_TRY(DataSplit data, open_data(plan.job.data, plan.job.model.vocab_size));
+  if (place.rank <= 0)
+    PLAIT_TRY_VOID(RunFolder::check(run_folder_path(plan.job), existing_folder(options)));
+  return data;
 }
 
 }  // namespace
 
 Expected<int> train(TrainOptions options) {
+  const StopSignals signals(leave_at_once);
   if (options.watch && !is_terminal()) {
     options.watch = false;
     if (std::getenv(kRankVariable) == nullptr)
@@ -259,8 +317,8 @@ Expected<int> train(TrainOptions options) {
   }
   PLAIT_TRY(JobConfig job, read_job(options));
   PLAIT_TRY(const JobPlan plan, make_plan(std::move(job)));
-  PLAIT_TRY(const DataSplit data, open_data(plan.job.data, plan.job.model.vocab_size));
   if (options.dry_run) {
+    PLAIT_TRY_VOID(open_data(plan.job.data, plan.job.model.vocab_size));
     print("{}\n", print_job_config(plan.job));
     PLAIT_TRY_VOID(print_plan(plan, options.reference));
     print("{}", describe_memory(plan));
@@ -276,35 +334,20 @@ Expected<int> train(TrainOptions options) {
   RankPlace place;
   if (processes) {
     PLAIT_TRY(place, find_place(current_environment(), options.launcher, plan.ranks()));
+  } else {
+    PLAIT_TRY_VOID(check_alone(current_environment(), options.launcher));
   }
-  if (place.rank <= 0)
-    PLAIT_TRY_VOID(RunFolder::check(run_folder_path(plan.job), existing_folder(options)));
-  if (processes)
-    return place.rank < 0 ? watch_local_ranks(plan, options)
-                          : train_as_rank(plan, data, options, place);
-  PLAIT_TRY_VOID(print_plan(plan, options.reference));
-  Reporter reporter(plan, data, options);
-  RunHooks hooks = reporter.hooks();
-  hooks.link.latency = static_cast<Nanoseconds>(options.link_latency_us * 1e3);
-  hooks.link.bytes_per_s = static_cast<Bytes>(options.link_mb_per_s * 1e6);
-  if (hooks.link.is_given()) {
-    print("emulated link: {} us latency, {} MB/s out of each rank (0: no limit)\n",
-          options.link_latency_us, options.link_mb_per_s);
+  const Expected<DataSplit> data = look_around(plan, options, place);
+  if (!data) {
+    if (place.launcher != Launcher::kLocal)
+      tell_those_who_wait({place.rank, place.ranks, place.master_address, place.master_port,
+                           place.hosts_store, place.run_id},
+                          data.error());
+    return tl::unexpected<Error>(data.error());
   }
-  const StopSignals signals(SecondScreen::leave);
-  hooks.stop_signal = StopSignals::requested;
-  std::optional<RunScreen> screen;
-  if (options.watch) screen.emplace(run_folder_path(plan.job)).start();
-  const Expected<RunOutcome> outcome = run_in_process(plan, data, options.reference, hooks);
-  reporter.end_progress();
-  if (screen) screen->end();
-  if (!outcome) return tl::unexpected<Error>(outcome.error());
-  if (outcome->stop_signal != 0) {
-    fmt::print(stderr, "plait train: stopped by signal {} after step {}\n", outcome->stop_signal,
-               outcome->steps_done);
-    return 128 + outcome->stop_signal;
-  }
-  return kExitOk;
+  if (!processes) return train_here(plan, *data, options);
+  return place.rank < 0 ? watch_local_ranks(plan, options)
+                        : train_as_rank(plan, *data, options, place);
 }
 
 }  // namespace plait::tools

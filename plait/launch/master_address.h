@@ -1,0 +1,28 @@
+/// The machine where ranks meet: does its name resolve, does something listen there? Knows no
+/// torch.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "plait/base/error.h"
+
+namespace plait {
+
+/// Errors (kInvalidInput): `address` is empty or no name of a machine; named as MASTER_ADDR.
+/// Takes as long as the system's resolver does.
+Expected<void> check_address(const std::string& address);
+
+/// Blocks until something listens at the address; tries ten times a second. Errors: as above;
+/// (kTimeout) nothing did for `timeout_s` seconds in which this process ran.
+Expected<void> wait_for_listener(const std::string& address, int port, double timeout_s);
+
+/// The machine's network interfaces that are up and have an address, in the system's order.
+std::vector<std::string> network_interfaces();
+
+/// Interfaces of GLOO_SOCKET_IFNAME as torch reads it: a comma-separated list; none if `value` is
+/// empty. Errors (kInvalidInput) name one that is not among `present`.
+Expected<std::vector<std::string>> chosen_interfaces(const std::string& value,
+                                                     const std::vector<std::string>& present);
+
+}  // namespace plait
