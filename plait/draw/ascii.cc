@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "plait/draw/action_look.h"
+#include "plait/ir/direction.h"
 
 namespace plait {
 namespace {
@@ -63,21 +64,21 @@ class UnitLayout {
  private:
   static constexpr int kNotYet = -1;
 
-  std::size_t cell(bool forward, int stage, int microbatch) const {
-    return (static_cast<std::size_t>(stage) * 2 + (forward ? 1 : 0)) * microbatches_ +
+  std::size_t cell(Direction direction, int stage, int microbatch) const {
+    return (static_cast<std::size_t>(stage) * 2 + static_cast<std::size_t>(direction)) *
+               microbatches_ +
            static_cast<std::size_t>(microbatch);
   }
   int input_end(const Action& action) const {
-    const bool forward = action.type == ActionType::kForward;
-    if (!forward && !passes_gradient(action.type)) return 0;
-    const int producer = action.stage + (forward ? -1 : 1);
+    if (!passes_value(action.type)) return 0;
+    const Direction direction = direction_of(action.type);
+    const int producer = stage_before(direction, action.stage);
     if (producer < 0 || producer >= schedule_.placement.stages()) return 0;
-    return ends_[cell(forward, producer, action.microbatch)];
+    return ends_[cell(direction, producer, action.microbatch)];
   }
   void finish(const Action& action, int end) {
-    const bool forward = action.type == ActionType::kForward;
-    if (forward || passes_gradient(action.type))
-      ends_[cell(forward, action.stage, action.microbatch)] = end;
+    if (passes_value(action.type))
+      ends_[cell(direction_of(action.type), action.stage, action.microbatch)] = end;
   }
 
   const Schedule& schedule_;

@@ -54,7 +54,7 @@ class ActionCheck {
     if (action.stage < 0 || action.stage >= stages_ ||
         action.microbatch >= schedule_.microbatches || (has_microbatch && action.microbatch < 0))
       return Problem::kNumbers;
-    if (message && values_.other_end(action) < 0) return Problem::kNoOtherEnd;
+    if (message && values_.peer_stage(action) < 0) return Problem::kNoOtherEnd;
     const bool there = !has_microbatch || values_.rank_of(action.stage, action.microbatch) == rank;
     return there ? Problem::kNone : Problem::kWrongRank;
   }

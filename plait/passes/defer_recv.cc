@@ -37,9 +37,8 @@ class ReceiveHolder {
       for (std::size_t member = i; member < end; ++member) {
         const std::size_t value = values_.needed(list[member]);
         if (value == kNone || !held_[value]) continue;
-        const bool forward = list[member].type == ActionType::kForward;
         output.push_back({list[member].stage, list[member].microbatch,
-                          forward ? ActionType::kRecvF : ActionType::kRecvB, 0});
+                          recv_type(direction_of(list[member].type)), 0});
         held_[value] = false;
       }
       i = passes_detail::append_block(list, i, output);
@@ -56,7 +55,7 @@ class ReceiveHolder {
 
  private:
   std::size_t peer_of(const Action& message) const {
-    return values_.rank_of(values_.other_end(message), message.microbatch);
+    return values_.rank_of(values_.peer_stage(message), message.microbatch);
   }
   void hold(std::size_t rank, const Action& receive) {
     held_[values_.received(receive)] = true;

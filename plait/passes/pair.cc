@@ -97,7 +97,7 @@ class PairChooser {
     const int consumer = values_.consumer(action);
     if (consumer < 0) return;
     const std::size_t value =
-        values_.number(action.type == ActionType::kForward, consumer, action.microbatch);
+        values_.number(direction_of(action.type), consumer, action.microbatch);
     there_.add(value);
     const std::size_t reader = values_.rank_of(consumer, action.microbatch);
     if (waits_for_[reader] != value) return;

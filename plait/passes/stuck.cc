@@ -5,6 +5,7 @@
 #include <string>
 
 #include "plait/ir/action_text.h"
+#include "plait/ir/direction.h"
 
 namespace plait::passes_detail {
 
@@ -17,12 +18,13 @@ tl::unexpected<Error> no_rank_can_go_on(const Schedule& schedule, const Values& 
     if (next[rank] == list.size()) continue;
     const Action* waiting = first_missing(list, next[rank], values, there).reader;
     if (waiting == nullptr) continue;
-    const bool forward = waiting->type == ActionType::kForward;
-    const int producer = forward ? waiting->stage - 1 : waiting->stage + 1;
+    const Direction direction = direction_of(waiting->type);
+    const int producer = stage_before(direction, waiting->stage);
     waits += fmt::format(
         "\n  rank {} position {} ({}) waits for the {} of stage {} micro-batch {} on rank {}", rank,
-        next[rank], print_action_at(list, next[rank]), forward ? "forward" : "backward", producer,
-        waiting->microbatch, values.rank_of(producer, waiting->microbatch));
+        next[rank], print_action_at(list, next[rank]),
+        direction == Direction::kForward ? "forward" : "backward", producer, waiting->microbatch,
+        values.rank_of(producer, waiting->microbatch));
   }
   return fail(ErrorCode::kCheckFailed, fmt::format("no rank can go on:{}", waits), schedule.name);
 }

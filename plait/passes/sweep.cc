@@ -47,7 +47,7 @@ class Sweep {
   /// The action's message: the rank that receives it, kNone if it crosses no ranks.
   std::size_t receiver(std::size_t rank, const Action& action) const {
     const int stage =
-        kept_ ? (is_send(action.type) ? values_.other_end(action) : -1) : values_.consumer(action);
+        kept_ ? (is_send(action.type) ? values_.peer_stage(action) : -1) : values_.consumer(action);
     if (stage < 0) return kNone;
     const std::size_t peer = values_.rank_of(stage, action.microbatch);
     return peer == rank ? kNone : peer;
@@ -118,18 +118,15 @@ class Sweep {
     if (peer == kNone) {
       const int local = values_.consumer(action);
       if (local >= 0 && values_.rank_of(local, action.microbatch) == rank)
-        there_.add(values_.number(action.type == ActionType::kForward, local, action.microbatch));
+        there_.add(values_.number(direction_of(action.type), local, action.microbatch));
       return;
     }
-    const bool forward = action.type == ActionType::kForward || action.type == ActionType::kSendF;
-    const int consumer = action.stage + (forward ? 1 : -1);
-    if (!kept_) {
-      lists_[rank].push_back(
-          {action.stage, action.microbatch, forward ? ActionType::kSendF : ActionType::kSendB, 0});
-    }
-    lists_[peer].push_back(
-        {consumer, action.microbatch, forward ? ActionType::kRecvF : ActionType::kRecvB, 0});
-    const std::size_t value = values_.number(forward, consumer, action.microbatch);
+    const Direction direction = direction_of(action.type);
+    const Action send{action.stage, action.microbatch, send_type(direction), 0};
+    const Action receive = other_end(send);
+    if (!kept_) lists_[rank].push_back(send);
+    lists_[peer].push_back(receive);
+    const std::size_t value = values_.received(receive);
     there_.add(value);
     if (waits_for_[peer] != value) return;
     waits_for_[peer] = kNone;

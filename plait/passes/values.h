@@ -9,15 +9,12 @@
 #include <cstdint>
 #include <vector>
 
+#include "plait/ir/direction.h"
 #include "plait/ir/schedule.h"
 
 namespace plait::passes_detail {
 
 inline constexpr std::size_t kNone = static_cast<std::size_t>(-1);
-
-constexpr bool is_input_backward(ActionType type) {
-  return type == ActionType::kBackwardInput || type == ActionType::kBackward;
-}
 
 class Values {
  public:
@@ -41,34 +38,31 @@ class Values {
 
   /// The stage that gets what an F, I or B makes; -1 if none does, or the action makes nothing.
   int consumer(const Action& action) const {
-    if (action.type == ActionType::kForward)
-      return action.stage + 1 < stages_ ? action.stage + 1 : -1;
-    return is_input_backward(action.type) ? action.stage - 1 : -1;
+    if (!passes_value(action.type)) return -1;
+    return stage_or_none(stage_after(direction_of(action.type), action.stage));
   }
   /// The stage at the other end of a send or receive; -1 if there is none.
-  int other_end(const Action& action) const {
-    const bool up = action.type == ActionType::kSendF || action.type == ActionType::kRecvB;
-    const int stage = action.stage + (up ? 1 : -1);
-    return stage < stages_ ? stage : -1;
-  }
-  std::size_t number(bool forward, int consumer_stage, int microbatch) const {
-    const std::size_t row = static_cast<std::size_t>(consumer_stage) * 2 + (forward ? 1 : 0);
+  int peer_stage(const Action& message) const { return stage_or_none(other_end(message).stage); }
+  std::size_t number(Direction direction, int consumer_stage, int microbatch) const {
+    const std::size_t row =
+        static_cast<std::size_t>(consumer_stage) * 2 + static_cast<std::size_t>(direction);
     return (row << row_bits_) + static_cast<std::size_t>(microbatch);
   }
   /// The value an action needs from a neighbouring stage, kNone if it needs none.
   std::size_t needed(const Action& action) const {
-    const bool forward = action.type == ActionType::kForward;
-    if (forward ? action.stage == 0
-                : !is_input_backward(action.type) || action.stage + 1 == stages_)
-      return kNone;
-    return number(forward, action.stage, action.microbatch);
+    if (!passes_value(action.type)) return kNone;
+    const Direction direction = direction_of(action.type);
+    if (stage_or_none(stage_before(direction, action.stage)) < 0) return kNone;
+    return number(direction, action.stage, action.microbatch);
   }
   /// The value that a receive brings.
   std::size_t received(const Action& receive) const {
-    return number(receive.type == ActionType::kRecvF, receive.stage, receive.microbatch);
+    return number(direction_of(receive.type), receive.stage, receive.microbatch);
   }
 
  private:
+  int stage_or_none(int stage) const { return stage < stages_ ? stage : -1; }
+
   std::vector<int> rank_of_stage_;
   int stages_;
   int copies_;

@@ -19,10 +19,10 @@ TEST(Arrived, AnswersAsASetDoesInAnyOrderOfArrival) {
   std::mt19937 random(1);
   for (int round = 0; round < 50; ++round) {
     std::vector<std::size_t> order;
-    for (const bool forward : {false, true}) {
+    for (const Direction direction : {Direction::kForward, Direction::kBackward}) {
       for (int stage = 0; stage < 2; ++stage) {
         for (int mb = 0; mb < schedule.microbatches; ++mb)
-          order.push_back(values.number(forward, stage, mb));
+          order.push_back(values.number(direction, stage, mb));
       }
     }
     std::shuffle(order.begin(), order.end(), random);

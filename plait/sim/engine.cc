@@ -51,20 +51,20 @@ Engine::Engine(const Schedule& schedule, const CostModel& costs)
 void Engine::make_edges() {
   std::map<std::pair<int, int>, std::int32_t> known;
   const Placement& placement = schedule_.placement;
-  for (const Way way : {Way::kForward, Way::kBackward}) {
-    const int step = way == Way::kForward ? 1 : -1;
+  for (const Direction direction : {Direction::kForward, Direction::kBackward}) {
     for (int copy = 0; copy < placement.copies; ++copy) {
       for (int stage = 0; stage <= last_stage_; ++stage) {
         std::int32_t edge = -1;
-        if (stage + step >= 0 && stage + step <= last_stage_) {
+        const int reader = stage_after(direction, stage);
+        if (reader >= 0 && reader <= last_stage_) {
           const int from = placement.rank_of(stage, copy);
-          const int to = placement.rank_of(stage + step, copy);
+          const int to = placement.rank_of(reader, copy);
           const auto count = static_cast<std::int32_t>(edges_.size());
           const auto [found, added] = known.try_emplace({from, to}, count);
           if (added) edges_.push_back({{}, false, 0, network_->transfer(from, to)});
           edge = found->second;
         }
-        edge_of_[at(way)].push_back(edge);
+        edge_of_[at(direction)].push_back(edge);
       }
     }
   }
@@ -94,8 +94,8 @@ Nanoseconds Engine::block_cost(const Action& first, const Action& second) const 
       std::llround(*costs_.pairs.share * static_cast<double>(together)));
 }
 
-void Engine::post(Way way, int stage, int microbatch, bool send, Nanoseconds time) {
-  Edge& edge = edges_[static_cast<std::size_t>(edge_of(way, stage, microbatch))];
+void Engine::post(Direction direction, int stage, int microbatch, bool send, Nanoseconds time) {
+  Edge& edge = edges_[static_cast<std::size_t>(edge_of(direction, stage, microbatch))];
   const std::size_t value = cell(stage, microbatch);
   if (edge.posted.empty() || edge.sends == send) {
     edge.sends = send;
@@ -107,8 +107,8 @@ void Engine::post(Way way, int stage, int microbatch, bool send, Nanoseconds tim
   PLAIT_CHECK(other.value == value, "both ends of a link list its messages in the same order");
   const Nanoseconds end = std::max({other.time, time, edge.free}) + edge.transfer;
   edge.free = end;
-  arrived_[at(way)][value] = end;
-  wake(rank_of(stage + (way == Way::kForward ? 1 : -1), microbatch), way, value);
+  arrived_[at(direction)][value] = end;
+  wake(rank_of(stage_after(direction, stage), microbatch), direction, value);
 }
 
 void Engine::run() {

@@ -10,14 +10,13 @@
 #include <vector>
 
 #include "plait/base/check.h"
+#include "plait/ir/direction.h"
 #include "plait/ir/schedule.h"
 #include "plait/sim/cost_model.h"
 
 namespace plait::sim_detail {
 
 inline constexpr Nanoseconds kUnknown = -1;
-
-enum class Way : std::uint8_t { kForward, kBackward };
 
 /// What happened to one member of a unit.
 struct MemberTimes {
@@ -78,17 +77,19 @@ class Engine {
   std::size_t cell(int stage, int microbatch) const {
     return static_cast<std::size_t>(stage) * microbatches_ + static_cast<std::size_t>(microbatch);
   }
-  Nanoseconds made(Way way, std::size_t value) const { return made_[at(way)][value]; }
+  Nanoseconds made(Direction direction, std::size_t value) const {
+    return made_[at(direction)][value];
+  }
   /// When its reader has it; needs crosses().
-  Nanoseconds there(Way way, int stage, int microbatch) const {
+  Nanoseconds there(Direction direction, int stage, int microbatch) const {
     const std::size_t value = cell(stage, microbatch);
-    if (network_ != nullptr) return arrived_[at(way)][value];
-    const Nanoseconds time = made_[at(way)][value];
+    if (network_ != nullptr) return arrived_[at(direction)][value];
+    const Nanoseconds time = made_[at(direction)][value];
     return time == kUnknown ? kUnknown : time + costs_.actions.hop;
   }
   /// True if the stage's result goes to another rank.
-  bool crosses(Way way, int stage, int microbatch) const {
-    const int other = stage + (way == Way::kForward ? 1 : -1);
+  bool crosses(Direction direction, int stage, int microbatch) const {
+    const int other = stage_after(direction, stage);
     return rank_of(stage, microbatch) != rank_of(other, microbatch);
   }
   int rank_of(int stage, int microbatch) const {
@@ -104,15 +105,15 @@ class Engine {
   /// The value an action reads from a neighbouring stage, if any.
   struct Read {
     bool any = false;
-    Way way = Way::kForward;
+    Direction direction = Direction::kForward;
     int stage = 0;  ///< that makes it
   };
   Read read_of(const Action& action) const {
-    if (action.type == ActionType::kForward && action.stage > 0)
-      return {true, Way::kForward, action.stage - 1};
-    if (passes_gradient(action.type) && action.stage < last_stage_)
-      return {true, Way::kBackward, action.stage + 1};
-    return {};
+    if (!passes_value(action.type)) return {};
+    const Direction direction = direction_of(action.type);
+    const int maker = stage_before(direction, action.stage);
+    if (maker < 0 || maker > last_stage_) return {};
+    return {true, direction, maker};
   }
   /// What one action costs.
   Nanoseconds cost(const Action& action) const {
@@ -152,13 +153,14 @@ class Engine {
   /// When what an action reads is there; kUnknown if it is not known yet.
   struct Input {
     Nanoseconds there = 0;
-    Nanoseconds made = kUnknown;  // if another rank made it
-    Nanoseconds own = 0;          // what the rank itself made for it before
+    Nanoseconds made = kUnknown;      // if another rank made it
+    Nanoseconds own = 0;              // what the rank itself made for it before
+    std::int64_t awaited = kNothing;  // name of the value of another rank that is not made yet
   };
 
-  static std::size_t at(Way way) { return static_cast<std::size_t>(way); }
-  std::int64_t name_of(Way way, std::size_t value) const {
-    return static_cast<std::int64_t>(2 * value + at(way));
+  static std::size_t at(Direction direction) { return static_cast<std::size_t>(direction); }
+  std::int64_t name_of(Direction direction, std::size_t value) const {
+    return static_cast<std::int64_t>(2 * value + at(direction));
   }
   std::size_t copy_of(int microbatch) const {
     return copy_start_.empty()
@@ -166,20 +168,20 @@ class Engine {
                : static_cast<std::size_t>(copy_start_[static_cast<std::size_t>(microbatch)]);
   }
   ParameterState& parameters(int rank, int stage);
-  std::int32_t edge_of(Way way, int stage, int microbatch) const {
-    return edge_of_[at(way)][copy_of(microbatch) + static_cast<std::size_t>(stage)];
+  std::int32_t edge_of(Direction direction, int stage, int microbatch) const {
+    return edge_of_[at(direction)][copy_of(microbatch) + static_cast<std::size_t>(stage)];
   }
   Nanoseconds parameter_cost(const Action& action) const;
   void make_edges();
-  void wake(int rank, Way way, std::size_t value) {
+  void wake(int rank, Direction direction, std::size_t value) {
     const auto index = static_cast<std::size_t>(rank);
-    if (waits_for_[index] != name_of(way, value)) return;
+    if (waits_for_[index] != name_of(direction, value)) return;
     waits_for_[index] = kNothing;
     ready_.push_back(rank);
   }
-  void post(Way way, int stage, int microbatch, bool send, Nanoseconds time);
+  void post(Direction direction, int stage, int microbatch, bool send, Nanoseconds time);
 
-  Input input_of(int rank, const Action& action);
+  Input input_of(const Action& action) const;
   template <typename Observer>
   void finish(const Action& action, Nanoseconds time);
   template <typename Observer>
@@ -206,26 +208,26 @@ class Engine {
   bool braided_ = false;  // a result may be there after the compute lane went on
   std::vector<std::array<Nanoseconds, 4>> cost_;  // by stage, F I W B
   std::vector<std::int32_t> copy_start_;          // by micro-batch: copy * S; empty: one copy
-  std::array<std::vector<Nanoseconds>, 2> made_;  // by Way and cell
+  std::array<std::vector<Nanoseconds>, 2> made_;  // by Direction and cell
   std::array<std::vector<Nanoseconds>, 2> arrived_;
-  std::array<std::vector<std::int32_t>, 2> edge_of_;  // by Way, copy * S + sending stage
+  std::array<std::vector<std::int32_t>, 2> edge_of_;  // by Direction, copy * S + sending stage
   std::vector<Edge> edges_;
   std::vector<ParameterState> parameters_;  // copy * S + stage
   std::vector<std::int64_t> waits_for_;     // by rank: name of a value
   std::vector<int> ready_;
 };
 
-inline Engine::Input Engine::input_of(int rank, const Action& action) {
+inline Engine::Input Engine::input_of(const Action& action) const {
   const Read read = read_of(action);
   Input input;
   if (read.any) {
     const std::size_t value = cell(read.stage, action.microbatch);
-    input.there = made_[at(read.way)][value];
-    if (crosses(read.way, read.stage, action.microbatch)) {
+    input.there = made_[at(read.direction)][value];
+    if (crosses(read.direction, read.stage, action.microbatch)) {
       input.made = input.there;
-      input.there = there(read.way, read.stage, action.microbatch);
+      input.there = there(read.direction, read.stage, action.microbatch);
       if (input.there == kUnknown) {
-        waits_for_[static_cast<std::size_t>(rank)] = name_of(read.way, value);
+        input.awaited = name_of(read.direction, value);
         return input;
       }
     }
@@ -233,7 +235,8 @@ inline Engine::Input Engine::input_of(int rank, const Action& action) {
   // A braid's result may come when the compute lane has gone on.
   if (braided_ && action.type != ActionType::kForward) {
     const std::size_t own = cell(action.stage, action.microbatch);
-    const Way before = action.type == ActionType::kBackwardWeight ? Way::kBackward : Way::kForward;
+    const Direction before =
+        action.type == ActionType::kBackwardWeight ? Direction::kBackward : Direction::kForward;
     input.own = made_[at(before)][own];
     input.there = std::max(input.there, input.own);
   }
@@ -244,12 +247,12 @@ template <typename Observer>
 void Engine::finish(const Action& action, Nanoseconds time) {
   if constexpr (Observer::kWanted) return;
   if (action.type == ActionType::kBackwardWeight) return;
-  const Way way = action.type == ActionType::kForward ? Way::kForward : Way::kBackward;
+  const Direction direction = direction_of(action.type);
   const std::size_t value = cell(action.stage, action.microbatch);
-  made_[at(way)][value] = time;
-  const int reader = action.stage + (way == Way::kForward ? 1 : -1);
+  made_[at(direction)][value] = time;
+  const int reader = stage_after(direction, action.stage);
   if (network_ == nullptr && reader >= 0 && reader <= last_stage_)
-    wake(rank_of(reader, action.microbatch), way, value);
+    wake(rank_of(reader, action.microbatch), direction, value);
 }
 
 template <typename Observer>
@@ -292,8 +295,11 @@ bool Engine::step(int rank, RankState& state, Observer& observer) {
 template <typename Observer>
 bool Engine::single(int rank, RankState& state, Observer& observer) {
   const Action& action = list(rank)[state.next];
-  const Input input = input_of(rank, action);
-  if (input.there == kUnknown) return false;
+  const Input input = input_of(action);
+  if (input.awaited != kNothing) {
+    waits_for_[static_cast<std::size_t>(rank)] = input.awaited;
+    return false;
+  }
   Nanoseconds begin = state.free;
   Nanoseconds parameters_there = 0;
   if (has_parameter_actions_) {
@@ -325,11 +331,10 @@ bool Engine::single(int rank, RankState& state, Observer& observer) {
 template <typename Observer>
 bool Engine::pair(int rank, RankState& state, Observer& observer) {
   const std::span<const Action> members = list(rank).subspan(state.next + 1, 2);
-  const std::array<Input, 2> inputs{input_of(rank, members[0]), input_of(rank, members[1])};
-  for (std::size_t i = 0; i < 2; ++i) {
-    if (inputs[i].there != kUnknown) continue;
-    // Both members asked; wait for one that is really missing.
-    input_of(rank, members[i]);
+  const std::array<Input, 2> inputs{input_of(members[0]), input_of(members[1])};
+  for (const Input& input : inputs) {
+    if (input.awaited == kNothing) continue;
+    waits_for_[static_cast<std::size_t>(rank)] = input.awaited;
     return false;
   }
   Unit unit{state.next, members, {}, state.free, std::max(inputs[0].made, inputs[1].made)};
@@ -380,23 +385,23 @@ bool Engine::step_post(int rank, RankState& state, Observer& observer) {
   Service service{state.next_post, &action, state.post_free, state.post_free};
   if (is_communication(action.type)) {
     const bool send = is_send(action.type);
-    const bool forward = action.type == ActionType::kSendF || action.type == ActionType::kRecvF;
-    const Way way = forward ? Way::kForward : Way::kBackward;
-    const int stage = send ? action.stage : action.stage + (forward ? -1 : 1);
+    const Direction direction = direction_of(action.type);
+    const int stage = send_of(action).stage;
     const std::size_t value = cell(stage, action.microbatch);
     if (network_ != nullptr) {
-      const Nanoseconds time = made_[at(way)][value];
+      const Nanoseconds time = made_[at(direction)][value];
       if (send && time == kUnknown) return false;
       if (send) state.post_free = std::max(state.post_free, time);
-      if constexpr (!Observer::kWanted) post(way, stage, action.microbatch, send, state.post_free);
+      if constexpr (!Observer::kWanted)
+        post(direction, stage, action.microbatch, send, state.post_free);
     }
     if constexpr (Observer::kWanted) {
-      service.end = there(way, stage, action.microbatch);
+      service.end = there(direction, stage, action.microbatch);
       if (network_ == nullptr) {  // there are no edges then
-        service.begin = made_[at(way)][value];
+        service.begin = made_[at(direction)][value];
         if (send) service.end = service.begin;
       } else {
-        const auto edge = static_cast<std::size_t>(edge_of(way, stage, action.microbatch));
+        const auto edge = static_cast<std::size_t>(edge_of(direction, stage, action.microbatch));
         service.begin = service.end - edges_[edge].transfer;
       }
       observer.service(service);

@@ -8,7 +8,7 @@ namespace {
 
 bool is_instruction(ActionType type) { return is_compute(type) || is_communication(type); }
 
-/// The instruction that makes each value, by Way and cell.
+/// The instruction that makes each value, by Direction and cell.
 class Makers {
  public:
   explicit Makers(const Engine& engine) : engine_(engine) {
@@ -20,9 +20,8 @@ class Makers {
       for (const Action& action : list) {
         if (!is_instruction(action.type)) continue;
         if (engine.recompute(action) > 0) ++instruction;
-        if (is_compute(action.type) && action.type != ActionType::kBackwardWeight) {
-          const auto way = action.type == ActionType::kForward ? Way::kForward : Way::kBackward;
-          at(way, engine.cell(action.stage, action.microbatch)) = instruction;
+        if (passes_value(action.type)) {
+          at(direction_of(action.type), engine.cell(action.stage, action.microbatch)) = instruction;
         }
         ++instruction;
       }
@@ -32,14 +31,14 @@ class Makers {
   void name_awaited(TimelineEvent& event) {
     const Action& action = event.action;
     const Engine::Read read = engine_.read_of(action);
-    if (!read.any || !engine_.crosses(read.way, read.stage, action.microbatch)) return;
+    if (!read.any || !engine_.crosses(read.direction, read.stage, action.microbatch)) return;
     event.awaited_rank = engine_.rank_of(read.stage, action.microbatch);
-    event.awaited_instruction = at(read.way, engine_.cell(read.stage, action.microbatch));
+    event.awaited_instruction = at(read.direction, engine_.cell(read.stage, action.microbatch));
   }
 
  private:
-  std::int32_t& at(Way way, std::size_t cell) {
-    return instruction_[static_cast<std::size_t>(way)][cell];
+  std::int32_t& at(Direction direction, std::size_t cell) {
+    return instruction_[static_cast<std::size_t>(direction)][cell];
   }
   const Engine& engine_;
   std::array<std::vector<std::int32_t>, 2> instruction_;
@@ -215,32 +214,33 @@ class CriticalPath {
       before = {spot.rank, spot.entry - 1};
       latest = released = entry_at(before).end;
     }
-    const auto offer = [&](Way way, int stage, int microbatch, bool remote) {
-      const Nanoseconds made = engine_.made(way, engine_.cell(stage, microbatch));
-      const Nanoseconds there = remote ? engine_.there(way, stage, microbatch) : made;
+    const auto offer = [&](Direction direction, int stage, int microbatch, bool remote) {
+      const Nanoseconds made = engine_.made(direction, engine_.cell(stage, microbatch));
+      const Nanoseconds there = remote ? engine_.there(direction, stage, microbatch) : made;
       if (there <= latest) return;
-      before = find(way, stage, microbatch, made);
+      before = find(direction, stage, microbatch, made);
       latest = there;
       released = made;
     };
     if (members_at(spot).empty()) {
       const Action& action = engine_.list(spot.rank)[entry_at(spot).position];
-      offer(Way::kForward, action.stage, action.microbatch, false);
+      offer(Direction::kForward, action.stage, action.microbatch, false);
     }
     for (const Action& action : members_at(spot)) {
       const Engine::Read read = engine_.read_of(action);
       if (read.any)
-        offer(read.way, read.stage, action.microbatch,
-              engine_.crosses(read.way, read.stage, action.microbatch));
+        offer(read.direction, read.stage, action.microbatch,
+              engine_.crosses(read.direction, read.stage, action.microbatch));
       if (action.type == ActionType::kForward) continue;
       const bool weight = action.type == ActionType::kBackwardWeight;
-      offer(weight ? Way::kBackward : Way::kForward, action.stage, action.microbatch, false);
+      offer(weight ? Direction::kBackward : Direction::kForward, action.stage, action.microbatch,
+            false);
     }
     return released;
   }
 
   /// The unit that makes a value: one that began by the time it was made.
-  Spot find(Way way, int stage, int microbatch, Nanoseconds made) const {
+  Spot find(Direction direction, int stage, int microbatch, Nanoseconds made) const {
     const int rank = engine_.rank_of(stage, microbatch);
     const auto& entries = logs_[static_cast<std::size_t>(rank)].entries;
     const auto after =
@@ -250,9 +250,8 @@ class CriticalPath {
     while (spot.entry > 0) {
       --spot.entry;
       for (const Action& action : members_at(spot)) {
-        const bool forward = action.type == ActionType::kForward;
-        if (action.stage == stage && action.microbatch == microbatch &&
-            action.type != ActionType::kBackwardWeight && forward == (way == Way::kForward))
+        if (action.stage == stage && action.microbatch == microbatch && passes_value(action.type) &&
+            direction_of(action.type) == direction)
           return spot;
       }
     }

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "plait/ir/action_text.h"
+#include "plait/ir/direction.h"
 #include "plait/timeline/compute_ends.h"
 #include "plait/timeline/intervals.h"
 
@@ -97,13 +98,11 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// A message of the step: whether forward, the stage that sends, and the micro-batch.
-using MessageName = std::tuple<bool, int, int>;
+/// A message of the step: its direction, the stage that sends, and the micro-batch.
+using MessageName = std::tuple<Direction, int, int>;
 
-MessageName message_of(const Action& action) {
-  const bool forward = action.type == ActionType::kSendF || action.type == ActionType::kRecvF;
-  const int sender = is_send(action.type) ? action.stage : action.stage + (forward ? -1 : 1);
-  return {forward, sender, action.microbatch};
+MessageName name_of_message(const Action& end) {
+  return {direction_of(end.type), send_of(end).stage, end.microbatch};
 }
 
 /// An arrow from each send to its receive. Several columns send messages of one name; sorted by
@@ -112,7 +111,7 @@ void add_flows(const Timeline& timeline, Nanoseconds first, Json& events) {
   std::map<MessageName, std::array<std::vector<const TimelineEvent*>, 2>> messages;
   for (const TimelineEvent& event : timeline.events) {
     if (!is_communication(event.action.type)) continue;
-    messages[message_of(event.action)][is_send(event.action.type) ? 0 : 1].push_back(&event);
+    messages[name_of_message(event.action)][is_send(event.action.type) ? 0 : 1].push_back(&event);
   }
   int id = 0;
   for (auto& [name, ends] : messages) {

@@ -85,20 +85,16 @@ class RendezvousRun {
   /// Messages are named by their receives.
   static std::size_t row_of(const Action& receive) {
     return 2 * static_cast<std::size_t>(receive.stage) +
-           (receive.type == ActionType::kRecvF ? 1 : 0);
-  }
-  static Action receive_of(const Action& action) {
-    return is_send(action.type) ? other_end(action) : action;
+           static_cast<std::size_t>(direction_of(receive.type));
   }
 
   /// The receive of the message that an action lacks; an idle action if it lacks none.
   Action lacking(const Action& action) const {
-    const bool forward = action.type == ActionType::kForward;
-    if (!forward && !is_backward_of_inputs(action.type)) return {};
-    const int maker = action.stage + (forward ? -1 : 1);
+    if (!passes_value(action.type)) return {};
+    const Direction direction = direction_of(action.type);
+    const int maker = stage_before(direction, action.stage);
     if (maker < 0 || maker >= holders_.stages()) return {};
-    const Action receive{action.stage, action.microbatch,
-                         forward ? ActionType::kRecvF : ActionType::kRecvB, 0};
+    const Action receive{action.stage, action.microbatch, recv_type(direction), 0};
     if (arrived_.get(row_of(receive), receive.microbatch) ||
         !holders_.crosses(action.stage, maker, action.microbatch))
       return {};
@@ -143,7 +139,7 @@ class RendezvousRun {
       if (other == nullptr || *other != wanted) continue;
       queues_.pop(queue);
       queues_.pop(other_queue);
-      arrive(receive_of(*action));
+      arrive(recv_of(*action));
       candidates_.push_back(queue);
       candidates_.push_back(other_queue);
     }
@@ -164,7 +160,7 @@ class RendezvousRun {
     }
     std::size_t queue = 0;
     while (queues_.empty(queue)) ++queue;
-    return receive_of(*posted(queue));  // every list has ended: all is posted
+    return recv_of(*posted(queue));  // every list has ended: all is posted
   }
 
   /// The position of one end of a message that has not moved, if its rank's list has come to it.
@@ -187,7 +183,7 @@ class RendezvousRun {
       if (!place) return before_posting(send, end);
       const Action* head = posted(queues_.of(end));
       if (*head == end) continue;
-      return {receive_of(*head),
+      return {recv_of(*head),
               note(*place, fmt::format("{} of {} stands behind {} in the queue", action_name(end),
                                        action_name(send), action_name(send_of(*head))))};
     }

@@ -45,11 +45,11 @@ class FreeRun {
     std::vector<DiagnosticNote> notes;
     for (const std::size_t r : path) {
       const Value& value = waits_for_[r];
-      notes.push_back(note(
-          head(r),
-          fmt::format("{} waits for the {} of stage {} micro-batch {}, on rank {}",
-                      place_name(input_.schedule, head(r)), value.forward ? "forward" : "backward",
-                      value.stage, value.microbatch, maker_of(value))));
+      notes.push_back(
+          note(head(r), fmt::format("{} waits for the {} of stage {} micro-batch {}, on rank {}",
+                                    place_name(input_.schedule, head(r)),
+                                    value.direction == Direction::kForward ? "forward" : "backward",
+                                    value.stage, value.microbatch, maker_of(value))));
     }
     add(findings, "dependence-cycle", head(path.front()),
         fmt::format("{} ranks wait in a circle", path.size()), std::move(notes));
@@ -58,11 +58,13 @@ class FreeRun {
  private:
   /// What a stage makes for its neighbour; stage -1: none.
   struct Value {
-    bool forward = false;
+    Direction direction = Direction::kForward;
     int stage = -1;
     int microbatch = -1;
     bool operator==(const Value&) const = default;
-    std::size_t row() const { return 2 * static_cast<std::size_t>(stage) + (forward ? 1 : 0); }
+    std::size_t row() const {
+      return 2 * static_cast<std::size_t>(stage) + static_cast<std::size_t>(direction);
+    }
   };
 
   const std::vector<Action>& list(std::size_t rank) const { return input_.schedule.ranks[rank]; }
@@ -74,9 +76,9 @@ class FreeRun {
   }
   /// The value that an action needs and that is not there; stage -1: none.
   Value missing(const Action& action) const {
-    const bool forward = action.type == ActionType::kForward;
-    if (!forward && !is_backward_of_inputs(action.type)) return {};
-    const Value value{forward, action.stage + (forward ? -1 : 1), action.microbatch};
+    if (!passes_value(action.type)) return {};
+    const Direction direction = direction_of(action.type);
+    const Value value{direction, stage_before(direction, action.stage), action.microbatch};
     if (value.stage < 0 || value.stage >= holders_.stages()) return {};
     return done_.get(value.row(), value.microbatch) ? Value{} : value;
   }
@@ -95,11 +97,11 @@ class FreeRun {
     }
   }
   void finish(std::size_t rank, const Action& action) {
-    const bool forward = action.type == ActionType::kForward;
-    if (!forward && !is_backward_of_inputs(action.type)) return;
-    const Value value{forward, action.stage, action.microbatch};
+    if (!passes_value(action.type)) return;
+    const Direction direction = direction_of(action.type);
+    const Value value{direction, action.stage, action.microbatch};
     done_.set(value.row(), value.microbatch);
-    const int reader = action.stage + (forward ? 1 : -1);
+    const int reader = stage_after(direction, action.stage);
     if (reader < 0 || reader >= holders_.stages()) return;
     const auto reading = static_cast<std::size_t>(holders_.rank_of(reader, action.microbatch));
     if (reading == rank || waits_for_[reading] != value) return;

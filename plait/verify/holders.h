@@ -7,6 +7,7 @@
 #include <tuple>
 #include <vector>
 
+#include "plait/ir/direction.h"
 #include "plait/ir/schedule.h"
 #include "plait/verify/verify.h"
 
@@ -86,30 +87,6 @@ class BitTable {
   std::size_t words_per_row_;
   std::vector<std::uint64_t> words_;
 };
-
-constexpr bool is_backward_of_inputs(ActionType type) {
-  return type == ActionType::kBackward || type == ActionType::kBackwardInput;
-}
-constexpr bool is_forward_message(ActionType type) {
-  return type == ActionType::kSendF || type == ActionType::kRecvF;
-}
-
-/// The other end of a message: the receive of a send, the send of a receive.
-constexpr Action other_end(Action action) {
-  switch (action.type) {
-    case ActionType::kSendF:
-      return {action.stage + 1, action.microbatch, ActionType::kRecvF, 0};
-    case ActionType::kRecvF:
-      return {action.stage - 1, action.microbatch, ActionType::kSendF, 0};
-    case ActionType::kSendB:
-      return {action.stage - 1, action.microbatch, ActionType::kRecvB, 0};
-    default:
-      return {action.stage + 1, action.microbatch, ActionType::kSendB, 0};
-  }
-}
-constexpr Action send_of(const Action& action) {
-  return is_send(action.type) ? action : other_end(action);
-}
 
 /// Type, stage and micro-batch.
 using ActionKey = std::tuple<ActionType, std::int32_t, std::int32_t>;

@@ -37,7 +37,8 @@ class MessageMatch {
 
  private:
   static std::size_t row_of(const Action& send) {
-    return 2 * static_cast<std::size_t>(send.stage) + (send.type == ActionType::kSendF ? 0 : 1);
+    return 2 * static_cast<std::size_t>(send.stage) +
+           static_cast<std::size_t>(direction_of(send.type));
   }
 
   bool has_two_ends(Place place, const Action& action) {
@@ -45,7 +46,7 @@ class MessageMatch {
     std::string what;
     if (other.stage < 0 || other.stage >= holders_.stages()) {
       what = "has no stage at its other end";
-    } else if (!is_forward_message(action.type) && input_.schedule.forward_only) {
+    } else if (direction_of(action.type) == Direction::kBackward && input_.schedule.forward_only) {
       what = "in a forward-only schedule";
     } else if (!holders_.crosses(action.stage, other.stage, action.microbatch)) {
       what = is_send(action.type) ? "sends to its own rank" : "receives from its own rank";

@@ -17,8 +17,8 @@ void check_members(const RankView& view, std::size_t header, Diagnostics& findin
   }
   const Action first = members == 2 ? list[header + 1] : Action{};
   const Action second = members == 2 ? list[header + 2] : Action{};
-  const bool kinds = (first.type == ActionType::kForward && is_backward_of_inputs(second.type)) ||
-                     (second.type == ActionType::kForward && is_backward_of_inputs(first.type));
+  const bool kinds = (first.type == ActionType::kForward && passes_gradient(second.type)) ||
+                     (second.type == ActionType::kForward && passes_gradient(first.type));
   if (!kinds) {
     add(findings, "pair", view.at(header),
         fmt::format("{} needs two members, a forward and a backward", name()));

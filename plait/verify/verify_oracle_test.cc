@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "plait/ir/direction.h"
 #include "plait/ir/forms/csv.h"
 #include "plait/passes/insert_comm.h"
 #include "plait/passes/passes.h"
@@ -155,14 +156,14 @@ Schedule with_free_messages(const Schedule& schedule) {
       const std::size_t end = block_end(list, begin);
       for (const bool before : {true, false}) {
         for (std::size_t i = begin; i < end; ++i) {
-          const bool forward = list[i].type == ActionType::kForward;
-          if (!forward && !verify_detail::is_backward_of_inputs(list[i].type)) continue;
-          const int other = list[i].stage + (forward == before ? -1 : 1);
+          if (!passes_value(list[i].type)) continue;
+          const Direction direction = direction_of(list[i].type);
+          const int other = before ? stage_before(direction, list[i].stage)
+                                   : stage_after(direction, list[i].stage);
           if (other < 0 || other >= stages) continue;
           const int mb = list[i].microbatch;
           if (schedule.rank_of(other, mb) == schedule.rank_of(list[i].stage, mb)) continue;
-          const ActionType type = before ? (forward ? ActionType::kRecvF : ActionType::kRecvB)
-                                         : (forward ? ActionType::kSendF : ActionType::kSendB);
+          const ActionType type = before ? recv_type(direction) : send_type(direction);
           result.ranks[rank].push_back({list[i].stage, mb, type, 0});
         }
         if (before)

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "plait/ir/direction.h"
 #include "tests/support/world.h"
 
 namespace plait::testing {
@@ -234,9 +235,9 @@ class UnprovenLowering {
     Instruction instruction;
     instruction.action = action;
     instruction.lane = Lane::kCommunication;
-    const bool forward = action.type == ActionType::kSendF || action.type == ActionType::kRecvF;
+    const bool forward = direction_of(action.type) == Direction::kForward;
     const bool send = is_send(action.type);
-    const int other = action.stage + (forward == send ? 1 : -1);
+    const int other = other_end(action).stage;
     if (other >= 0 && other < schedule_.placement.stages())
       instruction.peer = schedule_.rank_of(other, action.microbatch);
     instruction.opcode = send ? Opcode::kSend : Opcode::kRecv;
