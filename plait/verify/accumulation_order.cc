@@ -21,10 +21,10 @@ void check_after_reduction(const RankView& view, Diagnostics& findings) {
     if (action.type == ActionType::kReduceGrad) {
       if (first < 0) first = static_cast<std::int32_t>(i);
     } else if (first >= 0) {
-      add(findings, "accumulation-order", view.at(i),
+      add(findings, "accumulation-order", view.location(i),
           fmt::format("{} adds to the gradient of stage {} after its reduction",
                       action_name(action), action.stage),
-          {note(view.at(first), place_name(view.input().schedule, view.at(first)))});
+          {note(view.location(first), name_at(view.input().schedule, view.location(first)))});
     }
   }
 }
@@ -42,11 +42,11 @@ void check_ascending(const RankView& view, Diagnostics& findings) {
                                 static_cast<std::size_t>(holders.copy_of(action.microbatch))];
     if (before >= 0 && list[static_cast<std::size_t>(before)].microbatch > action.microbatch) {
       const Action& higher = list[static_cast<std::size_t>(before)];
-      add(findings, "accumulation-order", view.at(i),
+      add(findings, "accumulation-order", view.location(i),
           fmt::format("{} adds to the gradient of stage {} after micro-batch {}, needs ascending "
                       "order",
                       action_name(action), action.stage, higher.microbatch),
-          {note(view.at(before), action_name(higher))});
+          {note(view.location(before), action_name(higher))});
     }
     before = static_cast<std::int32_t>(i);
   }

@@ -11,7 +11,7 @@ namespace {
 /// The stages whose copies are held by the same ranks reduce over one communicator.
 struct Communicator {
   std::vector<int> stages;
-  std::map<int, std::vector<Place>> issued{};  ///< by rank: its REDUCE_GRADs, each stage's first
+  std::map<int, std::vector<Location>> issued{};  ///< by rank: its REDUCE_GRADs, each stage's first
 };
 
 class CollectiveOrder {
@@ -23,7 +23,7 @@ class CollectiveOrder {
     for (int stage = 0; stage < holders.stages(); ++stage) {
       std::vector<int> ranks;
       for (int copy = 0; copy < holders.copies(); ++copy)
-        ranks.push_back(holders.of_copy(stage, copy));
+        ranks.push_back(holders.rank_of_copy(stage, copy));
       std::sort(ranks.begin(), ranks.end());
       ranks.erase(std::unique(ranks.begin(), ranks.end()), ranks.end());
       const auto [at, is_new] = by_ranks.try_emplace(ranks, communicators_.size());
@@ -37,9 +37,9 @@ class CollectiveOrder {
   }
 
   void run() {
-    for_each_action(input_.schedule, [&](Place place, const Action& action) {
-      if (action.type == ActionType::kReduceGrad && input_.holders.in_place(place.rank, action))
-        issue(place, action.stage);
+    for_each_action(input_.schedule, [&](Location location, const Action& action) {
+      if (action.type == ActionType::kReduceGrad && input_.holders.in_place(location.rank, action))
+        issue(location, action.stage);
     });
     for (const Communicator& communicator : communicators_) {
       if (all_or_none(communicator)) same_order(communicator);
@@ -47,24 +47,25 @@ class CollectiveOrder {
   }
 
  private:
-  int stage_at(Place place) const { return input_.at(place).stage; }
+  int stage_at(Location location) const { return input_.action_at(location).stage; }
 
-  void issue(Place place, int stage) {
-    std::vector<Place>& issued =
-        communicators_[communicator_of_[static_cast<std::size_t>(stage)]].issued[place.rank];
-    const bool again = std::any_of(issued.begin(), issued.end(),
-                                   [&](Place other) { return stage_at(other) == stage; });
-    if (!again) issued.push_back(place);  // what is done twice is duplicate's to report
+  void issue(Location location, int stage) {
+    std::vector<Location>& issued =
+        communicators_[communicator_of_[static_cast<std::size_t>(stage)]].issued[location.rank];
+    const bool repeated = std::any_of(issued.begin(), issued.end(),
+                                      [&](Location other) { return stage_at(other) == stage; });
+    if (!repeated) issued.push_back(location);  // the rule `duplicate` reports the second one
   }
 
   bool all_or_none(const Communicator& communicator) {
     bool holds = true;
     for (const int stage : communicator.stages) {
       std::vector<int> without;
-      std::vector<Place> with;
+      std::vector<Location> with;
       for (const auto& [rank, issued] : communicator.issued) {
-        const auto found = std::find_if(issued.begin(), issued.end(),
-                                        [&](Place place) { return stage_at(place) == stage; });
+        const auto found = std::find_if(issued.begin(), issued.end(), [&](Location location) {
+          return stage_at(location) == stage;
+        });
         if (found == issued.end()) {
           without.push_back(rank);
         } else {
@@ -78,7 +79,7 @@ class CollectiveOrder {
         add(findings_, "collective-order", {rank, -1},
             fmt::format("{} is missing, rank {} waits in it",
                         action_name(ActionType::kReduceGrad, stage, -1), with.front().rank),
-            {note(with.front(), place_name(input_.schedule, with.front()))});
+            {note(with.front(), name_at(input_.schedule, with.front()))});
       }
     }
     return holds;
@@ -91,9 +92,9 @@ class CollectiveOrder {
         if (stage_at(issued[i]) == stage_at(first[i])) continue;
         add(findings_, "collective-order", issued[i],
             fmt::format("{} is collective {} with rank {}, which issues {} there",
-                        place_name(input_.schedule, issued[i]), i, first_rank,
-                        place_name(input_.schedule, first[i])),
-            {note(first[i], place_name(input_.schedule, first[i]))});
+                        name_at(input_.schedule, issued[i]), i, first_rank,
+                        name_at(input_.schedule, first[i])),
+            {note(first[i], name_at(input_.schedule, first[i]))});
         break;  // what follows is out of step because of this
       }
     }

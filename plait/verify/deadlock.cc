@@ -15,6 +15,8 @@
 #include <algorithm>
 #include <optional>
 
+#include "plait/ir/direction.h"
+#include "plait/verify/bit_table.h"
 #include "plait/verify/queues.h"
 #include "plait/verify/rules.h"
 
@@ -67,7 +69,7 @@ class RendezvousRun {
         std::find_if(kMatchings.begin(), kMatchings.end(), [&](const MatchingInfo& info) {
           return info.matching == matching_;
         })->phrase;
-    const Place first{notes.front().rank, notes.front().position};
+    const Location first{notes.front().rank, notes.front().position};
     const std::size_t length = notes.size();
     Diagnostic& finding =
         add(findings, "deadlock", first,
@@ -112,7 +114,7 @@ class RendezvousRun {
       }
       next_[rank] = end;
       if (!is_communication(actions[begin].type)) continue;
-      const std::size_t queue = queues_.of(actions[begin]);
+      const std::size_t queue = queues_.queue_of(actions[begin]);
       if (static_cast<std::size_t>(queues_.head(queue)) == begin) move_from(queue);
     }
   }
@@ -134,7 +136,7 @@ class RendezvousRun {
       const Action* action = posted(queue);
       if (action == nullptr) continue;
       const Action wanted = other_end(*action);
-      const std::size_t other_queue = queues_.of(wanted);
+      const std::size_t other_queue = queues_.queue_of(wanted);
       const Action* other = posted(other_queue);
       if (other == nullptr || *other != wanted) continue;
       queues_.pop(queue);
@@ -164,13 +166,13 @@ class RendezvousRun {
   }
 
   /// The position of one end of a message that has not moved, if its rank's list has come to it.
-  std::optional<Place> posted_at(const Action& end) const {
-    const std::size_t queue = queues_.of(end);
+  std::optional<Location> posted_at(const Action& end) const {
+    const std::size_t queue = queues_.queue_of(end);
     const int rank = queues_.rank(queue);
     for (const std::int32_t* position = queues_.begin(queue); position != queues_.end(queue);
          ++position) {
       if (static_cast<std::size_t>(*position) >= next_[static_cast<std::size_t>(rank)]) break;
-      if (input_.at({rank, *position}) == end) return Place{rank, *position};
+      if (input_.action_at({rank, *position}) == end) return Location{rank, *position};
     }
     return std::nullopt;
   }
@@ -179,13 +181,13 @@ class RendezvousRun {
   std::pair<Action, DiagnosticNote> behind(const Action& receive) const {
     const Action send = other_end(receive);
     for (const Action& end : {send, receive}) {
-      const std::optional<Place> place = posted_at(end);
-      if (!place) return before_posting(send, end);
-      const Action* head = posted(queues_.of(end));
+      const std::optional<Location> location = posted_at(end);
+      if (!location) return before_posting(send, end);
+      const Action* head = posted(queues_.queue_of(end));
       if (*head == end) continue;
-      return {recv_of(*head),
-              note(*place, fmt::format("{} of {} stands behind {} in the queue", action_name(end),
-                                       action_name(send), action_name(send_of(*head))))};
+      return {recv_of(*head), note(*location, fmt::format("{} of {} stands behind {} in the queue",
+                                                          action_name(end), action_name(send),
+                                                          action_name(send_of(*head))))};
     }
     return {receive, note({}, "")};  // not reached: what heads both queues moves
   }
@@ -193,12 +195,14 @@ class RendezvousRun {
   /// Its rank's list has not come to it: it stands before, waiting for another message.
   std::pair<Action, DiagnosticNote> before_posting(const Action& send, const Action& end) const {
     const auto rank = static_cast<std::size_t>(rank_of(end));
-    const Place place{static_cast<std::int32_t>(rank), static_cast<std::int32_t>(next_[rank])};
+    const Location location{static_cast<std::int32_t>(rank),
+                            static_cast<std::int32_t>(next_[rank])};
     const Action& awaited = waits_for_[rank];
-    return {awaited, note(place, fmt::format("{} is not {} yet: {} waits for {}", action_name(send),
-                                             is_send(end.type) ? "sent" : "awaited",
-                                             place_name(input_.schedule, place),
-                                             action_name(send_of(awaited))))};
+    return {awaited,
+            note(location,
+                 fmt::format("{} is not {} yet: {} waits for {}", action_name(send),
+                             is_send(end.type) ? "sent" : "awaited",
+                             name_at(input_.schedule, location), action_name(send_of(awaited))))};
   }
 
   const RuleInput& input_;

@@ -1,7 +1,10 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <deque>
 
+#include "plait/ir/direction.h"
+#include "plait/verify/bit_table.h"
 #include "plait/verify/rules.h"
 
 namespace plait::verify_detail {
@@ -20,8 +23,8 @@ class FreeRun {
   bool run() {
     for (std::size_t rank = 0; rank < next_.size(); ++rank) ready_.push_back(rank);
     while (!ready_.empty()) {
-      const std::size_t rank = ready_.back();
-      ready_.pop_back();
+      const std::size_t rank = ready_.front();
+      ready_.pop_front();
       advance(rank);
     }
     for (std::size_t rank = 0; rank < next_.size(); ++rank) {
@@ -47,7 +50,7 @@ class FreeRun {
       const Value& value = waits_for_[r];
       notes.push_back(
           note(head(r), fmt::format("{} waits for the {} of stage {} micro-batch {}, on rank {}",
-                                    place_name(input_.schedule, head(r)),
+                                    name_at(input_.schedule, head(r)),
                                     value.direction == Direction::kForward ? "forward" : "backward",
                                     value.stage, value.microbatch, maker_of(value))));
     }
@@ -68,7 +71,7 @@ class FreeRun {
   };
 
   const std::vector<Action>& list(std::size_t rank) const { return input_.schedule.ranks[rank]; }
-  Place head(std::size_t rank) const {
+  Location head(std::size_t rank) const {
     return {static_cast<std::int32_t>(rank), static_cast<std::int32_t>(next_[rank])};
   }
   std::size_t maker_of(const Value& value) const {
@@ -107,14 +110,16 @@ class FreeRun {
     if (reading == rank || waits_for_[reading] != value) return;
     waits_for_[reading] = {};
     ready_.push_back(reading);
+    // With many ranks each turn is at another place of memory, far from the one before.
+    __builtin_prefetch(list(reading).data() + next_[reading]);
   }
 
   const RuleInput& input_;
   const Holders& holders_;
   BitTable done_;
   std::vector<std::size_t> next_;
-  std::vector<Value> waits_for_;  // by rank: what its next action lacks
-  std::vector<std::size_t> ready_;
+  std::vector<Value> waits_for_;   // by rank: what its next action lacks
+  std::deque<std::size_t> ready_;  // first in, first out, so that a prefetch has time to arrive
 };
 
 }  // namespace

@@ -13,8 +13,9 @@ void check_repeats(const RankView& view, Diagnostics& findings) {
       continue;
     const std::int32_t first = view.position(action.type, action.stage, action.microbatch);
     if (static_cast<std::size_t>(first) == i) continue;
-    add(findings, "duplicate", view.at(i), fmt::format("{} stands here again", action_name(action)),
-        {note(view.at(first), "first here")});
+    add(findings, "duplicate", view.location(i),
+        fmt::format("{} stands here again", action_name(action)),
+        {note(view.location(first), "first here")});
   }
 }
 
@@ -32,8 +33,9 @@ void check_reductions(const RankView& view, Diagnostics& findings) {
       seen = static_cast<std::int32_t>(i);
       continue;
     }
-    add(findings, "duplicate", view.at(i), fmt::format("{} stands here again", action_name(action)),
-        {note(view.at(seen), "first here")});
+    add(findings, "duplicate", view.location(i),
+        fmt::format("{} stands here again", action_name(action)),
+        {note(view.location(seen), "first here")});
   }
 }
 
@@ -47,9 +49,9 @@ void check_halves(const RankView& view, Diagnostics& findings) {
         const std::int32_t other = view.position(half, stage, mb);
         if (other < 0) continue;
         const std::string name = action_name(ActionType::kBackward, stage, mb);
-        add(findings, "duplicate", view.at(other),
+        add(findings, "duplicate", view.location(other),
             fmt::format("{} does again what {} does", action_name(half, stage, mb), name),
-            {note(view.at(whole), name)});
+            {note(view.location(whole), name)});
       }
     }
   }

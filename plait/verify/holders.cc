@@ -1,9 +1,6 @@
 #include "plait/verify/holders.h"
 
-#include <algorithm>
-#include <utility>
-
-#include "plait/ir/action_text.h"
+#include <cstdint>
 
 namespace plait::verify_detail {
 
@@ -19,44 +16,9 @@ Holders::Holders(const Schedule& schedule)
 
 bool Holders::holds(int rank, int stage) const {
   for (int copy = 0; copy < copies(); ++copy) {
-    if (of_copy(stage, copy) == rank) return true;
+    if (rank_of_copy(stage, copy) == rank) return true;
   }
   return false;
-}
-
-void RuleInput::find_strays() {
-  for_each_action(schedule, [&](Place place, const Action& action) {
-    if (action.type == ActionType::kOverlapFB || holders.in_place(place.rank, action)) return;
-    strays.push_back(place);
-    stray_keys.emplace_back(action.type, action.stage, action.microbatch);
-  });
-  std::sort(stray_keys.begin(), stray_keys.end());
-}
-
-bool RuleInput::strayed(ActionType type, int stage, int microbatch) const {
-  return std::binary_search(stray_keys.begin(), stray_keys.end(),
-                            ActionKey{type, stage, microbatch});
-}
-
-std::string action_name(const Action& action) { return print_action(action); }
-
-std::string action_name(ActionType type, int stage, int microbatch) {
-  return print_action({stage, microbatch, type, 0});
-}
-
-std::string place_name(const Schedule& schedule, Place place) {
-  return print_action_at(schedule.ranks[static_cast<std::size_t>(place.rank)],
-                         static_cast<std::size_t>(place.position));
-}
-
-Diagnostic& add(Diagnostics& findings, std::string_view rule, Place place, std::string message,
-                std::vector<DiagnosticNote> notes) {
-  return findings.emplace_back(Diagnostic{std::string(rule), place.rank, place.position,
-                                          std::move(message), std::move(notes)});
-}
-
-DiagnosticNote note(Place place, std::string message) {
-  return {place.rank, place.position, std::move(message)};
 }
 
 }  // namespace plait::verify_detail

@@ -76,14 +76,18 @@ class LocalOrder {
 
   void needs(std::int32_t position, const Action& action, ActionType type, int stage) {
     const std::int32_t needed = view_.position(type, stage, action.microbatch);
-    // What is missing is completeness's to report, what stands on a wrong rank placement's.
-    if (needed < block_) return;
+    // The rule `completeness` reports an action that is missing, `placement` one on a wrong rank.
+    if (needed >= block_) report(position, action, needed, type, stage);
+  }
+
+  void report(std::int32_t position, const Action& action, std::int32_t needed, ActionType type,
+              int stage) {
     const std::string name = action_name(type, stage, action.microbatch);
-    add(findings_, "local-order", view_.at(position),
+    add(findings_, "local-order", view_.location(position),
         needed <= block_last_
             ? fmt::format("{} needs {}, which is in the same pair", action_name(action), name)
             : fmt::format("{} needs {}, which stands behind it", action_name(action), name),
-        {note(view_.at(needed), name)});
+        {note(view_.location(needed), name)});
   }
 
   const RankView& view_;

@@ -80,11 +80,11 @@ void check_memory_cap(const RankView& view, Diagnostics& findings) {
     kept = live;
     return position < breaks;
   });
-  add(findings, "memory-cap", view.at(breaks),
+  add(findings, "memory-cap", view.location(breaks),
       fmt::format("{} makes {} stage activations live, the cap is {}: {}",
-                  place_name(view.input().schedule, view.at(breaks)), kept, cap,
+                  name_at(view.input().schedule, view.location(breaks)), kept, cap,
                   live_at(list, breaks)),
-      {note(view.at(peak_at), fmt::format("the peak is {}", peak))});
+      {note(view.location(peak_at), fmt::format("the peak is {}", peak))});
 }
 
 }  // namespace plait::verify_detail

@@ -3,6 +3,8 @@
 #include <map>
 #include <utility>
 
+#include "plait/ir/direction.h"
+#include "plait/verify/bit_table.h"
 #include "plait/verify/rules.h"
 
 namespace plait::verify_detail {
@@ -21,10 +23,10 @@ class MessageMatch {
 
   void run() {
     const bool all_in_place = input_.strays.empty();
-    for_each_action(input_.schedule, [&](Place place, const Action& action) {
+    for_each_action(input_.schedule, [&](Location location, const Action& action) {
       if (!is_communication(action.type)) return;
-      if (!all_in_place && !holders_.in_place(place.rank, action)) return;
-      if (!has_two_ends(place, action)) return;
+      if (!all_in_place && !holders_.in_place(location.rank, action)) return;
+      if (!has_two_ends(location, action)) return;
       const Action send = send_of(action);
       (is_send(action.type) ? sent_ : received_).set(row_of(send), send.microbatch);
     });
@@ -41,7 +43,7 @@ class MessageMatch {
            static_cast<std::size_t>(direction_of(send.type));
   }
 
-  bool has_two_ends(Place place, const Action& action) {
+  bool has_two_ends(Location location, const Action& action) {
     const Action other = other_end(action);
     std::string what;
     if (other.stage < 0 || other.stage >= holders_.stages()) {
@@ -53,7 +55,7 @@ class MessageMatch {
     } else {
       return true;
     }
-    add(findings_, "message-match", place, fmt::format("{} {}", action_name(action), what));
+    add(findings_, "message-match", location, fmt::format("{} {}", action_name(action), what));
     return false;
   }
 
@@ -98,12 +100,12 @@ class MessageMatch {
 
   /// Adds to the findings where the end that is there stands.
   void place_single() {
-    for_each_action(input_.schedule, [&](Place place, const Action& action) {
-      if (!is_communication(action.type) || !holders_.in_place(place.rank, action)) return;
+    for_each_action(input_.schedule, [&](Location location, const Action& action) {
+      if (!is_communication(action.type) || !holders_.in_place(location.rank, action)) return;
       const auto found = single_.find({action.type, action.stage, action.microbatch});
       if (found == single_.end()) return;
       Diagnostic& finding = findings_[found->second];
-      if (finding.position < 0) finding.position = place.position;
+      if (finding.position < 0) finding.position = location.position;
     });
   }
 

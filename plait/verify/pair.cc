@@ -8,9 +8,9 @@ namespace {
 void check_members(const RankView& view, std::size_t header, Diagnostics& findings) {
   const std::vector<Action>& list = view.list();
   const std::size_t members = list[header].members;
-  const auto name = [&] { return place_name(view.input().schedule, view.at(header)); };
+  const auto name = [&] { return name_at(view.input().schedule, view.location(header)); };
   if (header + 1 + members > list.size()) {
-    add(findings, "pair", view.at(header),
+    add(findings, "pair", view.location(header),
         fmt::format("a pair of {} members has {} actions behind it", members,
                     list.size() - header - 1));
     return;
@@ -20,10 +20,10 @@ void check_members(const RankView& view, std::size_t header, Diagnostics& findin
   const bool kinds = (first.type == ActionType::kForward && passes_gradient(second.type)) ||
                      (second.type == ActionType::kForward && passes_gradient(first.type));
   if (!kinds) {
-    add(findings, "pair", view.at(header),
+    add(findings, "pair", view.location(header),
         fmt::format("{} needs two members, a forward and a backward", name()));
   } else if (first.microbatch == second.microbatch && first.stage == second.stage) {
-    add(findings, "pair", view.at(header),
+    add(findings, "pair", view.location(header),
         fmt::format("{} pairs a micro-batch with itself, needs two that are independent", name()));
   }
 }
@@ -36,7 +36,7 @@ void check_pair(const RankView& view, Diagnostics& findings) {
     if (list[i].type == ActionType::kOverlapFB) {
       check_members(view, i, findings);
     } else if (list[i].members != 0) {
-      add(findings, "pair", view.at(i),
+      add(findings, "pair", view.location(i),
           fmt::format("{} is no pair but names {} members", action_name(list[i]), list[i].members));
     }
   }

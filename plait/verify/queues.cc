@@ -4,6 +4,8 @@
 #include <map>
 #include <tuple>
 
+#include "plait/ir/direction.h"
+
 namespace plait::verify_detail {
 
 Queues::Queues(const RuleInput& input, Matching matching)
@@ -35,8 +37,8 @@ void Queues::number(Matching matching) {
       const int other = other_end(action).stage;
       if (other < 0 || other >= holders_->stages()) continue;
       for (int copy = 0; copy < holders_->copies(); ++copy) {
-        const int here = holders_->of_copy(stage, copy);
-        const int peer = matching == Matching::kRank ? -1 : holders_->of_copy(other, copy);
+        const int here = holders_->rank_of_copy(stage, copy);
+        const int peer = matching == Matching::kRank ? -1 : holders_->rank_of_copy(other, copy);
         const bool outwards = matching == Matching::kEdge && is_send(type);
         const auto [at, is_new] =
             queues.try_emplace({here, peer, outwards}, static_cast<std::uint32_t>(rank_.size()));
@@ -51,7 +53,7 @@ void Queues::fill(const Schedule& schedule) {
   std::vector<std::size_t> count(rank_.size() + 1);
   for (const std::vector<Action>& list : schedule.ranks) {
     for (const Action& action : list) {
-      if (is_communication(action.type)) ++count[of(action) + 1];
+      if (is_communication(action.type)) ++count[queue_of(action) + 1];
     }
   }
   for (std::size_t queue = 1; queue < count.size(); ++queue) count[queue] += count[queue - 1];
@@ -60,7 +62,7 @@ void Queues::fill(const Schedule& schedule) {
   for (const std::vector<Action>& list : schedule.ranks) {
     for (std::size_t i = 0; i < list.size(); ++i) {
       if (is_communication(list[i].type))
-        positions_[count[of(list[i])]++] = static_cast<std::int32_t>(i);
+        positions_[count[queue_of(list[i])]++] = static_cast<std::int32_t>(i);
     }
   }
 }

@@ -4,19 +4,19 @@
 #include <cstdint>
 #include <vector>
 
-#include "plait/verify/holders.h"
+#include "plait/verify/rule_input.h"
 
 namespace plait::verify_detail {
 
 /// A rank's queue is the positions of its messages in list order, so that none is built up while a
 /// run goes on: a queue is a slice of an array and the number of its head. Needs a schedule whose
-/// actions are in place. Memory: 4 bytes for each communication action.
+/// actions are in location. Memory: 4 bytes for each communication action.
 class Queues {
  public:
   Queues(const RuleInput& input, Matching matching);
 
   std::size_t size() const { return rank_.size(); }
-  std::size_t of(const Action& action) const {
+  std::size_t queue_of(const Action& action) const {
     return queue_of_[kind(action, holders_->copy_of(action.microbatch))];
   }
   int rank(std::size_t queue) const { return rank_[queue]; }

@@ -6,15 +6,15 @@ namespace plait::verify_detail {
 
 void check_range(const RuleInput& input, Diagnostics& findings) {
   const Holders& holders = input.holders;
-  for (const Place place : input.strays) {
-    const Action& action = input.at(place);
+  for (const Location location : input.strays) {
+    const Action& action = input.action_at(location);
     if (holders.in_range(action)) continue;
     if (action.stage < 0 || action.stage >= holders.stages()) {
-      add(findings, "range", place,
+      add(findings, "range", location,
           fmt::format("{} names stage {}, needs one below {}", action_name(action), action.stage,
                       holders.stages()));
     } else {
-      add(findings, "range", place,
+      add(findings, "range", location,
           fmt::format("{} names micro-batch {}, needs one below {}", action_name(action),
                       action.microbatch, holders.microbatches()));
     }

@@ -13,7 +13,7 @@ RankView::RankView(const RuleInput& input, bool lowered)
   for (int stage = 0; stage < input.holders.stages(); ++stage) {
     for (int copy = 0; copy < input.holders.copies(); ++copy) {
       std::vector<int>& here =
-          stages_of_rank_[static_cast<std::size_t>(input.holders.of_copy(stage, copy))];
+          stages_of_rank_[static_cast<std::size_t>(input.holders.rank_of_copy(stage, copy))];
       if (here.empty() || here.back() != stage) here.push_back(stage);
     }
   }
@@ -27,7 +27,6 @@ bool RankView::read(int rank) {
     local_[static_cast<std::size_t>(stages_[i])] = static_cast<int>(i);
   positions_.assign(stages_.size() * microbatches_ * columns_, -1);
   repeats_ = holds_pairs_ = unshards_ = reduces_ = false;
-  const Holders& holders = input_->holders;
   const bool knows_strays = !input_->strays.empty();
   const std::vector<Action>& actions = list();
   for (std::size_t i = 0; i < actions.size(); ++i) {
@@ -37,7 +36,7 @@ bool RankView::read(int rank) {
       holds_pairs_ = true;
       continue;
     }
-    if (!holders.in_place(rank, action)) {
+    if (!in_place(action)) {
       if (!knows_strays) return false;
       continue;
     }

@@ -1,20 +1,22 @@
-/// One rank's list with a table of where each of its actions stands first.
+/// RankView: one rank's list, with a table of where each of its actions stands first.
 #pragma once
 
 #include <array>
 #include <cstdint>
 #include <vector>
 
-#include "plait/verify/holders.h"
+#include "plait/verify/location.h"
+#include "plait/verify/rule_input.h"
 
 namespace plait::verify_detail {
 
-/// Read once for each rank; the table is V * M cells of a position for each type.
+/// read() fills it for one rank after the other. The table has a position for each (stage of the
+/// rank, micro-batch, type): V * M cells of 4 positions, 8 with messages, 4 bytes each.
 class RankView {
  public:
   /// `lowered`: the table has room for messages.
   RankView(const RuleInput& input, bool lowered);
-  /// False if an action does not stand where it belongs and the input knows of no strays.
+  /// False if it meets a stray while input().strays is empty.
   bool read(int rank);
 
   const RuleInput& input() const { return *input_; }
@@ -22,8 +24,10 @@ class RankView {
   const std::vector<Action>& list() const {
     return input_->schedule.ranks[static_cast<std::size_t>(rank_)];
   }
-  Place at(std::int32_t position) const { return {rank_, position}; }
-  Place at(std::size_t position) const { return {rank_, static_cast<std::int32_t>(position)}; }
+  Location location(std::int32_t position) const { return {rank_, position}; }
+  Location location(std::size_t position) const {
+    return {rank_, static_cast<std::int32_t>(position)};
+  }
 
   /// Stages that the rank holds, of any copy, ascending.
   const std::vector<int>& stages() const { return stages_; }
@@ -38,7 +42,8 @@ class RankView {
     return position(type, stage, microbatch) >= 0;
   }
 
-  // What the list holds at all, for rules that need not look further; messages: the schedule does.
+  // What the list holds at all: a rule about none of it has nothing to find. Of messages: what the
+  // schedule holds.
   bool repeats() const { return repeats_; }
   bool holds_messages() const { return columns_ > 4; }
   bool holds_pairs() const { return holds_pairs_; }
@@ -49,6 +54,12 @@ class RankView {
   static constexpr std::size_t index_of(ActionType type) { return static_cast<std::size_t>(type); }
   // Column by type: F I W B, then messages.
   static constexpr std::array<std::size_t, 10> kColumn{0, 0, 1, 2, 3, 0, 4, 5, 6, 7};
+  /// The same as Holders::in_place() of this rank.
+  bool in_place(const Action& action) const {
+    const Holders& holders = input_->holders;
+    if (holders.copies() > 1) return holders.in_place(rank_, action);
+    return holders.in_range(action) && local(action.stage) >= 0;
+  }
   std::size_t cell(int local_stage, int microbatch) const {
     return (static_cast<std::size_t>(local_stage) * microbatches_ +
             static_cast<std::size_t>(microbatch)) *

@@ -1,4 +1,5 @@
-/// The rules of the proof, in one table. Each adds what it finds. They lean on ir's types alone.
+/// The rules of the proof, in one table. Each appends its findings. Rules use ir's types, and none
+/// of its analyses.
 ///
 /// Local rules see one rank's list at a time through a RankView, whose table stays in the cache;
 /// the others go over the whole schedule and keep bits or 32-bit numbers by message. Nothing but a
@@ -12,8 +13,9 @@
 #include <vector>
 
 #include "plait/ir/schedule.h"
-#include "plait/verify/holders.h"
+#include "plait/verify/findings.h"
 #include "plait/verify/rank_view.h"
+#include "plait/verify/rule_input.h"
 #include "plait/verify/verify.h"
 
 namespace plait::verify_detail {
@@ -36,8 +38,8 @@ void check_message_order(const RuleInput& input, Diagnostics& findings);
 void check_dependence_cycle(const RuleInput& input, Diagnostics& findings);
 void check_deadlock(const RuleInput& input, Diagnostics& findings);
 
-/// True if the rank has every message it should, and no other: message-match has nothing to find if
-/// that holds of all ranks.
+/// True if the rank has every message it should, and no other. If that holds of all ranks,
+/// message-match has nothing to find.
 bool holds_its_messages(const RankView& view);
 /// True if the step ends under the coarsest required matching. Then both ends of every edge list
 /// its messages in the same order and it ends under the finer ones too (deadlock.cc): message-order
@@ -46,14 +48,14 @@ bool step_ends(const RuleInput& input);
 /// The same of one queue per rank.
 bool step_ends_per_rank(const RuleInput& input);
 
-/// Which schedules a rule speaks of.
+/// Which schedules a rule is checked on.
 enum class RuleScope : std::uint8_t { kAny, kComputeOnly, kLowered };
 
 /// What a rule's findings mean for the others.
 enum class RuleRole : std::uint8_t {
-  kBasis,   ///< the rules that follow the ranks' lists build on it
-  kFollow,  ///< follows the lists: runs only if the basis and what is followed before it held
-  kApart,
+  kBasis,   ///< rules of kFollow rely on it
+  kFollow,  ///< runs the lists: checked only if every kBasis and kFollow rule before it holds
+  kApart,   ///< relies on no rule, and no rule relies on it
 };
 
 /// What a run of a schedule that breaks the rule shows.

@@ -26,8 +26,8 @@ void check_caps(const Schedule& schedule, const VerifyOptions& options, Diagnost
   }
 }
 
-/// Far fewer actions than stages times micro-batches: to list what is missing would help nobody,
-/// and tables of that size may not fit.
+/// Finds schedules with far fewer actions than S * M. Nobody would read the list of what is
+/// missing, and the tables of the other rules, S * M cells, may not fit memory.
 void check_size(const Schedule& schedule, Diagnostics& findings) {
   std::size_t actions = 0;
   for (const auto& list : schedule.ranks) actions += list.size();

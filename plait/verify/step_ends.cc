@@ -1,13 +1,16 @@
 /// Whether a step ends with one queue per rank, by its messages alone.
 ///
-/// A message that heads its rank's queue is posted: the compute before it in the list needs only
-/// receives that stand before that compute (local-order), so before the message in the same queue,
-/// and those have moved. So compute never holds a queue up, and the run of deadlock.cc comes down
-/// to moving messages that head the queues of both their ranks until none does. The lists
-/// themselves are the queues. Needs what the rules before it have proven: every value that crosses
-/// ranks has one send and one receive, and both stand where they may.
+/// Claim: a message that heads its rank's queue is posted. Proof: compute before it in the list
+/// needs only receives that stand before that compute (rule local-order). Those receives stand
+/// before the message in the same queue, so they have moved, and the compute has run. Hence compute
+/// never holds a queue up, and the run of deadlock.cc comes down to this: while a message heads the
+/// queues of both its ranks, it moves. The lists themselves are the queues.
+///
+/// Relies on message-match and local-order: every value that crosses ranks has one send and one
+/// receive, and both stand where they may.
 #include <algorithm>
 
+#include "plait/ir/direction.h"
 #include "plait/verify/rules.h"
 
 namespace plait::verify_detail {
@@ -33,22 +36,22 @@ class HeadRun {
       }
     }
     return std::all_of(heads_.begin(), heads_.end(),
-                       [](const Head& head) { return head.at == head.end; });
+                       [](const Head& head) { return head.next == head.end; });
   }
 
  private:
   /// The first message of a rank's list that has not moved.
   struct Head {
-    const Action* at;
+    const Action* next;
     const Action* end;
 
     void skip() {
-      while (at != end && !is_communication(at->type)) ++at;
-      // A thousand lists take turns: the hardware does not learn where each goes on.
-      __builtin_prefetch(at + std::min<std::ptrdiff_t>(end - at, 24));
+      while (next != end && !is_communication(next->type)) ++next;
+      // A thousand lists take turns, too many for the hardware's own prefetcher.
+      __builtin_prefetch(next + std::min<std::ptrdiff_t>(end - next, 24));
     }
     void pop() {
-      ++at;
+      ++next;
       skip();
     }
   };
@@ -61,11 +64,11 @@ class HeadRun {
 
   bool move_head(std::size_t rank) {
     Head& head = heads_[rank];
-    if (head.at == head.end) return false;
-    const Action wanted = other_end(*head.at);
+    if (head.next == head.end) return false;
+    const Action wanted = other_end(*head.next);
     const auto peer = static_cast<std::size_t>(holders_.rank_of(wanted.stage, wanted.microbatch));
     Head& other = heads_[peer];
-    if (other.at == other.end || *other.at != wanted) return false;
+    if (other.next == other.end || *other.next != wanted) return false;
     head.pop();
     other.pop();
     add(peer);

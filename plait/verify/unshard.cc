@@ -33,7 +33,7 @@ class Shards {
   void finish() {
     for (std::size_t i = 0; i < last_.size(); ++i) {
       if (last_[i] < 0 || type_at(last_[i]) != ActionType::kUnshard) continue;
-      add(findings_, "unshard", view_.at(last_[i]),
+      add(findings_, "unshard", view_.location(last_[i]),
           fmt::format("stage {} is not resharded at the end of the step", view_.stages()[i]));
     }
   }
@@ -43,10 +43,11 @@ class Shards {
     return view_.list()[static_cast<std::size_t>(position)].type;
   }
   void report(std::int32_t position, std::int32_t last, std::string what) {
-    Diagnostic& finding = add(findings_, "unshard", view_.at(position), std::move(what));
+    Diagnostic& finding = add(findings_, "unshard", view_.location(position), std::move(what));
     if (last >= 0) {
       finding.notes.push_back(
-          note(view_.at(last), place_name(view_.input().schedule, view_.at(last)) + " before it"));
+          note(view_.location(last),
+               name_at(view_.input().schedule, view_.location(last)) + " before it"));
     }
   }
 

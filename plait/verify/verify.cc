@@ -43,7 +43,7 @@ class RuleRun {
       : holders_(schedule), input_{schedule, options, holders_}, scope_(scope) {}
 
   Diagnostics run() {
-    if (!run_on_ranks()) {  // an action strayed, which what was found before did not know
+    if (!run_on_ranks()) {  // met a stray: find all of them and check the ranks anew
       input_.find_strays();
       by_rule_ = {};
       run_on_ranks();
@@ -60,7 +60,7 @@ class RuleRun {
   }
 
  private:
-  /// False if it met a stray that the input does not know.
+  /// False if it met a stray while input_.strays is empty.
   bool run_on_ranks() {
     verify_detail::RankView view(input_, scope_ == RuleScope::kLowered);
     messages_held_ = scope_ == RuleScope::kLowered;
@@ -75,7 +75,7 @@ class RuleRun {
     return true;
   }
 
-  /// False if a rule over the whole schedule does not apply, or it is known that it finds nothing.
+  /// False if a rule over the whole schedule does not apply or is known to find nothing.
   bool may_find(const RuleInfo& rule, bool basis_holds) {
     if (!applies(rule, scope_)) return false;
     if (rule.check_schedule == verify_detail::check_message_match) return !messages_held_;
@@ -97,7 +97,7 @@ class RuleRun {
 
 tl::expected<VerifiedSchedule, Diagnostics> verify(Schedule schedule,
                                                    const VerifyOptions& options) {
-  // What is_lowered() looks up is only there if the shape holds.
+  // is_lowered() indexes the placement by stage, which is safe only if the shape holds.
   Diagnostics findings;
   verify_detail::check_shape(schedule, options, findings);
   if (!findings.empty()) return tl::unexpected<Diagnostics>(std::move(findings));
@@ -128,7 +128,7 @@ std::string Diagnostic::text() const {
 std::string VerifiedSchedule::summary() const {
   std::size_t compute_actions = 0;
   std::size_t messages = 0;
-  verify_detail::for_each_action(schedule_, [&](verify_detail::Place, const Action& action) {
+  verify_detail::for_each_action(schedule_, [&](verify_detail::Location, const Action& action) {
     compute_actions += is_compute(action.type) ? 1 : 0;
     messages += is_send(action.type) ? 1 : 0;
   });

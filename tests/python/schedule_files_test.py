@@ -49,6 +49,16 @@ class ScheduleFiles(command.CommandTest):
             with self.subTest(file=file, placement=placement):
                 self.assertEqual(self.plait("check", file, "--placement", placement).returncode, code)
 
+    def test_messages_are_proven_when_asked_for(self) -> None:
+        shape = ("1f1b", "--ranks", "4", "--microbatches", "8")
+        for flags, proof in (((), "no circle if messages were free"),
+                             (("--messages",), "no deadlock per edge, per pair or per rank"),
+                             (("--matching", "pair"), "no deadlock per pair, without")):
+            result = self.plait("check", *shape, *flags)
+            self.assertEqual(result.returncode, 0, result.stdout)
+            self.assertIn(proof, result.stdout)
+            self.assertIn(" 48 messages" if flags else " 0 messages", result.stdout)
+
     def test_a_header_must_not_say_otherwise(self) -> None:
         (self.folder / "v.plait").write_text(self.made("zbv", "--ranks", "2", "--microbatches", "4", "--format", "plait"))
         result = self.plait("check", "v.plait", "--microbatches", "5")

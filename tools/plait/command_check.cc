@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <string_view>
 #include <utility>
 
 #include "plait/passes/insert_comm.h"
@@ -22,6 +23,7 @@ struct CheckArguments {
   std::string matching;
   std::vector<int> max_activations;
   bool ascending = false;
+  bool messages = false;
   bool json = false;
 
   VerifyOptions options() const {
@@ -68,30 +70,30 @@ void print_findings(const Diagnostics& findings) {
   print("{} {}\n", findings.size(), findings.size() == 1 ? "violation" : "violations");
 }
 
-void print_shape(const Schedule& schedule, bool lowered) {
+void print_shape(const Schedule& schedule, std::string_view communication) {
   std::string table;
   for (const int rank : schedule.placement.rank_of_stage) table += fmt::format(" {}", rank);
   if (schedule.placement.stages() > 32) table = " …";
-  print(
-      "{}: {} ranks, {} stages, {} micro-batches, placement {} ({}), {}\n", schedule.name,
-      schedule.placement.ranks, schedule.placement.stages(), schedule.microbatches,
-      schedule.placement.name, table.substr(1),
-      lowered ? "with communication" : "compute only: its communication is inserted for the proof");
+  print("{}: {} ranks, {} stages, {} micro-batches, placement {} ({}), {}\n", schedule.name,
+        schedule.placement.ranks, schedule.placement.stages(), schedule.microbatches,
+        schedule.placement.name, table.substr(1), communication);
 }
 
 int check(const CheckArguments& arguments) {
   Expected<Schedule> schedule = arguments.schedule->load();
   if (!schedule) return report("check", schedule.error());
-  const VerifyOptions options = arguments.options();
   const bool lowered = is_lowered(*schedule);
+  // A way of matching asks about messages.
+  const bool inserts = !lowered && (arguments.messages || !arguments.matching.empty());
   Json json = json_of(*schedule, lowered);
-  if (!arguments.json) print_shape(*schedule, lowered);
-  auto verified = verify(*std::move(schedule), options);
-  if (verified && !lowered) {
-    schedule = insert_comm((*std::move(verified)).take_schedule());
-    if (!schedule) return report("check", schedule.error());
-    verified = verify(*std::move(schedule), options);
+  if (!arguments.json) {
+    print_shape(*schedule, lowered   ? "with communication"
+                           : inserts ? "compute only: its communication is inserted for the proof"
+                                     : "compute only");
   }
+  if (inserts) schedule = insert_comm(*std::move(schedule));
+  if (!schedule) return report("check", schedule.error());
+  const auto verified = verify(*std::move(schedule), arguments.options());
   if (arguments.json) {
     json["proven"] = verified.has_value();
     json["findings"] = verified ? Json::array() : json_of(verified.error());
@@ -114,8 +116,8 @@ void add_check(CLI::App& app, int& exit_code) {
   arguments->schedule = ScheduleArguments::add_to(*command);
   command
       ->add_option("--matching", arguments->matching,
-                   "require the step to end with queues per edge, pair or rank only; all three if "
-                   "not given")
+                   "require the step to end with queues per edge, pair or rank only, with its "
+                   "messages inserted; all three if not given")
       ->check(CLI::IsMember(matchings));
   command
       ->add_option("--max-activations", arguments->max_activations,
@@ -124,6 +126,8 @@ void add_check(CLI::App& app, int& exit_code) {
       ->check(CLI::Range(0, 1 << 30));
   command->add_flag("--ascending", arguments->ascending,
                     "gradients must add up by ascending micro-batch");
+  command->add_flag("--messages", arguments->messages,
+                    "insert a compute-only schedule's messages (insert-comm) and prove them too");
   command->add_flag("--json", arguments->json, "for machines");
   command->callback([arguments, &exit_code] { exit_code = check(*arguments); });
 }
