@@ -5,7 +5,7 @@
 #include <string>
 
 #include "plait/ir/action_text.h"
-#include "plait/passes/values.h"
+#include "plait/passes/value_numbers.h"
 
 namespace plait::passes_detail {
 namespace {
@@ -85,7 +85,7 @@ class ActionCheck {
 
  private:
   const Schedule& schedule_;
-  Values values_;
+  ValueNumbers values_;
   int stages_;
   Communication communication_;
 };

@@ -8,13 +8,13 @@
 #include "plait/passes/check_input.h"
 #include "plait/passes/passes.h"
 #include "plait/passes/rewrite.h"
-#include "plait/passes/values.h"
+#include "plait/passes/value_numbers.h"
 
 namespace plait {
 namespace {
 
 using passes_detail::kNone;
-using passes_detail::Values;
+using passes_detail::ValueNumbers;
 
 /// Rewrites one rank's list; the receives held back are in the order in which they came.
 class ReceiveHolder {
@@ -75,7 +75,7 @@ class ReceiveHolder {
     receives.clear();
   }
 
-  Values values_;
+  ValueNumbers values_;
   std::vector<bool> held_;
   std::map<std::size_t, std::vector<Action>> from_peer_;
 };

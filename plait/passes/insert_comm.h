@@ -10,14 +10,14 @@
 
 namespace plait {
 
-/// The ranks are swept in order, one action each (an idle slot takes its turn and is dropped); a
-/// send stands right after its producer, and its receive at what is then the end of the peer's
-/// list, so that the sweep's order is a witness against deadlock. Pairs are blocks: all inputs
-/// before, all results after.
+/// Ranks take turns in ascending order, one action each; an idle slot takes its turn and is
+/// dropped. A send stands right behind its producer. At the same moment its receive is appended to
+/// the peer's list so far. So all lists hold their messages in one common order, which cannot hang
+/// (docs/verify.md). Pairs are blocks: all inputs before, all results after.
 ///
 /// Errors: communication in the input; an action out of range or on a wrong rank; no rank can go on
 /// (names each, its action and what it waits for). Cost: O(actions + sweeps * P / 64), exact
-/// memory; each rank's input is freed when it has been read (sweep.h). Source:
+/// memory; each rank's input is freed when it has been read (order_messages.h). Source:
 /// torch.distributed.pipelining, _add_send_recv.
 Expected<Schedule> insert_comm(Schedule schedule);
 

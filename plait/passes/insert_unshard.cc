@@ -8,11 +8,10 @@
 namespace plait {
 namespace {
 
-/// Walks a rank's list from its end and keeps the stages in the order in which they are next
-/// needed.
+/// Walks a rank's list from its end and keeps the stages in the order of their next use.
 ///
-/// What is unsharded while a block runs are the next stages as seen from it. So what changes
-/// between two blocks is the difference of their next stages, whatever was before.
+/// While a block runs, the stages of the next uses as seen from that block are unsharded. So what
+/// is unsharded and resharded between two blocks is the difference of those two sets.
 class UnshardInserter {
  public:
   UnshardInserter(int stages, int most)

@@ -1,12 +1,14 @@
 #include <utility>
 #include <vector>
 
+#include "plait/passes/arrived.h"
 #include "plait/passes/check_input.h"
+#include "plait/passes/missing_input.h"
 #include "plait/passes/passes.h"
 #include "plait/passes/priced_pair.h"
+#include "plait/passes/rank_set.h"
 #include "plait/passes/rewrite.h"
-#include "plait/passes/stuck.h"
-#include "plait/passes/values.h"
+#include "plait/passes/value_numbers.h"
 
 namespace plait {
 namespace {
@@ -14,20 +16,20 @@ namespace {
 using passes_detail::first_missing;
 using passes_detail::kNone;
 using passes_detail::RankSet;
-using passes_detail::Values;
+using passes_detail::ValueNumbers;
 
-/// Runs the lists, without idle slots, as blocks with free messages; every neighbours that may be a
-/// pair are one. What runs to the end this way is free of a circle. Where the run stands still, the
-/// first rank that can run the first of its two alone gives the pair up: what stands still with
-/// given blocks does so whatever the order in which ranks are advanced, so the outcome is
-/// determined.
+/// Runs the lists, without idle slots, as blocks with free messages. Any two neighbours that may be
+/// a pair are a block. A run that comes to its end has no circle. Where it stands still, the lowest
+/// rank whose next pair lacks an input of its second member only gives that pair up, and runs its
+/// first member alone. Whether a run with given blocks stands still does not depend on the order in
+/// which ranks are advanced, so the outcome is determined.
 class PairChooser {
  public:
   PairChooser(const Schedule& schedule, bool inputs_too)
       : schedule_(schedule),
         inputs_too_(inputs_too),
         values_(schedule),
-        there_(values_),
+        arrived_(values_),
         next_(schedule.ranks.size()),
         alone_(schedule.ranks.size()),
         waits_for_(schedule.ranks.size(), kNone),
@@ -53,7 +55,7 @@ class PairChooser {
     }
     for (std::size_t rank = 0; rank < next_.size(); ++rank) {
       if (next_[rank] < schedule_.ranks[rank].size())
-        return passes_detail::no_rank_can_go_on(schedule_, values_, next_, there_);
+        return passes_detail::no_rank_can_go_on(schedule_, values_, next_, arrived_);
     }
     return std::move(pairs_);
   }
@@ -77,10 +79,10 @@ class PairChooser {
     while (next_[rank] < list.size()) {
       const std::size_t begin = next_[rank];
       const bool pairs = !alone_[rank] && may_pair(list, begin);
-      waits_for_[rank] = first_missing(list, begin, values_, there_).value;
+      waits_for_[rank] = first_missing(list, begin, values_, arrived_).value;
       if (waits_for_[rank] != kNone) return;
       if (pairs) {
-        waits_for_[rank] = first_missing(list, begin + 1, values_, there_).value;
+        waits_for_[rank] = first_missing(list, begin + 1, values_, arrived_).value;
         if (waits_for_[rank] != kNone) {
           can_give_up_.insert(rank);
           return;
@@ -98,7 +100,7 @@ class PairChooser {
     if (consumer < 0) return;
     const std::size_t value =
         values_.number(direction_of(action.type), consumer, action.microbatch);
-    there_.add(value);
+    arrived_.add(value);
     const std::size_t reader = values_.rank_of(consumer, action.microbatch);
     if (waits_for_[reader] != value) return;
     waits_for_[reader] = kNone;
@@ -108,8 +110,8 @@ class PairChooser {
 
   const Schedule& schedule_;
   bool inputs_too_;
-  Values values_;
-  passes_detail::Arrived there_;
+  ValueNumbers values_;
+  passes_detail::Arrived arrived_;
   std::vector<std::size_t> next_;
   std::vector<bool> alone_;  // the rank's next action was given up as a pair's first
   std::vector<std::size_t> waits_for_;

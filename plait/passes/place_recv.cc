@@ -3,16 +3,16 @@
 #include <vector>
 
 #include "plait/passes/check_input.h"
+#include "plait/passes/order_messages.h"
 #include "plait/passes/passes.h"
 #include "plait/passes/rewrite.h"
-#include "plait/passes/sweep.h"
-#include "plait/passes/values.h"
+#include "plait/passes/value_numbers.h"
 
 namespace plait {
 namespace {
 
 using passes_detail::kNone;
-using passes_detail::Values;
+using passes_detail::ValueNumbers;
 
 /// Moves a rank's receives back, from where the run put them towards their readers.
 ///
@@ -89,7 +89,7 @@ class ReceivePlacer {
     first_pending_ = 0;
   }
 
-  Values values_;
+  ValueNumbers values_;
   std::size_t distance_;
   std::vector<bool> waiting_;  // in pending_, by value
   std::vector<bool> due_;      // a block in reach reads it
@@ -104,7 +104,8 @@ class ReceivePlacer {
 Expected<Schedule> place_recv(Schedule schedule, const PassOptions& options) {
   PLAIT_TRY_VOID(passes_detail::check_input(schedule, passes_detail::Communication::kTaken));
   PLAIT_TRY_VOID(passes_detail::check_lowered(schedule));
-  PLAIT_TRY(schedule, passes_detail::sweep(std::move(schedule), passes_detail::Sends::kKept));
+  PLAIT_TRY(schedule,
+            passes_detail::order_messages(std::move(schedule), passes_detail::Sends::kKept));
   ReceivePlacer placer(schedule, options.number);
   return passes_detail::rewrite_lists(
       std::move(schedule), [&](std::size_t /*rank*/, const std::vector<Action>& list,

@@ -27,7 +27,7 @@ std::vector<PairName> pairs_of(const Schedule& schedule) {
   return names;
 }
 
-/// Without the pairs that `given_up` says.
+/// The schedule without the pairs for which `given_up` is true.
 template <typename GivenUp>
 Schedule without(const Schedule& schedule, GivenUp given_up) {
   return rewrite_lists(Schedule(schedule), [&](std::size_t rank, const std::vector<Action>& list,

@@ -5,12 +5,13 @@
 
 namespace plait::passes_detail {
 
-/// Of `schedule` and of itself with one more forward to warm up, everywhere, per hop and both, each
-/// with all pairs that can run and without any, takes the cheapest; then gives up pairs while that
-/// makes the step shorter: all of a rank, all k-th ones, single ones. Prices at most kMostPrices
-/// schedules. A candidate that cannot be priced is left out. Equal prices: fewer pairs, then the
-/// earlier candidate. A schedule that holds pairs keeps its warm-up.
-/// Errors: none of them can be priced (what the schedule as it is says).
+/// 1. Candidates: `schedule` as it is; and `schedule`, also with one more forward to warm up
+///    (everywhere, per hop, both), with all pairs that can run. One that holds pairs already keeps
+///    its warm-up.
+/// 2. Takes the cheapest candidate. Of equal prices: the one with fewer pairs, then the earlier.
+/// 3. Gives up pairs while that makes the step shorter: all of a rank, all k-th ones, single ones.
+/// Prices at most kMostPrices schedules; one that cannot be priced is left out.
+/// Errors: no candidate can be priced (the error of `schedule` itself).
 Expected<Schedule> choose_pairs(const Schedule& schedule, bool inputs_too,
                                 const SchedulePrice& price);
 

@@ -64,7 +64,7 @@ void Engine::make_edges() {
           if (added) edges_.push_back({{}, false, 0, network_->transfer(from, to)});
           edge = found->second;
         }
-        edge_of_[at(direction)].push_back(edge);
+        edge_of_[index_of(direction)].push_back(edge);
       }
     }
   }
@@ -107,7 +107,7 @@ void Engine::post(Direction direction, int stage, int microbatch, bool send, Nan
   PLAIT_CHECK(other.value == value, "both ends of a link list its messages in the same order");
   const Nanoseconds end = std::max({other.time, time, edge.free}) + edge.transfer;
   edge.free = end;
-  arrived_[at(direction)][value] = end;
+  arrived_[index_of(direction)][value] = end;
   wake(rank_of(stage_after(direction, stage), microbatch), direction, value);
 }
 

@@ -1,5 +1,5 @@
-/// The simulator's engine: advances every rank as far as the values it reads are known, then
-/// replays one rank after the other for those who account for it.
+/// The simulator's engine. run() advances every rank as far as the times of the values it reads are
+/// known. replay() then runs one rank again, with all times known, and tells an observer.
 #pragma once
 
 #include <algorithm>
@@ -18,7 +18,7 @@ namespace plait::sim_detail {
 
 inline constexpr Nanoseconds kUnknown = -1;
 
-/// What happened to one member of a unit.
+/// What happened to one member of a block.
 struct MemberTimes {
   Nanoseconds begin = 0;  ///< on the compute lane
   Nanoseconds end = 0;
@@ -34,20 +34,20 @@ struct RecomputeTimes {
   bool any() const { return begin <= end; }
 };
 
-/// What the compute lane did in one go: an action, or a pair that is priced as one.
-struct Unit {
+/// What the compute lane runs in one go: an action, or a pair that is not priced as a sequence.
+struct Block {
   std::size_t position = 0;           ///< in the rank's list
   std::span<const Action> members{};  ///< one or two
   std::array<MemberTimes, 2> times{};
   Nanoseconds free_before = 0;  ///< when the lane was free for it
-  Nanoseconds made = kUnknown;  ///< when the last value of another rank that it reads was made
+  Nanoseconds made = kUnknown;  ///< when the last value it reads from another rank was made
   Nanoseconds parameters = 0;   ///< when its stage's parameters were there
   RecomputeTimes recompute{};   ///< before its only member
   Nanoseconds begin = 0;        ///< of the recompute or the first member
   Nanoseconds end = 0;          ///< the lane is free again
 };
 
-/// Something on the communication lane, or a RESHARD: [begin, end].
+/// A message or parameter action: on the communication lane, but for RESHARD.
 struct Service {
   std::size_t position = 0;
   const Action* action = nullptr;
@@ -55,7 +55,7 @@ struct Service {
   Nanoseconds end = 0;
 };
 
-/// Observes nothing: for the run itself.
+/// The observer of run(): sees nothing.
 struct NoObserver {
   static constexpr bool kWanted = false;
   static constexpr bool kMessages = false;  ///< wants sends and receives where they take no time
@@ -68,8 +68,8 @@ class Engine {
   /// Times every value. Cost: O(actions).
   void run();
 
-  /// Runs one rank again and shows what happens to `observer`: unit(Unit) for the compute lane in
-  /// its order, service(Service) for the rest. Only after run().
+  /// Runs one rank again. Calls observer.block(Block) for each block of the compute lane in its
+  /// order, and observer.service(Service) for the rest. Only after run().
   template <typename Observer>
   void replay(int rank, Observer& observer);
 
@@ -78,13 +78,13 @@ class Engine {
     return static_cast<std::size_t>(stage) * microbatches_ + static_cast<std::size_t>(microbatch);
   }
   Nanoseconds made(Direction direction, std::size_t value) const {
-    return made_[at(direction)][value];
+    return made_[index_of(direction)][value];
   }
   /// When its reader has it; needs crosses().
   Nanoseconds there(Direction direction, int stage, int microbatch) const {
     const std::size_t value = cell(stage, microbatch);
-    if (network_ != nullptr) return arrived_[at(direction)][value];
-    const Nanoseconds time = made_[at(direction)][value];
+    if (network_ != nullptr) return arrived_[index_of(direction)][value];
+    const Nanoseconds time = made_[index_of(direction)][value];
     return time == kUnknown ? kUnknown : time + costs_.actions.hop;
   }
   /// True if the stage's result goes to another rank.
@@ -128,7 +128,8 @@ class Engine {
  private:
   static constexpr std::int64_t kNothing = -1;
 
-  /// A directed link: ends posted and not met yet, all of one side.
+  /// A directed link, with the posted ends whose other end is not posted yet: all sends or all
+  /// receives.
   struct Edge {
     struct Posted {
       std::size_t value;
@@ -142,9 +143,10 @@ class Engine {
   struct RankState {
     std::size_t next = 0;  // compute lane: position in the list
     Nanoseconds free = 0;
-    Nanoseconds exchange_free = 0;  // the communication lane as far as braids have used it
-    std::size_t next_post = 0;      // communication lane: position in the list
-    Nanoseconds post_free = 0;
+    Nanoseconds braid_free = 0;  // communication lane: the end of the last braid's segments there
+    std::size_t next_post = 0;   // communication lane: position in the list
+    Nanoseconds post_free =
+        0;  // communication lane: the end of its last message or parameter action
   };
   struct ParameterState {
     bool resident = false;
@@ -158,9 +160,9 @@ class Engine {
     std::int64_t awaited = kNothing;  // name of the value of another rank that is not made yet
   };
 
-  static std::size_t at(Direction direction) { return static_cast<std::size_t>(direction); }
+  static std::size_t index_of(Direction direction) { return static_cast<std::size_t>(direction); }
   std::int64_t name_of(Direction direction, std::size_t value) const {
-    return static_cast<std::int64_t>(2 * value + at(direction));
+    return static_cast<std::int64_t>(2 * value + index_of(direction));
   }
   std::size_t copy_of(int microbatch) const {
     return copy_start_.empty()
@@ -169,7 +171,7 @@ class Engine {
   }
   ParameterState& parameters(int rank, int stage);
   std::int32_t edge_of(Direction direction, int stage, int microbatch) const {
-    return edge_of_[at(direction)][copy_of(microbatch) + static_cast<std::size_t>(stage)];
+    return edge_of_[index_of(direction)][copy_of(microbatch) + static_cast<std::size_t>(stage)];
   }
   Nanoseconds parameter_cost(const Action& action) const;
   void make_edges();
@@ -222,7 +224,7 @@ inline Engine::Input Engine::input_of(const Action& action) const {
   Input input;
   if (read.any) {
     const std::size_t value = cell(read.stage, action.microbatch);
-    input.there = made_[at(read.direction)][value];
+    input.there = made_[index_of(read.direction)][value];
     if (crosses(read.direction, read.stage, action.microbatch)) {
       input.made = input.there;
       input.there = there(read.direction, read.stage, action.microbatch);
@@ -232,12 +234,12 @@ inline Engine::Input Engine::input_of(const Action& action) const {
       }
     }
   }
-  // A braid's result may come when the compute lane has gone on.
+  // In a braid a member's result may come after the compute lane has gone on to the next block.
   if (braided_ && action.type != ActionType::kForward) {
     const std::size_t own = cell(action.stage, action.microbatch);
     const Direction before =
         action.type == ActionType::kBackwardWeight ? Direction::kBackward : Direction::kForward;
-    input.own = made_[at(before)][own];
+    input.own = made_[index_of(before)][own];
     input.there = std::max(input.there, input.own);
   }
   return input;
@@ -249,7 +251,7 @@ void Engine::finish(const Action& action, Nanoseconds time) {
   if (action.type == ActionType::kBackwardWeight) return;
   const Direction direction = direction_of(action.type);
   const std::size_t value = cell(action.stage, action.microbatch);
-  made_[at(direction)][value] = time;
+  made_[index_of(direction)][value] = time;
   const int reader = stage_after(direction, action.stage);
   if (network_ == nullptr && reader >= 0 && reader <= last_stage_)
     wake(rank_of(reader, action.microbatch), direction, value);
@@ -306,21 +308,21 @@ bool Engine::single(int rank, RankState& state, Observer& observer) {
     parameters_there = parameters(rank, action.stage).time;
     begin = std::max(begin, parameters_there);
   }
-  RecomputeTimes again;
+  RecomputeTimes recomputed;
   if (const Nanoseconds time = recompute(action); time > 0) {
     begin = std::max(begin, input.own);
-    again = {begin, begin + time};
-    begin = again.end;
+    recomputed = {begin, begin + time};
+    begin = recomputed.end;
   }
   begin = std::max(begin, input.there);
   const Nanoseconds end = begin + cost(action);
   if constexpr (Observer::kWanted) {
-    Unit unit{state.next, {&action, 1}, {}, state.free, input.made, parameters_there};
-    unit.times[0] = {begin, end, end};
-    unit.recompute = again;
-    unit.begin = again.any() ? again.begin : begin;
-    unit.end = end;
-    observer.unit(unit);
+    Block block{state.next, {&action, 1}, {}, state.free, input.made, parameters_there};
+    block.times[0] = {begin, end, end};
+    block.recompute = recomputed;
+    block.begin = recomputed.any() ? recomputed.begin : begin;
+    block.end = end;
+    observer.block(block);
   }
   state.free = end;
   ++state.next;
@@ -337,19 +339,19 @@ bool Engine::pair(int rank, RankState& state, Observer& observer) {
     waits_for_[static_cast<std::size_t>(rank)] = input.awaited;
     return false;
   }
-  Unit unit{state.next, members, {}, state.free, std::max(inputs[0].made, inputs[1].made)};
+  Block block{state.next, members, {}, state.free, std::max(inputs[0].made, inputs[1].made)};
   for (const Action& member : members) {
     if (has_parameter_actions_)
-      unit.parameters = std::max(unit.parameters, parameters(rank, member.stage).time);
+      block.parameters = std::max(block.parameters, parameters(rank, member.stage).time);
   }
   if (costs_.pairs.pricing == PairPricing::kBlock) {
-    unit.begin = std::max({state.free, inputs[0].there, inputs[1].there, unit.parameters});
-    unit.end = unit.begin + block_cost(members[0], members[1]);
-    unit.times = {MemberTimes{unit.begin, unit.end, unit.end},
-                  MemberTimes{unit.begin, unit.end, unit.end}};
+    block.begin = std::max({state.free, inputs[0].there, inputs[1].there, block.parameters});
+    block.end = block.begin + block_cost(members[0], members[1]);
+    block.times = {MemberTimes{block.begin, block.end, block.end},
+                   MemberTimes{block.begin, block.end, block.end}};
   } else {
     const std::size_t forward = members[0].type == ActionType::kForward ? 0 : 1;
-    const BraidStart start{{std::max(state.free, unit.parameters), state.exchange_free},
+    const BraidStart start{{std::max(state.free, block.parameters), state.braid_free},
                            inputs[forward].there,
                            inputs[1 - forward].there,
                            inputs[1 - forward].own};
@@ -358,18 +360,18 @@ bool Engine::pair(int rank, RankState& state, Observer& observer) {
     for (std::size_t i = 0; i < 2; ++i) {
       const BraidMember& member = i == forward ? times.forward : times.backward;
       const auto& compute = member.on_lane[0];
-      unit.times[i] = {compute[0], compute[1], member.end};
-      if (member.has_lane[1]) unit.times[i].exchange = member.on_lane[1];
+      block.times[i] = {compute[0], compute[1], member.end};
+      if (member.has_lane[1]) block.times[i].exchange = member.on_lane[1];
     }
-    unit.begin = std::min(unit.times[0].begin, unit.times[1].begin);
-    unit.end = times.lane_free[0];
-    state.exchange_free = times.lane_free[1];
+    block.begin = std::min(block.times[0].begin, block.times[1].begin);
+    block.end = times.lane_free[0];
+    state.braid_free = times.lane_free[1];
   }
-  if constexpr (Observer::kWanted) observer.unit(unit);
-  state.free = unit.end;
+  if constexpr (Observer::kWanted) observer.block(block);
+  state.free = block.end;
   state.next += 3;
-  finish<Observer>(members[0], unit.times[0].done);
-  finish<Observer>(members[1], unit.times[1].done);
+  finish<Observer>(members[0], block.times[0].done);
+  finish<Observer>(members[1], block.times[1].done);
   return true;
 }
 
@@ -389,7 +391,7 @@ bool Engine::step_post(int rank, RankState& state, Observer& observer) {
     const int stage = send_of(action).stage;
     const std::size_t value = cell(stage, action.microbatch);
     if (network_ != nullptr) {
-      const Nanoseconds time = made_[at(direction)][value];
+      const Nanoseconds time = made_[index_of(direction)][value];
       if (send && time == kUnknown) return false;
       if (send) state.post_free = std::max(state.post_free, time);
       if constexpr (!Observer::kWanted)
@@ -398,7 +400,7 @@ bool Engine::step_post(int rank, RankState& state, Observer& observer) {
     if constexpr (Observer::kWanted) {
       service.end = there(direction, stage, action.microbatch);
       if (network_ == nullptr) {  // there are no edges then
-        service.begin = made_[at(direction)][value];
+        service.begin = made_[index_of(direction)][value];
         if (send) service.end = service.begin;
       } else {
         const auto edge = static_cast<std::size_t>(edge_of(direction, stage, action.microbatch));

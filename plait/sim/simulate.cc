@@ -1,8 +1,9 @@
 #include "plait/sim/simulate.h"
 
-#include "plait/sim/account.h"
+#include "plait/sim/critical_path.h"
 #include "plait/sim/engine.h"
-#include "plait/sim/record.h"
+#include "plait/sim/predicted_timeline.h"
+#include "plait/sim/rank_totals.h"
 
 namespace plait {
 
@@ -18,9 +19,9 @@ Expected<Prediction> simulate(const VerifiedSchedule& schedule, const CostModel&
   sim_detail::Engine engine(schedule.schedule(), costs);
   engine.run();
   Prediction prediction;
-  sim_detail::account(engine, prediction);
+  sim_detail::add_up_ranks(engine, prediction);
   if (options.critical_path) prediction.critical_path = sim_detail::find_critical_path(engine);
-  if (options.keep_timeline) prediction.timeline = sim_detail::record_timeline(engine);
+  if (options.keep_timeline) prediction.timeline = sim_detail::predicted_timeline(engine);
   return prediction;
 }
 

@@ -1,4 +1,4 @@
-/// What a rank's replay adds up to: times, idle time by part, memory.
+/// The totals of each rank over a simulated step: busy and idle time by its causes, memory.
 #pragma once
 
 #include <vector>
@@ -9,6 +9,6 @@
 namespace plait::sim_detail {
 
 /// Fills `prediction`'s makespan, span, pair coverage and ranks. Only after engine.run().
-void account(Engine& engine, Prediction& prediction);
+void add_up_ranks(Engine& engine, Prediction& prediction);
 
 }  // namespace plait::sim_detail

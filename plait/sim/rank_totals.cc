@@ -1,4 +1,4 @@
-#include "plait/sim/account.h"
+#include "plait/sim/rank_totals.h"
 
 #include <limits>
 
@@ -31,12 +31,12 @@ struct ByteChange {
   const Action* action = nullptr;
 };
 
-class Accountant {
+class RankTotals {
  public:
   static constexpr bool kWanted = true;
   static constexpr bool kMessages = false;
 
-  Accountant(const Engine& engine, int rank)
+  RankTotals(const Engine& engine, int rank)
       : engine_(engine),
         costs_(engine.costs()),
         has_bytes_(costs_.has_bytes()),
@@ -46,34 +46,35 @@ class Accountant {
     for (std::size_t i = 0; i < placement.rank_of_stage.size(); ++i) {
       if (placement.rank_of_stage[i] != rank) continue;
       const std::size_t stage = i % static_cast<std::size_t>(placement.stages());
-      constant += of(costs_.parameter_bytes, stage) + of(costs_.gradient_bytes, stage);
+      constant += entry(costs_.parameter_bytes, stage) + entry(costs_.gradient_bytes, stage);
     }
     bytes_.start(constant);
   }
 
-  void unit(const Unit& unit) {
-    first_action_ = std::min(first_action_, unit.begin);
-    if (units_++ == 0) rank_.first_begin = unit.begin;
-    gap(unit);
-    busy(unit);
-    rank_.last_end = unit.end;
-    memory(unit);
-    for (std::size_t i = 0; i < unit.members.size(); ++i) {
-      last_action_ = std::max(last_action_, unit.times[i].done);
-      if (unit.times[i].exchange[0] <= unit.times[i].exchange[1])
-        first_action_ = std::min(first_action_, unit.times[i].exchange[0]);
+  void block(const Block& block) {
+    first_action_ = std::min(first_action_, block.begin);
+    if (blocks_++ == 0) rank_.first_begin = block.begin;
+    gap(block);
+    busy(block);
+    rank_.last_end = block.end;
+    memory(block);
+    for (std::size_t i = 0; i < block.members.size(); ++i) {
+      last_action_ = std::max(last_action_, block.times[i].done);
+      if (block.times[i].exchange[0] <= block.times[i].exchange[1])
+        first_action_ = std::min(first_action_, block.times[i].exchange[0]);
     }
-    last_action_ = std::max(last_action_, unit.end);
+    last_action_ = std::max(last_action_, block.end);
   }
 
   void service(const Service& service) {
-    if (is_communication(service.action->type)) return;  // inside what its reader waits for
+    if (is_communication(service.action->type)) return;  // its time is the wait of its reader
     first_action_ = std::min(first_action_, service.begin);
     last_action_ = std::max(last_action_, service.end);
     if (service.action->type == ActionType::kReshard) rank_.busy_ns += service.end - service.begin;
   }
 
-  /// Times are known only when all ranks' are: fill and drain follow in finish().
+  /// Without fill and drain, which depend on when the step of all ranks begins and ends:
+  /// add_up_ranks() adds them.
   RankPrediction take() {
     if (receives_) replay_bytes();
     rank_.peak_activations = activations_.peak();
@@ -82,60 +83,60 @@ class Accountant {
   }
   Nanoseconds first_action() const { return first_action_; }
   Nanoseconds last_action() const { return last_action_; }
-  std::int64_t units() const { return units_; }
+  std::int64_t blocks() const { return blocks_; }
 
  private:
-  static std::int64_t of(const std::vector<std::int64_t>& amounts, std::size_t stage) {
+  static std::int64_t entry(const std::vector<std::int64_t>& amounts, std::size_t stage) {
     return amounts.empty() ? 0 : amounts[stage];
   }
 
-  /// Idle time before a unit in which all it waits for was made: it waits for bytes.
-  void gap(const Unit& unit) {
-    const bool waits_for_parameters = unit.parameters > unit.free_before;
-    Nanoseconds from = std::max(unit.free_before, unit.made);
-    Nanoseconds to = unit.begin;
-    if (unit.recompute.any()) {  // before it for parameters, behind it for the gradient
-      if (waits_for_parameters) rank_.exposed_comm_ns += unit.parameters - unit.free_before;
-      if (unit.made == kUnknown) return;
-      from = std::max(unit.recompute.end, unit.made);
-      to = unit.times[0].begin;
-    } else if (unit.made == kUnknown && !waits_for_parameters) {
+  /// Idle time before a block in which all it waits for was made: it waits for bytes.
+  void gap(const Block& block) {
+    const bool waits_for_parameters = block.parameters > block.free_before;
+    Nanoseconds from = std::max(block.free_before, block.made);
+    Nanoseconds to = block.begin;
+    if (block.recompute.any()) {  // before it for parameters, behind it for the gradient
+      if (waits_for_parameters) rank_.exposed_comm_ns += block.parameters - block.free_before;
+      if (block.made == kUnknown) return;
+      from = std::max(block.recompute.end, block.made);
+      to = block.times[0].begin;
+    } else if (block.made == kUnknown && !waits_for_parameters) {
       return;
     }
     if (from < to) rank_.exposed_comm_ns += to - from;
   }
 
-  void busy(const Unit& unit) {
-    const MemberTimes& first = unit.times[0];
+  void busy(const Block& block) {
+    const MemberTimes& first = block.times[0];
     rank_.busy_ns += first.end - first.begin;
-    if (unit.recompute.any()) rank_.busy_ns += unit.recompute.end - unit.recompute.begin;
-    if (unit.members.size() < 2) return;
-    const MemberTimes& second = unit.times[1];
+    if (block.recompute.any()) rank_.busy_ns += block.recompute.end - block.recompute.begin;
+    if (block.members.size() < 2) return;
+    const MemberTimes& second = block.times[1];
     rank_.busy_ns += second.end - second.begin;
     const Nanoseconds begin = std::max(first.begin, second.begin);
     const Nanoseconds end = std::min(first.end, second.end);
     if (begin < end) rank_.busy_ns -= end - begin;
   }
 
-  void memory(const Unit& unit) {
+  void memory(const Block& block) {
     const bool forward_only = engine_.schedule().forward_only;
-    const std::size_t member_position = unit.position + (unit.members.size() > 1 ? 1 : 0);
-    for (std::size_t i = 0; i < unit.members.size(); ++i) {
-      const Action& action = unit.members[i];
+    const std::size_t member_position = block.position + (block.members.size() > 1 ? 1 : 0);
+    for (std::size_t i = 0; i < block.members.size(); ++i) {
+      const Action& action = block.members[i];
       if (action.type == ActionType::kForward) {
-        begin_forward(action, member_position + i, unit.times[i].begin);
+        begin_forward(action, member_position + i, block.times[i].begin);
       } else if (has_bytes_ && recomputed(action) > 0) {
-        const Nanoseconds begin = unit.members.size() > 1 ? unit.times[i].begin : unit.begin;
+        const Nanoseconds begin = block.members.size() > 1 ? block.times[i].begin : block.begin;
         change_bytes({begin, recomputed(action), member_position + i, &action});
       }
       if (const Bytes scratch = scratch_of(action); scratch > 0)
-        change_bytes({unit.times[i].begin, scratch, member_position + i, &action});
+        change_bytes({block.times[i].begin, scratch, member_position + i, &action});
     }
-    for (std::size_t i = 0; i < unit.members.size(); ++i) {
-      const Action& action = unit.members[i];
+    for (std::size_t i = 0; i < block.members.size(); ++i) {
+      const Action& action = block.members[i];
       const auto stage = static_cast<std::size_t>(action.stage);
       const std::size_t position = member_position + i;
-      const Nanoseconds end = unit.times[i].done;
+      const Nanoseconds end = block.times[i].done;
       if (const Bytes scratch = scratch_of(action); scratch > 0)
         change_bytes({end, -scratch, position, &action});
       if (receives_) drop_received(action, position, end);
@@ -143,37 +144,37 @@ class Accountant {
       if (action.type == ActionType::kForward && !forward_only) continue;
       if (!split) activations_.change(-1, position, action, end);
       if (!has_bytes_) continue;
-      const Bytes between = of(costs_.between_i_and_w_bytes, stage);
+      const Bytes between = entry(costs_.between_i_and_w_bytes, stage);
       const bool weight = action.type == ActionType::kBackwardWeight;
       const Bytes released =
-          weight ? between : of(costs_.activation_bytes, stage) + recomputed(action);
+          weight ? between : entry(costs_.activation_bytes, stage) + recomputed(action);
       change_bytes({end, (split ? between : 0) - released, position, &action});
     }
   }
 
   Bytes scratch_of(const Action& action) const {
-    return of(costs_.scratch_bytes[compute_index(action.type)],
-              static_cast<std::size_t>(action.stage));
+    return entry(costs_.scratch_bytes[compute_index(action.type)],
+                 static_cast<std::size_t>(action.stage));
   }
 
   /// What an I or a B holds from its recompute's begin to its own end.
   Bytes recomputed(const Action& action) const {
     if (!passes_gradient(action.type)) return 0;
-    return of(costs_.recomputed_bytes, static_cast<std::size_t>(action.stage));
+    return entry(costs_.recomputed_bytes, static_cast<std::size_t>(action.stage));
   }
 
   void begin_forward(const Action& action, std::size_t position, Nanoseconds begin) {
     activations_.change(1, position, action, begin);
     const auto stage = static_cast<std::size_t>(action.stage);
-    if (has_bytes_) change_bytes({begin, of(costs_.activation_bytes, stage), position, &action});
+    if (has_bytes_) change_bytes({begin, entry(costs_.activation_bytes, stage), position, &action});
   }
 
   /// A received message is held from its arrival to its reader's end.
   void drop_received(const Action& action, std::size_t position, Nanoseconds end) {
     const Engine::Read read = engine_.read_of(action);
-    if (!read.any || !engine_.crosses(read.way, read.stage, action.microbatch)) return;
+    if (!read.any || !engine_.crosses(read.direction, read.stage, action.microbatch)) return;
     const Bytes bytes = costs_.network->message_bytes;
-    const Nanoseconds arrival = engine_.there(read.way, read.stage, action.microbatch);
+    const Nanoseconds arrival = engine_.there(read.direction, read.stage, action.microbatch);
     changes_.push_back({arrival, bytes, position, &action});
     changes_.push_back({end, -bytes, position, &action});
   }
@@ -186,7 +187,7 @@ class Accountant {
     }
   }
 
-  /// Messages come whenever they come: the changes in the order of their times.
+  /// Messages arrive while blocks run, so the changes are applied in the order of their times.
   void replay_bytes() {
     std::stable_sort(changes_.begin(), changes_.end(),
                      [](const ByteChange& a, const ByteChange& b) { return a.time < b.time; });
@@ -199,7 +200,7 @@ class Accountant {
   bool has_bytes_;
   bool receives_;
   RankPrediction rank_;
-  std::int64_t units_ = 0;
+  std::int64_t blocks_ = 0;
   Nanoseconds first_action_ = std::numeric_limits<Nanoseconds>::max();
   Nanoseconds last_action_ = 0;
   Memory activations_;
@@ -225,18 +226,18 @@ double pair_coverage(const Schedule& schedule) {
 
 }  // namespace
 
-void account(Engine& engine, Prediction& prediction) {
+void add_up_ranks(Engine& engine, Prediction& prediction) {
   const auto ranks = static_cast<int>(engine.schedule().ranks.size());
   Nanoseconds first = std::numeric_limits<Nanoseconds>::max();
   Nanoseconds last = 0;
   std::vector<bool> worked;
   for (int rank = 0; rank < ranks; ++rank) {
-    Accountant accountant(engine, rank);
-    engine.replay(rank, accountant);
-    prediction.ranks.push_back(accountant.take());
-    worked.push_back(accountant.units() > 0);
-    first = std::min(first, accountant.first_action());
-    last = std::max(last, accountant.last_action());
+    RankTotals totals(engine, rank);
+    engine.replay(rank, totals);
+    prediction.ranks.push_back(totals.take());
+    worked.push_back(totals.blocks() > 0);
+    first = std::min(first, totals.first_action());
+    last = std::max(last, totals.last_action());
   }
   if (first > last) first = last = 0;
   prediction.makespan_ns = last - first;

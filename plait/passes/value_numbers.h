@@ -1,7 +1,7 @@
-/// The values that stages hand to their neighbours, numbered, and which of them are there.
+/// ValueNumbers: the values that stages hand to their neighbours, numbered.
 ///
-/// A value is named by its consumer: the forward's input of (stage, micro-batch), or its
-/// backward's. Built once per pass, O(S * M) bits; every query is O(1).
+/// A value is numbered by its consumer: an input of the F of (stage, micro-batch), or of its I or
+/// B. Every query is O(1).
 #pragma once
 
 #include <bit>
@@ -16,9 +16,9 @@ namespace plait::passes_detail {
 
 inline constexpr std::size_t kNone = static_cast<std::size_t>(-1);
 
-class Values {
+class ValueNumbers {
  public:
-  explicit Values(const Schedule& schedule)
+  explicit ValueNumbers(const Schedule& schedule)
       : rank_of_stage_(schedule.placement.rank_of_stage),
         stages_(schedule.placement.stages()),
         copies_(schedule.placement.copies),
@@ -68,66 +68,6 @@ class Values {
   int copies_;
   int microbatches_;
   int row_bits_;
-};
-
-/// The values that are there. Most come by ascending micro-batch, where one number for each
-/// consumer and direction says all; these fit the cache, and a bit for each value does not.
-class Arrived {
- public:
-  explicit Arrived(const Values& values)
-      : row_bits_(values.row_bits()),
-        below_(values.size() >> row_bits_),
-        beyond_(below_.size()),
-        bits_(values.size()) {}
-
-  bool has(std::size_t value) const {
-    const std::size_t row = value >> row_bits_;
-    return microbatch(value) < below_[row] || (beyond_[row] > 0 && bits_[value]);
-  }
-  void add(std::size_t value) {
-    if (has(value)) return;
-    const std::size_t row = value >> row_bits_;
-    if (microbatch(value) != below_[row]) {
-      bits_[value] = true;
-      ++beyond_[row];
-      return;
-    }
-    ++below_[row];
-    for (; beyond_[row] > 0 && bits_[(row << row_bits_) + below_[row]]; ++below_[row])
-      --beyond_[row];
-  }
-
- private:
-  std::size_t microbatch(std::size_t value) const {
-    return value & ((std::size_t{1} << row_bits_) - 1);
-  }
-
-  int row_bits_;
-  std::vector<std::size_t> below_;   // of each row, all micro-batches below this are there,
-  std::vector<std::size_t> beyond_;  // and this many others, by their bits
-  std::vector<bool> bits_;
-};
-
-/// A set of ranks that is walked in ascending order while it changes. Queries cost O(P / 64).
-class RankSet {
- public:
-  explicit RankSet(std::size_t ranks) : words_((ranks + 63) / 64) {}
-  void insert(std::size_t rank) { words_[rank / 64] |= std::uint64_t{1} << (rank % 64); }
-  void erase(std::size_t rank) { words_[rank / 64] &= ~(std::uint64_t{1} << (rank % 64)); }
-  /// The first member that is `from` or above, kNone if there is none.
-  std::size_t next(std::size_t from) const {
-    std::size_t word = from / 64;
-    if (word >= words_.size()) return kNone;
-    std::uint64_t bits = words_[word] >> (from % 64) << (from % 64);
-    while (bits == 0) {
-      if (++word == words_.size()) return kNone;
-      bits = words_[word];
-    }
-    return word * 64 + static_cast<std::size_t>(std::countr_zero(bits));
-  }
-
- private:
-  std::vector<std::uint64_t> words_;
 };
 
 }  // namespace plait::passes_detail

@@ -1,4 +1,4 @@
-#include "plait/passes/stuck.h"
+#include "plait/passes/missing_input.h"
 
 #include <fmt/core.h>
 
@@ -9,7 +9,7 @@
 
 namespace plait::passes_detail {
 
-tl::unexpected<Error> no_rank_can_go_on(const Schedule& schedule, const Values& values,
+tl::unexpected<Error> no_rank_can_go_on(const Schedule& schedule, const ValueNumbers& values,
                                         const std::vector<std::size_t>& next,
                                         const Arrived& there) {
   std::string waits;

@@ -1,4 +1,4 @@
-#include "plait/passes/sweep.h"
+#include "plait/passes/order_messages.h"
 
 #include <fmt/core.h>
 
@@ -7,19 +7,21 @@
 #include <vector>
 
 #include "plait/ir/action_text.h"
-#include "plait/passes/stuck.h"
-#include "plait/passes/values.h"
+#include "plait/passes/arrived.h"
+#include "plait/passes/missing_input.h"
+#include "plait/passes/rank_set.h"
+#include "plait/passes/value_numbers.h"
 
 namespace plait::passes_detail {
 namespace {
 
-class Sweep {
+class MessageOrder {
  public:
-  Sweep(Schedule input, Sends sends)
+  MessageOrder(Schedule input, Sends sends)
       : input_(std::move(input)),
         kept_(sends == Sends::kKept),
         values_(input_),
-        there_(values_),
+        arrived_(values_),
         next_(input_.ranks.size()),
         waits_for_(input_.ranks.size(), kNone),
         active_(input_.ranks.size()),
@@ -33,7 +35,7 @@ class Sweep {
     }
     while (left_ > 0) {
       std::size_t rank = active_.next(0);
-      if (rank == kNone) return no_rank_can_go_on(input_, values_, next_, there_);
+      if (rank == kNone) return no_rank_can_go_on(input_, values_, next_, arrived_);
       for (; rank != kNone; rank = active_.next(rank + 1)) {
         prefetch(active_.next(rank + 1));
         take_turn(rank);
@@ -68,7 +70,7 @@ class Sweep {
     for (std::size_t rank = 0; rank < lists_.size(); ++rank) lists_[rank].reserve(sizes[rank]);
   }
 
-  /// With many ranks each turn is at other places of memory, far from those before.
+  /// With many ranks each turn is at another place of memory, far from the one before.
   void prefetch(std::size_t rank) const {
     if (rank >= lists_.size()) return;
     __builtin_prefetch(input_.ranks[rank].data() + next_[rank]);
@@ -79,14 +81,14 @@ class Sweep {
     const std::vector<Action>& list = input_.ranks[rank];
     while (next_[rank] < list.size() && is_recv(list[next_[rank]].type)) ++next_[rank];
     if (next_[rank] < list.size()) {
-      const std::size_t missing = first_missing(list, next_[rank], values_, there_).value;
+      const std::size_t missing = first_missing(list, next_[rank], values_, arrived_).value;
       if (missing != kNone) {
         waits_for_[rank] = missing;
         active_.erase(rank);
         return;
       }
       emit(rank);
-      // Sends belong to the turn of what they follow, whether inserted or kept.
+      // Sends belong to the turn of the block they follow, whether inserted or kept.
       while (next_[rank] < list.size() && is_communication(list[next_[rank]].type)) {
         if (is_send(list[next_[rank]].type)) {
           emit(rank);
@@ -118,7 +120,7 @@ class Sweep {
     if (peer == kNone) {
       const int local = values_.consumer(action);
       if (local >= 0 && values_.rank_of(local, action.microbatch) == rank)
-        there_.add(values_.number(direction_of(action.type), local, action.microbatch));
+        arrived_.add(values_.number(direction_of(action.type), local, action.microbatch));
       return;
     }
     const Direction direction = direction_of(action.type);
@@ -127,7 +129,7 @@ class Sweep {
     if (!kept_) lists_[rank].push_back(send);
     lists_[peer].push_back(receive);
     const std::size_t value = values_.received(receive);
-    there_.add(value);
+    arrived_.add(value);
     if (waits_for_[peer] != value) return;
     waits_for_[peer] = kNone;
     active_.insert(peer);
@@ -135,8 +137,8 @@ class Sweep {
 
   Schedule input_;
   bool kept_;
-  Values values_;
-  Arrived there_;
+  ValueNumbers values_;
+  Arrived arrived_;
   std::vector<std::size_t> next_;
   std::vector<std::size_t> waits_for_;
   RankSet active_;
@@ -146,8 +148,8 @@ class Sweep {
 
 }  // namespace
 
-Expected<Schedule> sweep(Schedule input, Sends sends) {
-  return Sweep(std::move(input), sends).run();
+Expected<Schedule> order_messages(Schedule input, Sends sends) {
+  return MessageOrder(std::move(input), sends).run();
 }
 
 }  // namespace plait::passes_detail

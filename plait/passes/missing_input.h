@@ -1,4 +1,5 @@
-/// What a rank's next block waits for, and the message when no rank can go on.
+/// MissingInput: what a rank's next block waits for, and the error where every rank waits.
+/// A block is an action, or a pair with its members.
 #pragma once
 
 #include <cstddef>
@@ -6,18 +7,19 @@
 
 #include "plait/base/error.h"
 #include "plait/ir/schedule.h"
-#include "plait/passes/values.h"
+#include "plait/passes/arrived.h"
+#include "plait/passes/value_numbers.h"
 
 namespace plait::passes_detail {
 
-struct Missing {
+struct MissingInput {
   std::size_t value = kNone;  ///< kNone: every input is there
   const Action* reader = nullptr;
 };
 
 /// The first input of the block at `position` that is not there. Cost: O(members).
-inline Missing first_missing(const std::vector<Action>& list, std::size_t position,
-                             const Values& values, const Arrived& there) {
+inline MissingInput first_missing(const std::vector<Action>& list, std::size_t position,
+                                  const ValueNumbers& values, const Arrived& there) {
   const std::size_t end = position + 1 + list[position].members;
   for (std::size_t i = position; i < end; ++i) {
     const std::size_t value = values.needed(list[i]);
@@ -27,7 +29,7 @@ inline Missing first_missing(const std::vector<Action>& list, std::size_t positi
 }
 
 /// The error: each unfinished rank, its action at `next`, and what that waits for.
-tl::unexpected<Error> no_rank_can_go_on(const Schedule& schedule, const Values& values,
+tl::unexpected<Error> no_rank_can_go_on(const Schedule& schedule, const ValueNumbers& values,
                                         const std::vector<std::size_t>& next, const Arrived& there);
 
 }  // namespace plait::passes_detail

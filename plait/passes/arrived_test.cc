@@ -1,4 +1,4 @@
-#include "plait/passes/values.h"
+#include "plait/passes/arrived.h"
 
 #include <gtest/gtest.h>
 
@@ -15,7 +15,7 @@ TEST(Arrived, AnswersAsASetDoesInAnyOrderOfArrival) {
   Schedule schedule;
   schedule.placement = *place_loop(2, 2);
   schedule.microbatches = 5;
-  const Values values(schedule);
+  const ValueNumbers values(schedule);
   std::mt19937 random(1);
   for (int round = 0; round < 50; ++round) {
     std::vector<std::size_t> order;
