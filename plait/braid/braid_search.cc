@@ -159,7 +159,7 @@ class LocalSearch {
   Ranking ranking_;
 };
 
-/// What both searches need of a braid; errors for what they do not take.
+/// The checks and tables that both searches start from.
 Expected<std::vector<int>> order_of_known(const LayerBraid& braid) {
   PLAIT_TRY_VOID(lay_out(braid));
   if (braid.segments.size() > kMostSegments) {

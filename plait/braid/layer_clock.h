@@ -1,4 +1,4 @@
-/// Times a layer's braid under many lane orders: what it allocates it keeps.
+/// Times a layer's braid under many lane orders. Reuses its buffers between runs.
 #pragma once
 
 #include <optional>
@@ -25,9 +25,9 @@ class LayerClock {
   /// they wait in a circle. The same as PreparedBraid::run. Cost: O(layers * (segments + needs)).
   std::optional<Nanoseconds> run(const LaneOrders& lanes);
 
-  /// The same for one thread, whose `order` has all segments of a layer: it computes itself, starts
-  /// an exchange when it comes to it and goes on, and waits where it computes on what is not there
-  /// yet. Nothing if a segment stands before what it needs.
+  /// The same for one thread that goes through `order`, all segments of a layer, layer by layer. It
+  /// starts an exchange and goes on at once; before a compute segment it waits until the segment's
+  /// needs have ended. Nothing if a segment stands before one that it needs.
   std::optional<Nanoseconds> run_one_thread(const std::vector<int>& order);
 
   /// Of the last run that gave a time, in the order of begins on each lane, compute first.
@@ -36,7 +36,7 @@ class LayerClock {
  private:
   static constexpr Nanoseconds kNotYet = -1;
 
-  /// The end of what a segment needs; kNotYet if not all has ended.
+  /// The last end of the segments that it needs; kNotYet if one of them has no end yet.
   Nanoseconds ready(int layer, int segment) const;
   std::size_t place(int layer, int segment) const {
     return static_cast<std::size_t>(layer) * segments_.size() + static_cast<std::size_t>(segment);

@@ -3,10 +3,11 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <optional>
 #include <vector>
 
 #include "plait/draw/action_look.h"
-#include "plait/ir/direction.h"
+#include "plait/ir/list_clock.h"
 
 namespace plait {
 namespace {
@@ -18,73 +19,29 @@ struct Box {
   bool in_pair = false;
 };
 
-/// Places every compute action at its earliest unit of time.
-class UnitLayout {
- public:
-  explicit UnitLayout(const Schedule& schedule)
-      : schedule_(schedule),
-        microbatches_(static_cast<std::size_t>(schedule.microbatches)),
-        ends_(2 * static_cast<std::size_t>(schedule.placement.stages()) * microbatches_, kNotYet) {}
-
-  Expected<std::vector<std::vector<Box>>> run() {
-    std::vector<std::vector<Box>> rows(schedule_.ranks.size());
-    std::vector<std::size_t> next(rows.size());
-    std::vector<int> free_from(rows.size());
-    std::vector<std::size_t> pair_end(rows.size());
-    for (bool progress = true; progress;) {
-      progress = false;
-      for (std::size_t rank = 0; rank < rows.size(); ++rank) {
-        const std::vector<Action>& list = schedule_.ranks[rank];
-        for (; next[rank] < list.size(); ++next[rank], progress = true) {
-          const Action& action = list[next[rank]];
-          if (action.type == ActionType::kOverlapFB)
-            pair_end[rank] = next[rank] + action.members + 1;
-          if (!is_compute(action.type)) continue;
-          const int ready = input_end(action);
-          if (ready == kNotYet) break;
-          Box box{action, std::max(ready, free_from[rank]),
-                  action.type == ActionType::kBackward ? 2 : 1, next[rank] < pair_end[rank]};
-          free_from[rank] = box.begin + box.units;
-          finish(action, free_from[rank]);
-          rows[rank].push_back(box);
-        }
-      }
-    }
-    for (std::size_t rank = 0; rank < rows.size(); ++rank) {
-      if (next[rank] < schedule_.ranks[rank].size()) {
-        return fail(ErrorCode::kCheckFailed,
-                    fmt::format("rank {} cannot go on at position {}: the schedule cannot be drawn",
-                                rank, next[rank]),
-                    schedule_.name);
-      }
-    }
-    return rows;
-  }
-
- private:
-  static constexpr int kNotYet = -1;
-
-  std::size_t cell(Direction direction, int stage, int microbatch) const {
-    return (static_cast<std::size_t>(stage) * 2 + static_cast<std::size_t>(direction)) *
-               microbatches_ +
-           static_cast<std::size_t>(microbatch);
-  }
-  int input_end(const Action& action) const {
-    if (!passes_value(action.type)) return 0;
-    const Direction direction = direction_of(action.type);
-    const int producer = stage_before(direction, action.stage);
-    if (producer < 0 || producer >= schedule_.placement.stages()) return 0;
-    return ends_[cell(direction, producer, action.microbatch)];
-  }
-  void finish(const Action& action, int end) {
-    if (passes_value(action.type))
-      ends_[cell(direction_of(action.type), action.stage, action.microbatch)] = end;
-  }
-
-  const Schedule& schedule_;
-  std::size_t microbatches_;
-  std::vector<int> ends_;
-};
+/// Every compute action at its earliest unit of time: F, I and W take one unit, B two.
+Expected<std::vector<std::vector<Box>>> lay_out_units(const Schedule& schedule) {
+  std::vector<std::vector<Box>> rows(schedule.ranks.size());
+  std::vector<std::size_t> pair_end(rows.size());
+  std::vector<std::size_t> seen(rows.size());  // list entries looked at, for headers of pairs
+  const ActionCosts costs = unit_costs(schedule.placement.stages());
+  const std::optional<ListStop> stop =
+      ListClock(schedule, costs)
+          .run([&](std::size_t rank, std::size_t position, Nanoseconds begin, Nanoseconds end) {
+            const std::vector<Action>& list = schedule.ranks[rank];
+            for (; seen[rank] < position; ++seen[rank]) {
+              if (list[seen[rank]].type == ActionType::kOverlapFB)
+                pair_end[rank] = seen[rank] + list[seen[rank]].members + 1;
+            }
+            rows[rank].push_back({list[position], static_cast<int>(begin),
+                                  static_cast<int>(end - begin), position < pair_end[rank]});
+          });
+  if (!stop) return rows;
+  return fail(ErrorCode::kCheckFailed,
+              fmt::format("rank {} cannot go on at position {}: the schedule cannot be drawn",
+                          stop->rank, stop->position),
+              schedule.name);
+}
 
 class Painter {
  public:
@@ -171,7 +128,7 @@ class Painter {
 }  // namespace
 
 Expected<std::string> draw_schedule(const Schedule& schedule, const AsciiStyle& style) {
-  PLAIT_TRY(const std::vector<std::vector<Box>> rows, UnitLayout(schedule).run());
+  PLAIT_TRY(const std::vector<std::vector<Box>> rows, lay_out_units(schedule));
   return Painter(schedule, rows, style).paint();
 }
 

@@ -2,13 +2,13 @@
 
 #include <fmt/core.h>
 
-#include <array>
 #include <charconv>
+#include <utility>
+
+#include "plait/ir/placements.h"
 
 namespace plait {
 namespace {
-
-constexpr std::array<std::string_view, 3> kNames = {"loop", "v", "bidirectional"};
 
 bool is_space(char c) { return c == ' ' || c == '\t'; }
 
@@ -18,12 +18,14 @@ tl::unexpected<Error> wrong(std::string message) {
 
 Expected<Placement> parse_name(std::string_view name, int ranks, std::optional<int> stages) {
   bool known = false;
-  for (const std::string_view candidate : kNames) known = known || candidate == name;
+  std::string names;
+  for (const PlacementInfo& info : kPlacements) {
+    known = known || info.name == name;
+    names += fmt::format("{}, ", info.name);
+  }
   if (!known) {
-    return wrong(
-        fmt::format("found '{}', needed loop, v, bidirectional, or the rank of every "
-                    "stage, as in 0 1 1 0",
-                    name.substr(0, 40)));
+    return wrong(fmt::format("found '{}', needed {}or the rank of every stage, as in 0 1 1 0",
+                             name.substr(0, 40), names));
   }
   if (!stages) return wrong(fmt::format("placement {} needs a number of stages", name));
   const std::optional<Placement> placement = named_placement(name, ranks, *stages);
@@ -36,14 +38,14 @@ Expected<Placement> parse_name(std::string_view name, int ranks, std::optional<i
 
 /// Appends the ranks of one copy.
 Expected<void> parse_table(std::string_view text, int ranks, std::vector<int>& table) {
-  for (std::size_t at = 0; at < text.size();) {
-    if (is_space(text[at])) {
-      ++at;
+  for (std::size_t begin = 0; begin < text.size();) {
+    if (is_space(text[begin])) {
+      ++begin;
       continue;
     }
-    std::size_t end = at;
+    std::size_t end = begin;
     while (end < text.size() && !is_space(text[end])) ++end;
-    const std::string_view word = text.substr(at, end - at);
+    const std::string_view word = text.substr(begin, end - begin);
     int rank = 0;
     const auto parsed = std::from_chars(word.data(), word.data() + word.size(), rank);
     if (parsed.ec != std::errc{} || parsed.ptr != word.data() + word.size() || rank < 0 ||
@@ -52,7 +54,7 @@ Expected<void> parse_table(std::string_view text, int ranks, std::vector<int>& t
                                word.substr(0, 40), ranks));
     }
     table.push_back(rank);
-    at = end;
+    begin = end;
   }
   return {};
 }
@@ -60,25 +62,19 @@ Expected<void> parse_table(std::string_view text, int ranks, std::vector<int>& t
 }  // namespace
 
 std::optional<Placement> named_placement(std::string_view name, int ranks, int stages) {
-  if (stages % ranks != 0) return std::nullopt;
-  Placement placement{std::string(name), ranks, {}, name == "bidirectional" ? 2 : 1};
-  if (name != "loop" && name != "v" && name != "bidirectional") return std::nullopt;
-  placement.rank_of_stage.reserve(static_cast<std::size_t>(stages));
-  for (int stage = 0; stage < stages; ++stage) {
-    const bool back = name == "v" && (stage / ranks) % 2 == 1;
-    placement.rank_of_stage.push_back(back ? ranks - 1 - stage % ranks : stage % ranks);
+  for (const PlacementInfo& info : kPlacements) {
+    if (info.name != name) continue;
+    if (Expected<Placement> placement = info.make(ranks, stages)) return *std::move(placement);
   }
-  for (int stage = 0; placement.copies == 2 && stage < stages; ++stage)
-    placement.rank_of_stage.push_back(ranks - 1 - stage % ranks);
-  return placement;
+  return std::nullopt;
 }
 
 std::string name_of_placement(const Placement& placement) {
-  for (const std::string_view name : kNames) {
-    const auto named = named_placement(name, placement.ranks, placement.stages());
+  for (const PlacementInfo& info : kPlacements) {
+    const auto named = named_placement(info.name, placement.ranks, placement.stages());
     if (named && named->copies == placement.copies &&
         named->rank_of_stage == placement.rank_of_stage)
-      return std::string(name);
+      return std::string(info.name);
   }
   return "table";
 }

@@ -10,8 +10,8 @@
 
 namespace plait {
 
-/// "loop", "v" or "bidirectional" (placement/placements.h says which is which); nothing for another
-/// name, or if S is no multiple of P. Needs P and S of at least 1. Cost: O(S).
+/// A placement of the table kPlacements (placements.h), by its name; nothing for another name, or
+/// if S is no multiple of P. Cost: O(S).
 std::optional<Placement> named_placement(std::string_view name, int ranks, int stages);
 
 /// The first name whose placement has this table, else "table". Cost: O(S).

@@ -1,4 +1,4 @@
-/// What every pass asks of its input before it indexes anything by it.
+/// What a pass checks of its input before it uses stages and micro-batches as indices.
 #pragma once
 
 #include <cstdint>

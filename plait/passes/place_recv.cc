@@ -58,7 +58,7 @@ class ReceivePlacer {
     if (due_[value]) release(pending_.size(), output);
   }
 
-  /// Posts what the compute blocks up to number `last` read.
+  /// Posts the receives of all values that the compute blocks up to number `last` read.
   void look_ahead(const std::vector<Action>& list, std::size_t last, std::vector<Action>& output) {
     for (; ahead_ < list.size() && blocks_ahead_ <= last; ahead_ += 1 + list[ahead_].members) {
       if (!computes(list[ahead_].type)) continue;

@@ -28,8 +28,8 @@ class SlotTable {
     std::vector<Action>& row = rows_[rank];
     if (static_cast<std::size_t>(slot) >= row.size())
       row.resize(static_cast<std::size_t>(slot) + 1);
-    PLAIT_CHECK(at(rank, slot).type == ActionType::kIdle, "two actions in one slot");
-    at(rank, slot) = action;
+    PLAIT_CHECK(action_in(rank, slot).type == ActionType::kIdle, "two actions in one slot");
+    action_in(rank, slot) = action;
     slot_of(action) = slot;
   }
 
@@ -38,7 +38,7 @@ class SlotTable {
     for (std::size_t rank = 0; rank < rows_.size(); ++rank) {
       std::deque<Action> due;
       for (int slot = 0; slot < size(rank) || !due.empty(); ++slot) {
-        const Action action = slot < size(rank) ? at(rank, slot) : Action{};
+        const Action action = slot < size(rank) ? action_in(rank, slot) : Action{};
         if (action.type == ActionType::kBackwardInput) {
           Action weight = action;
           weight.type = ActionType::kBackwardWeight;
@@ -51,14 +51,14 @@ class SlotTable {
     }
   }
 
-  /// In the order of time, moves actions before slot `begin` and after slot `end` to the earliest
-  /// free slot behind what they need, where no rank's peak of live activations rises for it.
-  /// `only` leaves all but one type where they are; idle: none.
+  /// Takes the actions before slot `begin` and after slot `end` in the order of time, and moves
+  /// each to the earliest free slot behind its inputs that does not raise its rank's peak of live
+  /// activations. `only`: the one type that is moved; kIdle: all are.
   void tighten(int begin, int end, ActionType only) {
     std::vector<std::pair<int, std::size_t>> moving;
     for (std::size_t rank = 0; rank < rows_.size(); ++rank) {
       for (int slot = 0; slot < size(rank); ++slot) {
-        const ActionType type = at(rank, slot).type;
+        const ActionType type = action_in(rank, slot).type;
         if (type == ActionType::kIdle || (slot >= begin && slot <= end)) continue;
         if (only == ActionType::kIdle || type == only) moving.emplace_back(slot, rank);
       }
@@ -72,11 +72,11 @@ class SlotTable {
           live.back().empty() ? 0 : *std::max_element(live.back().begin(), live.back().end()));
     }
     for (const auto& [slot, rank] : moving)
-      move_left(rank, slot, after_inputs(at(rank, slot)), live[rank], peak[rank]);
+      move_left(rank, slot, after_inputs(action_in(rank, slot)), live[rank], peak[rank]);
   }
 
-  /// The same for all actions, with each I and its W as a block of two slots whose gradient is
-  /// there at its end, and one peak for all ranks.
+  /// Moves all F's and I's in the same way. An I and its W are a block of two slots, with the
+  /// gradient at its end. All ranks share the highest peak of any.
   void tighten_blocks() {
     std::vector<std::vector<int>> live;
     int peak = 0;
@@ -89,7 +89,7 @@ class SlotTable {
     for (int slot = 0; slot < slots; ++slot) {
       for (std::size_t rank = 0; rank < rows_.size(); ++rank) {
         if (slot >= size(rank)) continue;
-        const Action& action = at(rank, slot);
+        const Action& action = action_in(rank, slot);
         if (action.type == ActionType::kForward) {
           const int low = std::max(after_inputs(action), after_previous(action));
           move_left(rank, slot, low, live[rank], peak);
@@ -104,7 +104,7 @@ class SlotTable {
   void drop_weights(int end) {
     for (std::size_t rank = 0; rank < rows_.size(); ++rank) {
       for (int slot = end + 1; slot < size(rank); ++slot) {
-        Action& action = at(rank, slot);
+        Action& action = action_in(rank, slot);
         if (action.type != ActionType::kBackwardWeight) continue;
         slot_of(action) = -1;
         action = {};
@@ -156,7 +156,9 @@ class SlotTable {
 
  private:
   int size(std::size_t rank) const { return static_cast<int>(rows_[rank].size()); }
-  Action& at(std::size_t rank, int slot) { return rows_[rank][static_cast<std::size_t>(slot)]; }
+  Action& action_in(std::size_t rank, int slot) {
+    return rows_[rank][static_cast<std::size_t>(slot)];
+  }
   int& slot_of(const Action& action) { return slot_of_[cell(action.type, action)]; }
   std::size_t cell(ActionType type, const Action& action, int stage_offset = 0) const {
     return (compute_index(type) * static_cast<std::size_t>(stages_) +
@@ -165,7 +167,7 @@ class SlotTable {
            static_cast<std::size_t>(action.microbatch);
   }
 
-  /// The first slot behind what the action needs, -1 if that has none yet.
+  /// The first slot behind the action's input, -1 if the input has no slot yet.
   int after_inputs(const Action& action) const {
     ActionType type = ActionType::kForward;
     int offset = 0;
@@ -201,18 +203,18 @@ class SlotTable {
     return slot_of(action) + 1;
   }
 
-  /// To the first slot from `low` on that is free and below the peak until here.
+  /// To the first free slot from `low` on between which and `slot` a forward stays within `peak`.
   void move_left(std::size_t rank, int slot, int low, std::vector<int>& live, int peak) {
-    const Action action = at(rank, slot);
+    const Action action = action_in(rank, slot);
     const bool forward = action.type == ActionType::kForward;
     int best = slot;
     for (int candidate = slot - 1; candidate >= std::max(low, 0); --candidate) {
       if (forward && live[static_cast<std::size_t>(candidate)] + 1 > peak) break;
-      if (at(rank, candidate).type == ActionType::kIdle) best = candidate;
+      if (action_in(rank, candidate).type == ActionType::kIdle) best = candidate;
     }
     if (best == slot) return;
-    at(rank, slot) = {};
-    at(rank, best) = action;
+    action_in(rank, slot) = {};
+    action_in(rank, best) = action;
     slot_of(action) = best;
     const int change = forward ? 1 : action.type == ActionType::kBackwardWeight ? -1 : 0;
     // A forward is live from its own slot on, a W's activation until the end of its slot.
@@ -224,15 +226,17 @@ class SlotTable {
   }
 
   void move_block_left(std::size_t rank, int slot, std::vector<int>& live) {
-    const Action input = at(rank, slot);
+    const Action input = action_in(rank, slot);
     const bool waits_for_block = input.stage < stages_ - 1;
-    const auto idle = [&](int at_slot) { return at(rank, at_slot).type == ActionType::kIdle; };
+    const auto idle = [&](int at_slot) {
+      return action_in(rank, at_slot).type == ActionType::kIdle;
+    };
     int best = std::max(after_inputs(input) + (waits_for_block ? 1 : 0), after_previous(input));
     while (best < slot && !(idle(best) && (best + 1 == slot || idle(best + 1)))) ++best;
     if (best >= slot) return;
-    const Action weight = at(rank, slot + 1);
-    at(rank, slot) = {};
-    at(rank, slot + 1) = {};
+    const Action weight = action_in(rank, slot + 1);
+    action_in(rank, slot) = {};
+    action_in(rank, slot + 1) = {};
     put(rank, best, input);
     put(rank, best + 1, weight);
     for (int i = best + 2; i < slot + 2 && i < size(rank); ++i) --live[static_cast<std::size_t>(i)];

@@ -22,9 +22,9 @@ struct BlockSlots {
 
 enum class WeightSlots : std::uint8_t {
   kFree,   ///< whatever slot is free, the oldest I first
-  kLate,   ///< the same; then the drain is tightened once more without its W's, which fill what is
-           ///< left
-  kBlock,  ///< the slot behind its I, and both move as one; the gradient is there behind W
+  kLate,   ///< kFree; then: 1. take out the W's of the drain 2. move its I's to the earliest free
+           ///< slots 3. put the W's into the slots that are free now
+  kBlock,  ///< the slot behind its I; I and W move as one, and the gradient is there after W
 };
 
 /// `blocks` by rank. Errors: more micro-batches than slots can be counted for.

@@ -25,7 +25,7 @@ inline Action compute(ActionType type, int stage, int microbatch) {
   return {stage, microbatch, type, 0};
 }
 
-/// zbv for any M under another name: what schedules with pairs are below the M that pairs need.
+/// zbv for any M under another name: the order of schedules with pairs below the M that pairs need.
 Expected<Schedule> zbv_of_any_m(std::string_view name, const ScheduleShape& shape);
 
 /// Writes one rank's list of a schedule with two stages a rank. Phase 0 is the stage whose forwards

@@ -45,7 +45,7 @@ void write_rank(TwoPhaseWriter writer, int ranks, int rank, int microbatches) {
 Expected<Schedule> generate_zbv(const ScheduleShape& shape) {
   PLAIT_TRY_VOID(check_shape("zbv", shape, 2));
   const int ranks = shape.ranks;
-  // Below 2P-1 micro-batches torch writes the order for 2P-1 and blanks what is too much, which
+  // Below 2P-1 micro-batches torch writes the order for 2P-1 and blanks the surplus, which
   // leaves it idle up to twice as long.
   const int written = std::max(2 * ranks - 1, shape.microbatches);
   PLAIT_TRY(Placement placement, place_v(ranks, 2 * ranks));

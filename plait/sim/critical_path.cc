@@ -24,7 +24,8 @@ class BlockLog {
       entries.push_back({position, 0, block.recompute.begin, block.recompute.end});
       begin = block.times[0].begin;
     }
-    entries.push_back({position, static_cast<std::uint32_t>(block.members.size()), begin, block.end});
+    entries.push_back(
+        {position, static_cast<std::uint32_t>(block.members.size()), begin, block.end});
     for (std::size_t i = 0; i < block.members.size(); ++i)
       last_done = std::max(last_done, block.times[i].done);
     if (last_done > seen_done_) {

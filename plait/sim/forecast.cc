@@ -110,7 +110,8 @@ double InstructionCosts::interference() const {
   return alone == 0 ? 0 : static_cast<double>(braided) / static_cast<double>(alone) - 1;
 }
 
-/// Runs all lanes, each as far as what it waits for is known.
+/// Runs every lane up to its first instruction whose wait has no end time yet, until all have
+/// ended.
 class Forecast {
  public:
   Forecast(const std::vector<RankProgram>& programs, const Grid& grid,
@@ -177,7 +178,7 @@ class Forecast {
                                      {grid_.columns(), grid_.column_of(rank)})));
   }
 
-  /// As far as what the lane waits for is known.
+  /// Runs the lane up to its first instruction whose wait has no end time yet. True if any ran.
   Expected<bool> advance(int rank, Lane lane) {
     LaneState& state = lanes_[static_cast<std::size_t>(rank)][static_cast<std::size_t>(lane)];
     const std::vector<std::int32_t>& order = program_of(rank).lane(lane);
@@ -236,9 +237,9 @@ class Forecast {
     meeting.events.push_back(event);
     if (++meeting.posted < parties_[number]) return {};
     for (const std::size_t party : meeting.events) {
-      const TimelineEvent& of = who_.untimed().events[party];
-      times_[static_cast<std::size_t>(of.rank)][static_cast<std::size_t>(of.instruction)][1] =
-          meeting.start + takes;
+      const TimelineEvent& event_of_party = who_.untimed().events[party];
+      times_[static_cast<std::size_t>(event_of_party.rank)]
+            [static_cast<std::size_t>(event_of_party.instruction)][1] = meeting.start + takes;
       done_[party] = true;
     }
     return {};

@@ -28,8 +28,8 @@ void CostProfile::add(const Timeline& timeline) {
   std::optional<EventMemory> memory;
   for (std::size_t i = 0; i < compute.size(); ++i) {
     const TimelineEvent& event = *compute[i];
-    const auto of_this_rank = [&](std::size_t at) {
-      return at < compute.size() && compute[at]->rank == event.rank ? compute[at] : nullptr;
+    const auto of_this_rank = [&](std::size_t index) {
+      return index < compute.size() && compute[index]->rank == event.rank ? compute[index] : nullptr;
     };
     const TimelineEvent* before = i > 0 ? of_this_rank(i - 1) : nullptr;
     const auto made = ends.find(event.awaited_rank, event.awaited_instruction);
@@ -42,8 +42,8 @@ void CostProfile::add(const Timeline& timeline) {
     const bool goes_on = before != nullptr && before->action == event.action;
     action = (goes_on ? action : 0) + event.end - event.begin;
     if (!timeline.memory.empty()) {
-      const auto place = static_cast<std::size_t>(&event - timeline.events.data());
-      const EventMemory& part = timeline.memory[place];
+      const auto number = static_cast<std::size_t>(&event - timeline.events.data());
+      const EventMemory& part = timeline.memory[number];
       memory = goes_on && memory
                    ? EventMemory{memory->before, std::max(memory->peak, part.peak), part.after}
                    : part;
@@ -92,8 +92,8 @@ Expected<CostSettings> CostProfile::settings() const {
   return settings;
 }
 
-// F holds what it adds, but for its result, which leaves with a message; a result that stays is
-// held by who reads it. I, W and B add nothing that stays.
+// The formula is at settings(): a result counts with the stage that reads it. I, W and B add
+// nothing that stays.
 void CostProfile::add_bytes(CostSettings& settings) const {
   const auto list = [&](StageKey key) -> std::vector<std::int64_t>& {
     return settings.of(key).emplace(StageCost{{}, true, "profile"}).values;
@@ -161,21 +161,21 @@ CostProfile::Group CostProfile::join(
   Group group;
   Bytes most = 0;
   for (int stage = first; stage < end; ++stage) {
-    const auto at = static_cast<std::size_t>(stage);
-    // What was a message is now kept as the next one's input.
+    const auto index = static_cast<std::size_t>(stage);
+    // The value between the two stages was a message; now the later stage's input is kept.
     if (stage > first && reads_message(stage)) group.activations += message_;
-    group.activations += held[at];
-    most = std::max(most, group.activations + scratch[0][at]);
-    group.scratch[2] = std::max(group.scratch[2], scratch[2][at]);
+    group.activations += held[index];
+    most = std::max(most, group.activations + scratch[0][index]);
+    group.scratch[2] = std::max(group.scratch[2], scratch[2][index]);
   }
   group.scratch[0] = most - group.activations;
   Bytes of_input = 0, of_whole = 0;  // freed so far
   for (int stage = end - 1; stage >= first; --stage) {
-    const auto at = static_cast<std::size_t>(stage);
-    group.scratch[1] = std::max(group.scratch[1], scratch[1][at] - of_input);
-    group.scratch[3] = std::max(group.scratch[3], scratch[3][at] - of_whole);
-    of_input += held[at] - between[at];
-    of_whole += held[at];
+    const auto index = static_cast<std::size_t>(stage);
+    group.scratch[1] = std::max(group.scratch[1], scratch[1][index] - of_input);
+    group.scratch[3] = std::max(group.scratch[3], scratch[3][index] - of_whole);
+    of_input += held[index] - between[index];
+    of_whole += held[index];
   }
   return group;
 }

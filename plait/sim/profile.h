@@ -14,9 +14,9 @@
 
 namespace plait {
 
-/// Collects the times of compute actions by stage, and how long a value takes from one rank to the
-/// next. Fits means: a step is a sum, in which the pauses of the machine are too. Only times of
-/// stages that compute: exchanges inside stages have no place in it. Memory: O(stages). Not
+/// Collects the times of compute actions by stage, and the hops of values between ranks. Fits
+/// means: the sum of a step's times has the machine's pauses in it, which a median would leave out.
+/// Counts compute actions only, so exchanges inside stages are not in it. Memory: O(stages). Not
 /// thread-safe.
 class CostProfile {
  public:
@@ -29,13 +29,13 @@ class CostProfile {
   /// A measured step; the first ones of a run are not worth it. Cost: O(n log n) in its events.
   void add(const Timeline& timeline);
 
-  /// F, I, W and B of every stage, each with the time that lies between two actions neither of
-  /// which waits, and the hop between ranks; where timelines have memory, the bytes that a stage
-  /// holds. A result counts with the stage that reads it if one rank has both, and with none on
-  /// its way to another. Errors (kInvalidInput): a stage of which F, I or W was never seen.
+  /// Time of F, I, W, B = mean + mean gap between actions neither of which waits; and the hop. With
+  /// memory: activations(s) = growth of F(s) - message, if another stage reads F(s)'s result,
+  /// + message, if stage s - 1 is on the same rank: s holds its input, and not what it sends away.
+  /// Errors (kInvalidInput): a stage of which F, I or W was never seen.
   Expected<CostSettings> settings() const;
-  /// Costs given for the profile's stages, as those of stages of which each holds `count`
-  /// neighbours of them.
+  /// The costs of coarser stages: stage i of the result runs stages i * count … i * count +
+  /// count - 1 of `settings` one after the other.
   CostSettings merged(const CostSettings& settings, int count) const;
 
  private:
@@ -47,7 +47,7 @@ class CostProfile {
   };
   void add_action(const TimelineEvent& last, Nanoseconds time, const EventMemory* memory);
   void add_bytes(CostSettings& settings) const;
-  /// What neighbouring stages hold as one that runs them one after the other.
+  /// The bytes of neighbouring stages that run as one, one after the other.
   struct Group {
     Bytes activations = 0;
     std::array<Bytes, 4> scratch{};  // F, I, W, B

@@ -27,7 +27,7 @@ struct TimelineEvent {
                              ///< posted its end yet
 };
 
-/// What a rank held around an event: its activations and what it worked with.
+/// The bytes a rank held around an event: activations and scratch.
 struct EventMemory {
   Bytes before = 0;
   Bytes peak = 0;  ///< while it ran

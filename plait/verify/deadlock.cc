@@ -51,7 +51,7 @@ class RendezvousRun {
   }
 
   void report(Diagnostics& findings) const {
-    // From any message that is stuck, follow what it waits for until something comes again.
+    // Start at any stuck message and go to the message it waits for, until one is met twice.
     BitTable seen(2 * static_cast<std::size_t>(holders_.stages()), holders_.microbatches());
     std::vector<Action> path;
     std::vector<DiagnosticNote> notes;
@@ -127,7 +127,7 @@ class RendezvousRun {
     return position < next_[rank] ? &list(rank)[position] : nullptr;
   }
 
-  /// Moves the queue's head if it heads the other end's queue too, and then what that lets through.
+  /// Moves the queue's head if it heads the other end's queue too, and then the next heads of both.
   void move_from(std::size_t first) {
     candidates_.assign(1, first);
     while (!candidates_.empty()) {

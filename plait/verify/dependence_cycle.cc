@@ -33,7 +33,7 @@ class FreeRun {
     return true;
   }
 
-  /// Follows from a stuck rank who waits for whom until a rank comes again.
+  /// Starts at a stuck rank and goes to the rank it waits for, until a rank is met twice.
   void report(Diagnostics& findings) const {
     std::size_t rank = 0;
     while (next_[rank] == list(rank).size()) ++rank;

@@ -39,7 +39,7 @@ void check_reductions(const RankView& view, Diagnostics& findings) {
   }
 }
 
-/// B does what I and W do: both is one too many.
+/// A B is an I and a W: a micro-batch with a B must have neither.
 void check_halves(const RankView& view, Diagnostics& findings) {
   for (const int stage : view.stages()) {
     for (int mb = 0; mb < view.input().holders.microbatches(); ++mb) {

@@ -17,8 +17,8 @@ std::string name_at(const Schedule& schedule, Location location) {
                          static_cast<std::size_t>(location.position));
 }
 
-Diagnostic& add(Diagnostics& findings, std::string_view rule, Location location, std::string message,
-                std::vector<DiagnosticNote> notes) {
+Diagnostic& add(Diagnostics& findings, std::string_view rule, Location location,
+                std::string message, std::vector<DiagnosticNote> notes) {
   return findings.emplace_back(Diagnostic{std::string(rule), location.rank, location.position,
                                           std::move(message), std::move(notes)});
 }

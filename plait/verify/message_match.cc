@@ -10,8 +10,8 @@
 namespace plait::verify_detail {
 namespace {
 
-/// Bits for what is sent and what is received, a row for each direction and sender's stage. Places
-/// are looked up only for what has no other end.
+/// One bit for each send and one for each receive, in a row for each direction and sender's stage.
+/// Locations are looked up only for messages that have one end.
 class MessageMatch {
  public:
   MessageMatch(const RuleInput& input, Diagnostics& findings)

@@ -33,7 +33,7 @@ inline constexpr std::array kMatchings = {
     MatchingInfo{Matching::kRank, "rank", "per rank"},
 };
 
-/// What is asked beyond what always must hold.
+/// What is asked beyond the rules that always hold.
 struct VerifyOptions {
   /// The step must end under each of these.
   std::vector<Matching> matchings{Matching::kEdge, Matching::kPair, Matching::kRank};

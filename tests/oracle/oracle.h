@@ -1,8 +1,8 @@
-/// For tests: runs a schedule, proven or not, on the runtime's executors and says what happened.
+/// For tests: runs a schedule, proven or not, on the runtime's executors and returns the outcome.
 ///
 /// The lists are run as the proof reads them: a message is posted where it stands in its list, a
 /// pair is a block. (plait/program/lower.cc posts receives earlier, which only lets more end.)
-/// Every value has a slot of its own, and what was never written is read as nothing, so that a
+/// Every value has a slot of its own, and a slot that was never written reads as nothing, so that a
 /// wrong list computes wrongly instead of being refused.
 #pragma once
 

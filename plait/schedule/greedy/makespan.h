@@ -22,9 +22,8 @@ struct OrderPrice {
 /// Errors: costs for another number of stages than `stages`; a cost below zero.
 Expected<void> check_costs(std::string_view name, const ActionCosts& costs, int stages);
 
-/// Members of a pair run in sequence; a value is there at its producer's end, `costs.hop` later on
-/// another rank. A rank recomputes before an I or a B while its gradient is on its way. It is the
-/// makespan of the simulator without links and lanes.
+/// The makespan by ListClock (ir/list_clock.h), which is that of the simulator without links and
+/// lanes (order_price_test holds them equal).
 /// `schedule` has no communication. Errors: those of check_costs; an action outside
 /// the schedule; an order that cannot finish, with where a rank stands still. Cost: O(A) for A
 /// actions, two times per cell.

@@ -42,13 +42,13 @@ Nanoseconds first_start(const BoundProblem& problem, int rank, std::size_t kind)
   return first;
 }
 
-/// The largest of what `of(rank)` gives over the ranks that hold a stage; 0 if there is none.
-template <typename Of>
-Bound largest(const BoundProblem& problem, std::string_view name, Of of) {
+/// The largest bound(rank) over the ranks that hold a stage; 0 if none does.
+template <typename BoundOf>
+Bound largest(const BoundProblem& problem, std::string_view name, BoundOf bound_of) {
   Bound bound{0, name, -1};
   for (int rank = 0; rank < problem.ranks(); ++rank) {
     if (problem.stages_of(rank).empty()) continue;
-    if (const Nanoseconds makespan = of(rank); makespan > bound.makespan) {
+    if (const Nanoseconds makespan = bound_of(rank); makespan > bound.makespan) {
       bound.makespan = makespan;
       bound.rank = rank;
     }

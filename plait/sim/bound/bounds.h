@@ -45,7 +45,7 @@ struct BoundInput {
   std::optional<std::array<Nanoseconds, kSegmentKinds>> braid{};
 };
 
-/// Of all schedules that do what `schedule` does: its placement, micro-batches and costs, no cap.
+/// The input for all schedules with the placement, micro-batches and costs of `schedule`, no cap.
 BoundInput bound_input(const Schedule& schedule, const CostModel& costs);
 
 struct Bound {
@@ -56,7 +56,7 @@ struct Bound {
   friend bool operator==(const Bound&, const Bound&) = default;
 };
 
-/// a + j·b: what is at least left after the action that j later ones of its kind and stage follow.
+/// The least time left after an action that j later ones of its kind and stage follow: a + j*b.
 struct TailLine {
   Nanoseconds last = 0;   ///< a
   Nanoseconds later = 0;  ///< b
