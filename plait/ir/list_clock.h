@@ -137,9 +137,9 @@ class ListClock {
   const Schedule& schedule_;
   const ActionCosts& costs_;
   int stages_;
-  std::vector<std::size_t> next_;   // by rank: position in its list
-  std::vector<Nanoseconds> free_;   // by rank: the end of its last action
-  std::vector<std::size_t> awake_;  // ranks that may be able to go on
+  std::vector<std::size_t> next_;                 // by rank: position in its list
+  std::vector<Nanoseconds> free_;                 // by rank: the end of its last action
+  std::vector<std::size_t> awake_;                // ranks that may be able to go on
   std::array<std::vector<Nanoseconds>, 2> ends_;  // by Direction and (stage, micro-batch)
 };
 

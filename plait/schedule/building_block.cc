@@ -7,7 +7,8 @@
 
 #include "plait/base/check.h"
 #include "plait/ir/placements.h"
-#include "plait/schedule/shape.h"
+#include "plait/schedule/compute_action.h"
+#include "plait/schedule/shape_checks.h"
 
 namespace plait {
 namespace {

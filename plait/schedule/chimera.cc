@@ -6,10 +6,11 @@
 
 #include "plait/base/check.h"
 #include "plait/ir/placements.h"
+#include "plait/schedule/compute_action.h"
 #include "plait/schedule/generators.h"
 #include "plait/schedule/greedy/best_order.h"
 #include "plait/schedule/greedy/order_search.h"
-#include "plait/schedule/shape.h"
+#include "plait/schedule/shape_checks.h"
 
 namespace plait {
 namespace {

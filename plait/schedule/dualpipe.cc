@@ -3,9 +3,11 @@
 #include <optional>
 
 #include "plait/ir/placements.h"
+#include "plait/schedule/dualpipe_steps.h"
 #include "plait/schedule/generators.h"
 #include "plait/schedule/greedy/best_order.h"
-#include "plait/schedule/shape.h"
+#include "plait/schedule/shape_checks.h"
+#include "plait/schedule/two_phase_writer.h"
 
 namespace plait {
 

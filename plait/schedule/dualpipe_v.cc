@@ -1,8 +1,11 @@
 #include <fmt/core.h>
 
 #include "plait/ir/placements.h"
+#include "plait/schedule/dualpipe_steps.h"
 #include "plait/schedule/generators.h"
-#include "plait/schedule/shape.h"
+#include "plait/schedule/shape_checks.h"
+#include "plait/schedule/two_phase_writer.h"
+#include "plait/schedule/zbv.h"
 
 namespace plait {
 

@@ -4,7 +4,7 @@
 #include "plait/schedule/generators.h"
 #include "plait/schedule/greedy/list_scheduler.h"
 #include "plait/schedule/interleaved.h"
-#include "plait/schedule/shape.h"
+#include "plait/schedule/shape_checks.h"
 
 namespace plait {
 

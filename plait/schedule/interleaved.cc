@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "plait/ir/placements.h"
-#include "plait/schedule/shape.h"
+#include "plait/schedule/shape_checks.h"
 
 namespace plait {
 

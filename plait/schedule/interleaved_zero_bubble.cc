@@ -3,7 +3,7 @@
 #include "plait/ir/placements.h"
 #include "plait/schedule/generators.h"
 #include "plait/schedule/interleaved.h"
-#include "plait/schedule/shape.h"
+#include "plait/schedule/shape_checks.h"
 
 namespace plait {
 namespace {

@@ -1,5 +1,5 @@
 #include "plait/schedule/building_block.h"
-#include "plait/schedule/shape.h"
+#include "plait/schedule/shape_checks.h"
 
 namespace plait {
 

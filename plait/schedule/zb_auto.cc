@@ -8,7 +8,7 @@
 #include "plait/schedule/greedy/best_order.h"
 #include "plait/schedule/greedy/makespan.h"
 #include "plait/schedule/greedy/order_search.h"
-#include "plait/schedule/shape.h"
+#include "plait/schedule/shape_checks.h"
 
 namespace plait {
 namespace {

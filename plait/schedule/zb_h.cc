@@ -3,8 +3,9 @@
 #include <algorithm>
 
 #include "plait/ir/placements.h"
+#include "plait/schedule/compute_action.h"
 #include "plait/schedule/generators.h"
-#include "plait/schedule/shape.h"
+#include "plait/schedule/shape_checks.h"
 
 namespace plait {
 namespace {

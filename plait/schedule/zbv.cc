@@ -3,7 +3,9 @@
 #include "plait/ir/placements.h"
 #include "plait/schedule/generators.h"
 #include "plait/schedule/greedy/best_order.h"
-#include "plait/schedule/shape.h"
+#include "plait/schedule/shape_checks.h"
+#include "plait/schedule/two_phase_writer.h"
+#include "plait/schedule/zbv.h"
 
 namespace plait {
 namespace {

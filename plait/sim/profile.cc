@@ -29,7 +29,8 @@ void CostProfile::add(const Timeline& timeline) {
   for (std::size_t i = 0; i < compute.size(); ++i) {
     const TimelineEvent& event = *compute[i];
     const auto of_this_rank = [&](std::size_t index) {
-      return index < compute.size() && compute[index]->rank == event.rank ? compute[index] : nullptr;
+      return index < compute.size() && compute[index]->rank == event.rank ? compute[index]
+                                                                          : nullptr;
     };
     const TimelineEvent* before = i > 0 ? of_this_rank(i - 1) : nullptr;
     const auto made = ends.find(event.awaited_rank, event.awaited_instruction);
