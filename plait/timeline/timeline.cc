@@ -98,11 +98,11 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// A message of the step: its direction, the stage that sends, and the micro-batch.
-using MessageName = std::tuple<Direction, int, int>;
+/// A message of the step: whether it goes forward, the stage that sends, and the micro-batch.
+using MessageName = std::tuple<bool, int, int>;
 
 MessageName name_of_message(const Action& end) {
-  return {direction_of(end.type), send_of(end).stage, end.microbatch};
+  return {direction_of(end.type) == Direction::kForward, send_of(end).stage, end.microbatch};
 }
 
 /// An arrow from each send to its receive. Several columns send messages of one name; sorted by
