@@ -63,6 +63,16 @@ class Price(unittest.TestCase):
             self.assertLessEqual(max(price["peak_activations"]), 4 * price["chunks"])
         self.assertIn("gpipe", [one["schedule"] for one in result["left_out"]])
 
+    def test_the_exact_bound_is_no_lower(self) -> None:
+        low_memory = ("compare", *SHAPE, "--memory", "2", "--json")
+        bounds = {price["schedule"]: price["bound_ns"] for price in json.loads(plait(*low_memory).stdout)["schedules"]}
+        exact = json.loads(plait(*low_memory, "--exact-bound").stdout)["schedules"]
+        for price in exact:
+            self.assertGreaterEqual(price["bound_ns"], bounds[price["schedule"]])
+            self.assertLessEqual(price["bound_ns"], price["makespan_ns"])
+        self.assertIn("one-rank", [price["bound"] for price in exact])
+        self.refused(2, "--memory", "compare", *SHAPE, "--exact-bound")
+
     def test_timeline_is_a_trace(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "timeline.json"

@@ -20,6 +20,7 @@ struct CompareArguments {
   int chunks = 0;
   bool any_m = false;
   std::string memory;
+  bool exact_bound = false;
   MeasureArguments measure;
   bool json = false;
 };
@@ -182,6 +183,10 @@ Expected<void> add(const GeneratorInfo& info, const CompareArguments& arguments,
     bounded.activations.assign(static_cast<std::size_t>(arguments.ranks), shape.activations);
     PLAIT_TRY(priced.bound, best_bound(bounded));
   }
+  if (arguments.exact_bound) {
+    PLAIT_TRY(const BoundProblem problem, BoundProblem::make(bounded));
+    priced.bound = one_rank_relaxation(problem).bound;
+  }
   comparison.fit.push_back(std::move(priced));
   return {};
 }
@@ -315,11 +320,16 @@ void add_compare(CLI::App& app, int& exit_code) {
       ->check(CLI::Range(1, 1 << 10));
   command->add_flag("--any-m", arguments->any_m,
                     "also for micro-batches outside the schedules' own limits (docs/schedules.md)");
-  command->add_option("--memory", arguments->memory,
-                      "most a rank may hold: activations of its whole share, or bytes (64GiB)");
+  CLI::Option* memory =
+      command->add_option("--memory", arguments->memory,
+                          "most a rank may hold: activations of its whole share, or bytes (64GiB)");
   auto costs = CostArguments::add_to(*command);
   add_measure(*command, *arguments);
   command->footer("Costs here are those of a rank's whole share, whatever its number of stages.");
+  command
+      ->add_flag("--exact-bound", arguments->exact_bound,
+                 "bound by the best order of one rank, the others as delays: tighter, and slow")
+      ->needs(memory);
   command->add_flag("--json", arguments->json, "for machines");
   command->callback([arguments, costs, &exit_code] {
     const Expected<void> done = compare(*costs, *arguments);
