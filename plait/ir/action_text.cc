@@ -69,9 +69,9 @@ class ActionParser {
     return false;
   }
 
-  bool at(char c) const { return offset_ < text_.size() && text_[offset_] == c; }
+  bool next_is(char c) const { return offset_ < text_.size() && text_[offset_] == c; }
 
-  bool parse_one(int depth) { return at('(') ? parse_pair(depth) : parse_plain(); }
+  bool parse_one(int depth) { return next_is('(') ? parse_pair(depth) : parse_plain(); }
 
   bool parse_number(std::string_view what, int limit, std::int32_t& number) {
     const std::size_t begin = offset_;
@@ -133,8 +133,8 @@ class ActionParser {
     do {
       ++offset_;  // '(' or ';'
       if (!parse_one(depth + 1)) return false;
-    } while (at(';'));
-    if (!at(')')) {
+    } while (next_is(';'));
+    if (!next_is(')')) {
       return set_error(offset_,
                        fmt::format("found {}, needed ';' or ')'", found_at(text_, offset_)));
     }

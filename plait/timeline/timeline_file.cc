@@ -58,10 +58,10 @@ class EventReader {
       wrong("", event, "an event, which is an object");
       return;
     }
-    const Json& phase = at(event, "ph");
+    const Json& phase = member(event, "ph");
     if (phase == "X") {
       add_complete(event);
-    } else if (phase == "M" && at(event, "name") == "process_name") {
+    } else if (phase == "M" && member(event, "name") == "process_name") {
       const int rank = number<int>(event, "/pid", 0, kMost);
       if (ok()) named_.emplace_back(rank, pointer_);
     }
@@ -90,7 +90,7 @@ class EventReader {
     pointer_ += key;
   }
 
-  static const Json& at(const Json& object, const char* key) {
+  static const Json& member(const Json& object, const char* key) {
     static const Json nothing = Json(Json::value_t::discarded);
     if (!object.is_object()) return nothing;
     const auto found = object.find(key);
@@ -101,7 +101,7 @@ class EventReader {
   template <typename Number>
   Number number(const Json& object, std::string_view key, Number least, Number most,
                 std::string_view prefix = {}) {
-    const Json& value = at(object, std::string(key.substr(1)).c_str());
+    const Json& value = member(object, std::string(key.substr(1)).c_str());
     const bool too_big =
         value.is_number_unsigned() && value.get<std::uint64_t>() > static_cast<std::uint64_t>(most);
     if (value.is_number_integer() && !too_big && value.get<Nanoseconds>() >= least)
@@ -113,7 +113,7 @@ class EventReader {
 
   void add_complete(const Json& event) {
     TimelineEvent read;
-    const Json& args = at(event, "args");
+    const Json& args = member(event, "args");
     if (!args.is_object()) wrong("/args", args, "an object");
     read.rank = number<int>(event, "/pid", 0, kMost);
     read.lane =
@@ -127,8 +127,8 @@ class EventReader {
     }
     check_microseconds(event, "ts", read.begin);
     check_microseconds(event, "dur", read.end - read.begin);
-    read_action(at(event, "name"), read.action);
-    if (const Json& pair = at(args, "pair"); !pair.is_discarded()) {
+    read_action(member(event, "name"), read.action);
+    if (const Json& pair = member(args, "pair"); !pair.is_discarded()) {
       const auto pair_number = pair.is_string()
                                    ? read_pair(pair.get_ref<const std::string&>(), read.braided)
                                    : std::nullopt;
@@ -136,7 +136,7 @@ class EventReader {
         wrong("/args/pair", pair, "a pair's number with \", braided\" or \", in sequence\"");
       read.pair = pair_number.value_or(-1);
     }
-    read_awaited(at(args, "awaited"), read);
+    read_awaited(member(args, "awaited"), read);
     if (ok()) {
       timeline_.events.push_back(read);
       places_.push_back(count_ - 1);
@@ -152,7 +152,7 @@ class EventReader {
 
   /// What Perfetto shows must be what we show, but for rounding.
   void check_microseconds(const Json& event, const char* key, Nanoseconds needed) {
-    const Json& value = at(event, key);
+    const Json& value = member(event, key);
     if (value.is_number()) {
       const double found = value.get<double>() * 1000;
       const auto wanted = static_cast<double>(needed);
