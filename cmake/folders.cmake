@@ -18,6 +18,7 @@ function(plait_test name library)
   target_link_libraries(${name} PRIVATE ${library} nlohmann_json::nlohmann_json ${PLAIT_RAPIDCHECK_LIBRARY}
                         GTest::gtest GTest::gmock GTest::gtest_main)
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+  set_tests_properties(${name} PROPERTIES ENVIRONMENT "${PLAIT_TEST_ENVIRONMENT}")
 endfunction()
 
 # plait_folder_test(folder library): <folder>_test of the folder's tests, if it has any and tests are built.
