@@ -5,7 +5,10 @@
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <type_traits>
 #include <utility>
+
+#include "plait/record/step_fields.h"
 
 namespace plait {
 namespace {
@@ -24,13 +27,13 @@ class KeyReader {
  public:
   explicit KeyReader(const Json& line) : line_(line) {}
 
-  void read(const char* key, double& value) { read_as(key, value, "a finite number"); }
+  void read(std::string_view key, double& value) { read_as(key, value, "a finite number"); }
   template <typename Integer>
-  void read(const char* key, Integer& value) {
+  void read(std::string_view key, Integer& value) {
     read_as(key, value, "a whole number");
   }
   template <typename Number>
-  void read(const char* key, std::vector<Number>& values) {
+  void read(std::string_view key, std::vector<Number>& values) {
     const Json* found = find(key);
     if (found == nullptr) return;
     if (!found->is_array()) return wrong(key, *found, "a list by rank");
@@ -42,7 +45,7 @@ class KeyReader {
   }
   /// That a list has an entry for each rank.
   template <typename Number>
-  void check_length(const char* key, const std::vector<Number>& values, std::size_t ranks) {
+  void check_length(std::string_view key, const std::vector<Number>& values, std::size_t ranks) {
     if (values.size() == ranks || !error_.empty()) return;
     error_ =
         fmt::format("{} has {} entries, needed {}, one for each rank", key, values.size(), ranks);
@@ -50,7 +53,7 @@ class KeyReader {
   const std::string& error() const { return error_; }
 
  private:
-  const Json* find(const char* key) {
+  const Json* find(std::string_view key) {
     if (!error_.empty()) return nullptr;
     const auto found = line_.find(key);
     if (found != line_.end()) return &*found;
@@ -58,7 +61,7 @@ class KeyReader {
     return nullptr;
   }
   template <typename Number>
-  void read_as(const char* key, Number& value, const char* needed) {
+  void read_as(std::string_view key, Number& value, const char* needed) {
     const Json* found = find(key);
     if (found != nullptr && !convert(*found, value)) wrong(key, *found, needed);
   }
@@ -79,7 +82,7 @@ class KeyReader {
     value = found.get<Integer>();
     return true;
   }
-  void wrong(const char* key, const Json& found, const char* needed) {
+  void wrong(std::string_view key, const Json& found, const char* needed) {
     error_ = fmt::format("{} is {}, needed {}", key, shown(found), needed);
   }
 
@@ -89,42 +92,15 @@ class KeyReader {
 
 StepLine read_step(KeyReader& keys) {
   StepLine line;
-  keys.read("step", line.step);
-  keys.read("loss", line.loss);
-  keys.read("grad_norm", line.grad_norm);
-  keys.read("learning_rate", line.learning_rate);
-  keys.read("tokens", line.tokens);
-  keys.read("step_ns", line.step_ns);
-  keys.read("bubble_share", line.bubble_share);
-  keys.read("exposed_comm_ns", line.exposed_comm_ns);
-  keys.read("peak_activation_bytes", line.peak_activation_bytes);
-  keys.read("cpu_ns", line.cpu_ns);
-  keys.read("pairs_braided", line.pairs_braided);
-  keys.read("pairs_in_sequence", line.pairs_in_sequence);
-  keys.read("whole_backwards", line.whole_backwards);
-  keys.read("fill_ns", line.fill_ns);
-  keys.read("steady_ns", line.steady_ns);
-  keys.read("drain_ns", line.drain_ns);
-  keys.read("span_ns", line.span_ns);
-  keys.read("mean_bubble_share", line.mean_bubble_share);
-  keys.read("peer_wait_ns", line.peer_wait_ns);
-  keys.read("transfer_ns", line.transfer_ns);
-  keys.read("hidden_comm_ns", line.hidden_comm_ns);
-  keys.read("overlap_efficiency", line.overlap_efficiency);
-  keys.read("clock_error_ns", line.clock_error_ns);
+  each_stored_field(
+      [&](const StepField& field, const auto place) { keys.read(field.name, line.*place); });
   const std::size_t ranks = line.peak_activation_bytes.size();
-  keys.check_length("cpu_ns", line.cpu_ns, ranks);
-  // A reference run has no timeline.
   const std::size_t timed = line.bubble_share.empty() ? 0 : ranks;
-  keys.check_length("bubble_share", line.bubble_share, timed);
-  keys.check_length("exposed_comm_ns", line.exposed_comm_ns, timed);
-  keys.check_length("fill_ns", line.fill_ns, timed);
-  keys.check_length("steady_ns", line.steady_ns, timed);
-  keys.check_length("drain_ns", line.drain_ns, timed);
-  keys.check_length("peer_wait_ns", line.peer_wait_ns, timed);
-  keys.check_length("transfer_ns", line.transfer_ns, timed);
-  keys.check_length("hidden_comm_ns", line.hidden_comm_ns, timed);
-  keys.check_length("clock_error_ns", line.clock_error_ns, ranks);
+  each_stored_field([&](const StepField& field, const auto place) {
+    if constexpr (std::is_convertible_v<decltype(line.*place), const Integers&> ||
+                  std::is_convertible_v<decltype(line.*place), const Numbers&>)
+      keys.check_length(field.name, line.*place, field.needs_timeline() ? timed : ranks);
+  });
   return line;
 }
 

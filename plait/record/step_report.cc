@@ -1,11 +1,17 @@
 #include "plait/record/step_report.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <cstring>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <numbers>
 #include <type_traits>
 #include <utility>
+
+#include "plait/base/check.h"
+#include "plait/record/step_fields.h"
 
 namespace plait {
 
@@ -31,13 +37,21 @@ std::vector<Entry> entries_of(const Json& json) {
   return entries;
 }
 
+/// Calls `visit` with each member of RankReport that fills a field of a step's line.
+template <typename Visit>
+void each_reported_field(const Visit& visit) {
+  for (const StepField& field : kStepFields) {
+    if (const auto* number = std::get_if<int RankReport::*>(&field.source)) visit(*number);
+    if (const auto* number = std::get_if<std::int64_t RankReport::*>(&field.source)) visit(*number);
+  }
+}
+
 }  // namespace
 
 std::string RankReport::pack() const {
-  const Json fields = {square_sums,           losses,      bytes_of(times),
-                       peak_activation_bytes, cpu_ns,      pairs_in_sequence,
-                       whole_backwards,       stop_signal, pairs_braided,
-                       router_loads,          passage,     bytes_of(memory)};
+  Json fields = {square_sums,  losses,      bytes_of(times), bytes_of(memory),
+                 router_loads, stop_signal, passage};
+  each_reported_field([&](const auto member) { fields.push_back(this->*member); });
   std::string bytes;
   Json::to_cbor(fields, bytes);
   return bytes;
@@ -50,20 +64,67 @@ Expected<RankReport> RankReport::unpack(std::string_view bytes) {
     fields.at(0).get_to(report.square_sums);
     fields.at(1).get_to(report.losses);
     report.times = entries_of<std::array<Nanoseconds, 2>>(fields.at(2));
-    fields.at(3).get_to(report.peak_activation_bytes);
-    fields.at(4).get_to(report.cpu_ns);
-    fields.at(5).get_to(report.pairs_in_sequence);
-    fields.at(6).get_to(report.whole_backwards);
-    fields.at(7).get_to(report.stop_signal);
-    fields.at(8).get_to(report.pairs_braided);
-    fields.at(9).get_to(report.router_loads);
-    fields.at(10).get_to(report.passage);
-    report.memory = entries_of<EventMemory>(fields.at(11));
+    report.memory = entries_of<EventMemory>(fields.at(3));
+    fields.at(4).get_to(report.router_loads);
+    fields.at(5).get_to(report.stop_signal);
+    fields.at(6).get_to(report.passage);
+    std::size_t next = 7;
+    each_reported_field([&](const auto member) { fields.at(next++).get_to(report.*member); });
     return report;
   } catch (const Json::exception& error) {
     return fail(ErrorCode::kPeer,
                 std::string("another rank's report cannot be read: ") + error.what());
   }
+}
+
+namespace {
+
+/// One field from one kind of source: the entries of a list, or one number.
+struct FieldFiller {
+  const std::vector<RankReport>& reports;
+  const StepMetrics& metrics;
+  StepLine& line;
+
+  void operator()(Integers StepLine::*place, std::int64_t RankReport::*source) const {
+    for (const RankReport& report : reports) (line.*place).push_back(report.*source);
+  }
+  void operator()(int StepLine::*place, int RankReport::*source) const {
+    for (const RankReport& report : reports) line.*place += report.*source;
+  }
+  void operator()(Integers StepLine::*place, Nanoseconds RankMetrics::*source) const {
+    for (const RankMetrics& rank : metrics.ranks) (line.*place).push_back(rank.*source);
+  }
+  void operator()(Numbers StepLine::*place, double (StepMetrics::*source)(int) const) const {
+    for (int rank = 0; rank < static_cast<int>(metrics.ranks.size()); ++rank)
+      (line.*place).push_back((metrics.*source)(rank));
+  }
+  void operator()(std::int64_t StepLine::*place, Nanoseconds StepMetrics::*source) const {
+    line.*place = metrics.*source;
+  }
+  void operator()(double StepLine::*place, double (StepMetrics::*source)() const) const {
+    line.*place = (metrics.*source)();
+  }
+  template <typename Place>
+  void operator()(Place, std::monostate) const {}
+  template <typename Place, typename Source>
+  void operator()(Place, Source) const {
+    PLAIT_CHECK(false, "a field of a step that its source cannot fill");
+  }
+};
+
+}  // namespace
+
+void fill_step_line(const std::vector<RankReport>& reports, const StepMetrics& metrics,
+                    StepLine& line) {
+  const FieldFiller filler{reports, metrics, line};
+  for (const StepField& field : kStepFields) std::visit(filler, field.place, field.source);
+}
+
+std::string print_step_table() {
+  std::string text = "| key | meaning |\n|---|---|\n";
+  for (const StepField& field : kStepFields)
+    text += fmt::format("| `{}` | {} |\n", field.name, field.meaning);
+  return text;
 }
 
 double StepLine::tokens_per_s() const {
@@ -85,31 +146,13 @@ double ValidationLine::bits_per_token() const { return loss / std::numbers::ln2;
 std::string metrics_header() { return Json{{"format", "plait metrics"}, {"version", 1}}.dump(); }
 
 std::string print_json(const StepLine& line) {
-  return Json{{"step", line.step},
-              {"loss", line.loss},
-              {"grad_norm", line.grad_norm},
-              {"learning_rate", line.learning_rate},
-              {"tokens", line.tokens},
-              {"step_ns", line.step_ns},
-              {"tokens_per_s", line.tokens_per_s()},
-              {"bubble_share", line.bubble_share},
-              {"exposed_comm_ns", line.exposed_comm_ns},
-              {"peak_activation_bytes", line.peak_activation_bytes},
-              {"cpu_ns", line.cpu_ns},
-              {"pairs_braided", line.pairs_braided},
-              {"pairs_in_sequence", line.pairs_in_sequence},
-              {"whole_backwards", line.whole_backwards},
-              {"fill_ns", line.fill_ns},
-              {"steady_ns", line.steady_ns},
-              {"drain_ns", line.drain_ns},
-              {"span_ns", line.span_ns},
-              {"mean_bubble_share", line.mean_bubble_share},
-              {"peer_wait_ns", line.peer_wait_ns},
-              {"transfer_ns", line.transfer_ns},
-              {"hidden_comm_ns", line.hidden_comm_ns},
-              {"overlap_efficiency", line.overlap_efficiency},
-              {"clock_error_ns", line.clock_error_ns}}
-      .dump();
+  Json fields = Json::object();
+  for (const StepField& field : kStepFields) {
+    std::visit(
+        [&](const auto place) { fields[std::string(field.name)] = std::invoke(place, line); },
+        field.place);
+  }
+  return fields.dump();
 }
 
 std::string print_json(const ValidationLine& line) {

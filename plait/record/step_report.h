@@ -79,6 +79,10 @@ struct StepOutcome {
   int stop_signal = 0;  ///< of the first rank that was asked to stop; all ranks see the same
 };
 
+/// Fills in what the ranks have reported and what was measured (step_fields.h). `reports` by rank.
+void fill_step_line(const std::vector<RankReport>& reports, const StepMetrics& metrics,
+                    StepLine& line);
+
 struct ValidationLine {
   int step = 0;
   double loss = 0;  ///< nats a token

@@ -7,6 +7,9 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "plait/record/step_fields.h"
+#include "tests/support/files.h"
+
 namespace plait {
 namespace {
 
@@ -54,6 +57,44 @@ TEST(StepLine, IsOneLineEvenIfALossIsNotFinite) {
   const std::string text = print_json(line);
   EXPECT_EQ(text.find('\n'), std::string::npos);
   EXPECT_TRUE(nlohmann::json::parse(text).at("loss").is_null());  // JSON has no NaN
+}
+
+TEST(StepFields, AreEachFilledFromTheirSource) {
+  RankReport first, second;
+  first.cpu_ns = 3;
+  second.cpu_ns = 4;
+  first.pairs_braided = 5;
+  second.pairs_braided = 6;
+  StepMetrics metrics;
+  metrics.span_ns = 100;
+  metrics.ranks.resize(2);
+  metrics.ranks[1].bubble_ns = 50;
+  metrics.ranks[1].drain_ns = 7;
+  StepLine line;
+  fill_step_line({first, second}, metrics, line);
+  EXPECT_EQ(line.cpu_ns, (std::vector<Nanoseconds>{3, 4}));
+  EXPECT_EQ(line.pairs_braided, 11);
+  EXPECT_EQ(line.span_ns, 100);
+  EXPECT_EQ(line.drain_ns, (std::vector<Nanoseconds>{0, 7}));
+  EXPECT_EQ(line.bubble_share, (std::vector<double>{0, 0.5}));
+  EXPECT_EQ(line.mean_bubble_share, 0.25);
+  EXPECT_TRUE(line.clock_error_ns.empty());  // the trainer's
+}
+
+// A member that the table does not have would be lost on its way to the file.
+TEST(StepFields, HoldEveryMemberOfALine) {
+  std::size_t bytes = 0;
+  each_stored_field([&](const StepField&, const auto place) {
+    bytes += sizeof(std::declval<StepLine&>().*place);
+  });
+  // Four ints before numbers of eight bytes: at most one gap of four for each.
+  EXPECT_GT(bytes + 4 * 5, sizeof(StepLine));
+}
+
+TEST(StepFields, DocumentsHoldTheTable) {
+  EXPECT_NE(testing::read_text("docs/job.md").find(print_step_table()), std::string::npos)
+      << "docs/job.md is stale; it needs:\n"
+      << print_step_table();
 }
 
 TEST(MetricsHeader, CarriesTheVersion) {

@@ -221,11 +221,6 @@ class TrainerBase : public RankTrainer {
       sums.insert(sums.end(), report.square_sums.begin(), report.square_sums.end());
       for (const double loss : report.losses) line.loss += loss;
       add_loads(report.router_loads, loads);
-      line.peak_activation_bytes.push_back(report.peak_activation_bytes);
-      line.cpu_ns.push_back(report.cpu_ns);
-      line.pairs_braided += report.pairs_braided;
-      line.pairs_in_sequence += report.pairs_in_sequence;
-      line.whole_backwards += report.whole_backwards;
       if (outcome.stop_signal == 0) outcome.stop_signal = report.stop_signal;
     }
     line.loss /= plan_.microbatches() * plan_.grid().columns();
@@ -237,21 +232,7 @@ class TrainerBase : public RankTrainer {
     outcome.timeline = timeline_of(
         reports, clocks_->is_one_clock() ? std::vector<ClockOffset>{} : clocks_->offsets());
     outcome.timeline.step = line.step;
-    const StepMetrics metrics = measure(outcome.timeline);
-    for (int rank = 0; rank < static_cast<int>(metrics.ranks.size()); ++rank) {
-      const RankMetrics& mine = metrics.ranks[static_cast<std::size_t>(rank)];
-      line.bubble_share.push_back(metrics.bubble_share(rank));
-      line.fill_ns.push_back(mine.fill_ns);
-      line.steady_ns.push_back(mine.steady_ns);
-      line.drain_ns.push_back(mine.drain_ns);
-      line.exposed_comm_ns.push_back(mine.exposed_comm_ns);
-      line.peer_wait_ns.push_back(mine.peer_wait_ns);
-      line.transfer_ns.push_back(mine.transfer_ns);
-      line.hidden_comm_ns.push_back(mine.hidden_comm_ns);
-    }
-    line.span_ns = metrics.span_ns;
-    line.mean_bubble_share = metrics.mean_bubble_share();
-    line.overlap_efficiency = metrics.overlap_efficiency();
+    fill_step_line(reports, measure(outcome.timeline), line);
     for (const ClockOffset& clock : clocks_->offsets()) line.clock_error_ns.push_back(clock.error);
     const double limit = plan_.job.optimizer.clip_norm;
     const double scale = limit > 0 && line.grad_norm > limit ? limit / line.grad_norm : 1.0;
