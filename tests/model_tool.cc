@@ -1,5 +1,5 @@
 /// For tests/python/hf_parity.py: makes model folders and computes logits. Carries out the lines of
-/// stdin, words separated by tabs, and answers each with "done".
+/// stdin, words separated by tabs, and answers each with "done" or its error.
 ///   make CONFIG_FOLDER SEED FOLDER      weights from a seed, by that config.json
 ///   copy FOLDER OTHER                   reads and writes a model folder
 ///   logits FOLDER LENGTH TOKENS LOGITS  int64 tokens in, float32 logits out, raw files
@@ -7,7 +7,6 @@
 #include <ATen/ops/empty.h>
 
 #include <cstdint>
-#include <cstdio>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -66,11 +65,8 @@ int main() {
     std::vector<std::string> words;
     std::istringstream in(line);
     for (std::string word; std::getline(in, word, '\t');) words.push_back(word);
-    if (const auto result = plait::run(words); !result) {
-      std::fprintf(stderr, "model_tool: %s\n", result.error().text().c_str());
-      return 2;
-    }
-    std::cout << "done" << std::endl;
+    const auto result = plait::run(words);
+    std::cout << (result ? "done" : result.error().text()) << std::endl;
   }
   return 0;
 }

@@ -14,21 +14,27 @@
 
 namespace plait {
 
-/// config.json of a LlamaForCausalLM or a Glm4MoeForCausalLM, or our own of a mixture that scores
-/// by softmax. `init` of the result is `folder`; dropout and how routers are balanced are `job`'s,
-/// no file holds them. Errors (kInvalidInput, kNotBuilt) name file and key: another architecture,
-/// biases, scaled rotary positions, groups of experts, ….
-Expected<ModelConfig> read_model_config(const std::string& folder, const ModelConfig& job = {});
+/// The model of the folder's config.json (checkpoint/hf_config.h).
+Expected<ModelConfig> read_model_config(const std::string& folder, const ModelConfig& job);
+Expected<ModelConfig> read_model_config(const std::string& folder);
+
+/// Whether the folder holds `model`: the same config.json, and exactly its tensors in their shapes,
+/// of a dtype that can be read. The result has a note for each kind of tensor that is skipped, as
+/// transformers skip it: buffers that are computed anew, and layers that predict further tokens.
+/// A tied model may have an lm_head.weight that equals the embedding. Errors (kInvalidInput,
+/// kNotBuilt) name file and tensor, what was found and what was needed. Reads headers only, and
+/// both tables of a tied model that has two.
+Expected<std::vector<std::string>> check_model_folder(const std::string& folder,
+                                                      const ModelConfig& model);
 
 /// Loads the parameters and buffers that `store` holds; others of the model are left in the file.
-/// The folder must hold exactly the tensors of `model` in their shapes (lm_head.weight may be there
-/// or not if embeddings are tied), else an error (kInvalidInput) names the tensor, what was found
-/// and what was needed. `store` is then half filled.
+/// Errors: those of check_model_folder(); `store` may then be half filled.
 Expected<void> load_parameters(const std::string& folder, const ModelConfig& model,
                                ParameterStore& store);
 
-/// A whole model in one process, with the folder's weights.
-Expected<LanguageModel> load_language_model(const std::string& folder, std::int64_t max_sequence);
+/// A whole model in one process, with the folder's weights. `notes`: of check_model_folder().
+Expected<LanguageModel> load_language_model(const std::string& folder, std::int64_t max_sequence,
+                                            std::vector<std::string>* notes = nullptr);
 
 /// Writes model.safetensors and config.json; makes the folder. `tensors` must be all of the model's
 /// parameters and buffers, in any order. `max_sequence` becomes max_position_embeddings.

@@ -10,6 +10,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -19,6 +20,7 @@
 #include <utility>
 
 #include "plait/base/write_file.h"
+#include "plait/nn/tensor_options.h"
 
 namespace plait {
 
@@ -32,14 +34,52 @@ using Entry = SafetensorsFile::Entry;
 constexpr std::int64_t kLengthBytes = 8;
 constexpr std::int64_t kMaxHeader = 100'000'000;  // as in the format's own reader
 
-struct Dtype {
+/// The format's dtypes; with a type of torch those whose tensors are read and written.
+struct FileDtype {
   std::string_view name;
   std::int64_t bytes;
+  at::ScalarType type = at::ScalarType::Undefined;
 };
-constexpr std::array kDtypes = {
-    Dtype{"F64", 8},     Dtype{"F32", 4}, Dtype{"F16", 2}, Dtype{"BF16", 2}, Dtype{"F8_E4M3", 1},
-    Dtype{"F8_E5M2", 1}, Dtype{"I64", 8}, Dtype{"I32", 4}, Dtype{"I16", 2},  Dtype{"I8", 1},
-    Dtype{"U64", 8},     Dtype{"U32", 4}, Dtype{"U16", 2}, Dtype{"U8", 1},   Dtype{"BOOL", 1}};
+constexpr std::array kFileDtypes = {FileDtype{"F64", 8, at::kDouble},
+                                    FileDtype{"F32", 4, at::kFloat},
+                                    FileDtype{"F16", 2, at::kHalf},
+                                    FileDtype{"BF16", 2, at::kBFloat16},
+                                    FileDtype{"F8_E4M3", 1},
+                                    FileDtype{"F8_E5M2", 1},
+                                    FileDtype{"I64", 8},
+                                    FileDtype{"I32", 4},
+                                    FileDtype{"I16", 2},
+                                    FileDtype{"I8", 1},
+                                    FileDtype{"U64", 8},
+                                    FileDtype{"U32", 4},
+                                    FileDtype{"U16", 2},
+                                    FileDtype{"U8", 1},
+                                    FileDtype{"BOOL", 1}};
+
+const FileDtype* find_dtype(std::string_view name) {
+  const auto* found = std::find_if(kFileDtypes.begin(), kFileDtypes.end(),
+                                   [&](const FileDtype& one) { return one.name == name; });
+  return found == kFileDtypes.end() ? nullptr : found;
+}
+
+const FileDtype* find_dtype(at::ScalarType type) {
+  const auto* found = std::find_if(
+      kFileDtypes.begin(), kFileDtypes.end(),
+      [&](const FileDtype& one) { return one.type == type && type != at::ScalarType::Undefined; });
+  return found == kFileDtypes.end() ? nullptr : found;
+}
+
+std::string readable_dtypes() {
+  std::string names;
+  for (const FileDtype& one : kFileDtypes) {
+    if (one.type != at::ScalarType::Undefined)
+      names += fmt::format("{}{}", names.empty() ? "" : ", ", one.name);
+  }
+  return names;
+}
+
+/// What git leaves in place of a large file that was not fetched.
+constexpr std::string_view kLfsPointer = "version https://git-lfs";
 
 tl::unexpected<Error> invalid(const std::string& path, const std::string& message) {
   return fail(ErrorCode::kInvalidInput, message, path);
@@ -106,9 +146,8 @@ Expected<Entry> parse_entry(const std::string& path, const std::string& name, co
   }
   Entry entry;
   entry.dtype = json["dtype"].get<std::string>();
-  const auto* dtype = std::find_if(kDtypes.begin(), kDtypes.end(),
-                                   [&](const Dtype& known) { return known.name == entry.dtype; });
-  if (dtype == kDtypes.end()) return wrong(fmt::format("dtype {} is not known", entry.dtype));
+  const FileDtype* dtype = find_dtype(entry.dtype);
+  if (dtype == nullptr) return wrong(fmt::format("dtype {} is not known", entry.dtype));
   auto shape = as_sizes(json["shape"]);
   if (!shape) return wrong("shape must be a list of sizes");
   entry.shape = *std::move(shape);
@@ -155,8 +194,16 @@ Expected<void> check_layout(const std::string& path, const std::map<std::string,
 }  // namespace
 
 Expected<SafetensorsFile> SafetensorsFile::open(const std::string& path) {
+  if (std::filesystem::is_directory(path))
+    return invalid(path, "is a folder, needed a safetensors file");
   std::ifstream stream(path, std::ios::binary);
   if (!stream) return io_error(path, "read");
+  std::string start(kLfsPointer.size(), '\0');
+  stream.read(start.data(), static_cast<std::streamsize>(start.size()));
+  if (stream && start == kLfsPointer) {
+    return invalid(path, "is a git-lfs pointer, needed the file it stands for (git lfs pull)");
+  }
+  stream.clear();
   stream.seekg(0, std::ios::end);
   const auto size = static_cast<std::int64_t>(stream.tellg());
   stream.seekg(0);
@@ -190,27 +237,26 @@ Expected<SafetensorsFile> SafetensorsFile::open(const std::string& path) {
   return file;
 }
 
-Expected<at::Tensor> SafetensorsFile::read(const std::string& name) const {
+Expected<void> SafetensorsFile::check_dtype(const std::string& name) const {
   const auto found = entries_.find(name);
   if (found == entries_.end()) return invalid(path_, fmt::format("has no tensor {}", name));
-  const Entry& entry = found->second;
-  at::ScalarType type = at::kFloat;
-  if (entry.dtype == "BF16") {
-    type = at::kBFloat16;
-  } else if (entry.dtype == "F16") {
-    type = at::kHalf;
-  } else if (entry.dtype != "F32") {
-    return fail(
-        ErrorCode::kNotBuilt,
-        fmt::format("tensor {} is {}, this version reads F32, BF16 and F16", name, entry.dtype),
-        path_);
-  }
-  const at::Tensor tensor = at::empty(entry.shape, at::TensorOptions().dtype(type));
+  const std::string& dtype = found->second.dtype;
+  if (find_dtype(dtype)->type != at::ScalarType::Undefined) return {};
+  return fail(ErrorCode::kNotBuilt,
+              fmt::format("tensor {} is {}, this version reads {}", name, dtype, readable_dtypes()),
+              path_);
+}
+
+Expected<at::Tensor> SafetensorsFile::read(const std::string& name) const {
+  PLAIT_TRY_VOID(check_dtype(name));
+  const Entry& entry = entries_.at(name);
+  const at::Tensor tensor =
+      at::empty(entry.shape, at::TensorOptions().dtype(find_dtype(entry.dtype)->type));
   std::ifstream stream(path_, std::ios::binary);
   stream.seekg(data_ + entry.begin);
   stream.read(static_cast<char*>(tensor.data_ptr()), entry.end - entry.begin);
   if (!stream) return io_error(path_, "read");
-  return tensor.to(at::kFloat);
+  return tensor.to(options_of(kDtypes.parameter));
 }
 
 Expected<void> write_safetensors(const std::string& path, const std::vector<Parameter>& tensors,
@@ -220,8 +266,10 @@ Expected<void> write_safetensors(const std::string& path, const std::vector<Para
     if (!sorted.emplace(parameter.name, parameter.tensor.detach().contiguous()).second) {
       return invalid(path, fmt::format("tensor {} is given twice", parameter.name));
     }
-    if (parameter.tensor.scalar_type() != at::kFloat) {
-      return invalid(path, fmt::format("tensor {} is not float32", parameter.name));
+    if (find_dtype(parameter.tensor.scalar_type()) == nullptr) {
+      return invalid(path,
+                     fmt::format("tensor {} is {}, needed one of {}", parameter.name,
+                                 c10::toString(parameter.tensor.scalar_type()), readable_dtypes()));
     }
   }
   Json header = Json::object();
@@ -229,8 +277,9 @@ Expected<void> write_safetensors(const std::string& path, const std::vector<Para
   std::size_t offset = 0;
   for (const auto& [name, tensor] : sorted) {
     const std::size_t end = offset + tensor.nbytes();
-    header[name] = {
-        {"dtype", "F32"}, {"shape", tensor.sizes().vec()}, {"data_offsets", {offset, end}}};
+    header[name] = {{"dtype", find_dtype(tensor.scalar_type())->name},
+                    {"shape", tensor.sizes().vec()},
+                    {"data_offsets", {offset, end}}};
     offset = end;
   }
   std::string text = header.dump();

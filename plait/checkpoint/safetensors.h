@@ -31,7 +31,9 @@ class SafetensorsFile {
   const std::string& path() const { return path_; }
   const std::map<std::string, Entry>& entries() const { return entries_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
-  /// As float32; F32, BF16 and F16 can be read, other dtypes are an error (kNotBuilt).
+  /// An error (kNotBuilt) if the tensor is of a dtype that read() cannot read.
+  Expected<void> check_dtype(const std::string& name) const;
+  /// F64, F32, BF16 and F16, in the dtype of the model's parameters (nn/tensor_options.h).
   Expected<at::Tensor> read(const std::string& name) const;
 
  private:
@@ -42,7 +44,7 @@ class SafetensorsFile {
   std::map<std::string, std::string> metadata_;
 };
 
-/// Writes float32 tensors in order of names, atomically.
+/// Writes tensors of dtypes that read() reads, in order of names, atomically.
 Expected<void> write_safetensors(const std::string& path, const std::vector<Parameter>& tensors,
                                  const std::map<std::string, std::string>& metadata);
 

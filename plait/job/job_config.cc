@@ -58,6 +58,27 @@ struct Store {
     *field = {list->get(0)->value_or(0.0), list->get(1)->value_or(0.0)};
     return {};
   }
+  std::string operator()(RopeScaling* field) const {
+    constexpr const char* kNeeded =
+        "a table, as in { rope_type = \"llama3\", factor = 8.0, low_freq_factor = 1.0, "
+        "high_freq_factor = 4.0, original_max_position_embeddings = 8192 }";
+    const toml::table* table = node.as_table();
+    if (table == nullptr) return kNeeded;
+    RopeScaling scaling;
+    for (const auto& [key, value] : *table) {
+      const Store store{value};
+      std::string wrong = kNeeded;
+      if (key == "rope_type") wrong = store(&scaling.rope_type);
+      if (key == "factor") wrong = store(&scaling.factor);
+      if (key == "low_freq_factor") wrong = store(&scaling.low_freq_factor);
+      if (key == "high_freq_factor") wrong = store(&scaling.high_freq_factor);
+      if (key == "original_max_position_embeddings")
+        wrong = store(&scaling.original_max_position_embeddings);
+      if (!wrong.empty()) return kNeeded;
+    }
+    *field = scaling;
+    return {};
+  }
   std::string operator()(std::vector<int>* field) const {
     const toml::array* list = node.as_array();
     if (list == nullptr) return "a list of integers";

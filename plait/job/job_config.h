@@ -1,4 +1,4 @@
-/// job.toml as a value. Only config/ knows the file's syntax; keys are those of docs/job.md.
+/// job.toml as a value. Only job/ knows the file's syntax; keys are those of docs/job.md.
 #pragma once
 
 #include <cstdint>
@@ -102,7 +102,7 @@ Expected<JobConfig> parse_job_config(const std::string& text, const std::string&
 
 /// One key of job.toml, for parser, printer, documents and tests.
 using FieldPointer = std::variant<std::string*, int*, std::int64_t*, std::uint64_t*, double*, bool*,
-                                  std::pair<double, double>*, std::vector<int>*>;
+                                  std::pair<double, double>*, std::vector<int>*, RopeScaling*>;
 struct KeyInfo {
   std::string_view section;
   std::string_view name;

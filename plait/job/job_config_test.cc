@@ -83,7 +83,7 @@ TEST_F(JobConfigTest, ErrorsNameLineOrFlagFoundAndNeeded) {
   EXPECT_EQ(error_of(std::string(kData) + "[optimizer]\nlr = nan\n"),
             "job.toml:4: lr is nan, needs to be a positive number");
   EXPECT_EQ(read_job_config("/nowhere.toml", {}).error().text(),
-            "/nowhere.toml: the job file cannot be read");
+            "/nowhere.toml: the job file cannot be read: No such file or directory");
 }
 
 constexpr const char* kMixture =
@@ -125,6 +125,38 @@ TEST_F(JobConfigTest, AMixtureThatDoesNotFitIsAnErrorWithTheNumbers) {
             "expert)");
   EXPECT_EQ(error_with("model.architecture", "llama"),
             "job.toml:5: n_routed_experts is 6, but a llama has no experts, deepseek-v3 has");
+}
+
+TEST_F(JobConfigTest, RotaryPositionsAreScaledByATable) {
+  constexpr const char* kScaling =
+      "{ rope_type = \"llama3\", factor = 8, low_freq_factor = 1.0, high_freq_factor = 4.0, "
+      "original_max_position_embeddings = 32 }";
+  const Expected<JobConfig> job = read(kData, {{"model.rope_scaling", kScaling, "--set"}});
+  ASSERT_TRUE(job) << job.error().text();
+  EXPECT_EQ(job->model.rope_scaling, (RopeScaling{"llama3", 8.0, 1.0, 4.0, 32}));
+  EXPECT_EQ(*read(print_job_config(*job)), *job);
+  const auto error_with = [&](const char* value) {
+    return error_of(kData, {{"model.rope_scaling", value, "--set"}});
+  };
+  EXPECT_EQ(error_with("{ rope_type = \"yarn\" }"),
+            "--set: rope_scaling: rope_type is 'yarn', this version knows only default and llama3");
+  EXPECT_EQ(error_with("{ rope_type = \"llama3\", factor = 0.0 }"),
+            "--set: rope_scaling: factor is 0, needs to be a positive number");
+  EXPECT_NE(error_with("{ rope_type = \"llama3\", faktor = 2.0 }").find("needed a table, as in"),
+            std::string::npos);
+  EXPECT_NE(error_with("8").find("needed a table, as in"), std::string::npos);
+}
+
+TEST_F(JobConfigTest, HeadsHaveASizeOfTheirOwn) {
+  EXPECT_EQ(read(kData, {{"model.head_dim", "40", "--set"}})->model.head_size(), 40);
+  EXPECT_EQ(error_of(kData, {{"model.head_dim", "41", "--set"}}),
+            "--set: head_dim is 41, must be even for rotary positions");
+  // Heads of 40 need no hidden size that they divide.
+  EXPECT_TRUE(
+      read(kData, {{"model.head_dim", "40", "--set"}, {"model.hidden_size", "97", "--set"}}));
+  EXPECT_EQ(error_of(kData, {{"model.hidden_size", "97", "--set"}}),
+            "--set: hidden_size is 97, must be a multiple of 4 attention heads, unless head_dim is "
+            "given");
 }
 
 TEST_F(JobConfigTest, RanksBesideThePipelineNeedTheirShareOfTheBatch) {
@@ -208,6 +240,11 @@ struct Scramble {
   }
   void operator()(std::uint64_t* field) const {
     *field = *rc::gen::inRange<std::uint64_t>(0, 1ULL << 62);
+  }
+  void operator()(RopeScaling* field) const {
+    field->rope_type = *rc::gen::element<std::string>("llama3", "linear");
+    field->factor = *rc::gen::arbitrary<double>();
+    field->original_max_position_embeddings = *rc::gen::arbitrary<int>();
   }
   template <typename Integer>
   void operator()(Integer* field) const {

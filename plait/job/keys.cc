@@ -1,62 +1,36 @@
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <array>
+#include <cstddef>
 #include <type_traits>
+#include <utility>
 
 #include "plait/job/job_config.h"
 #include "plait/job/validate.h"
+#include "plait/model/model_keys.h"
 
 namespace plait {
 namespace {
 
 #define PLAIT_FIELD(member) [](JobConfig& job) -> FieldPointer { return &job.member; }
 
-constexpr std::array kKeys = {
-    KeyInfo{"model", "architecture", PLAIT_FIELD(model.architecture),
-            "`llama`, or `deepseek-v3`: with a mixture of experts"},
-    KeyInfo{"model", "vocab_size", PLAIT_FIELD(model.vocab_size),
-            "tokens of the vocabulary; 256 for bytes"},
-    KeyInfo{"model", "hidden_size", PLAIT_FIELD(model.hidden_size), "width of the hidden states"},
-    KeyInfo{"model", "intermediate_size", PLAIT_FIELD(model.intermediate_size),
-            "width inside the SwiGLU"},
-    KeyInfo{"model", "num_hidden_layers", PLAIT_FIELD(model.num_hidden_layers),
-            "layers, at least one per stage"},
-    KeyInfo{"model", "num_attention_heads", PLAIT_FIELD(model.num_attention_heads), "query heads"},
-    KeyInfo{"model", "num_key_value_heads", PLAIT_FIELD(model.num_key_value_heads),
-            "key and value heads"},
-    KeyInfo{"model", "rms_norm_eps", PLAIT_FIELD(model.rms_norm_eps),
-            "added under the root of RMSNorm"},
-    KeyInfo{"model", "rope_theta", PLAIT_FIELD(model.rope_theta), "base of the rotary positions"},
-    KeyInfo{"model", "tie_word_embeddings", PLAIT_FIELD(model.tie_word_embeddings),
-            "one tensor for embedding and head; both must lie on one rank"},
-    KeyInfo{"model", "hidden_dropout", PLAIT_FIELD(model.hidden_dropout),
-            "share of a residual branch's outputs set to zero in training; not of the model's "
-            "file"},
-    KeyInfo{"model", "n_routed_experts", PLAIT_FIELD(model.n_routed_experts),
-            "experts a layer that the router chooses from; this and the next nine keys are of "
-            "`deepseek-v3` only"},
-    KeyInfo{"model", "n_shared_experts", PLAIT_FIELD(model.n_shared_experts),
-            "experts a layer that every token goes to"},
-    KeyInfo{"model", "num_experts_per_tok", PLAIT_FIELD(model.num_experts_per_tok),
-            "routed experts a token"},
-    KeyInfo{"model", "moe_intermediate_size", PLAIT_FIELD(model.moe_intermediate_size),
-            "width inside an expert's SwiGLU"},
-    KeyInfo{"model", "first_k_dense_replace", PLAIT_FIELD(model.first_k_dense_replace),
-            "layers without experts, before those with"},
-    KeyInfo{"model", "scoring_func", PLAIT_FIELD(model.scoring_func),
-            "the router's scores: `sigmoid` or `softmax`"},
-    KeyInfo{"model", "routed_scaling_factor", PLAIT_FIELD(model.routed_scaling_factor),
-            "multiplies the weights of routed experts"},
-    KeyInfo{"model", "norm_topk_prob", PLAIT_FIELD(model.norm_topk_prob),
-            "a token's weights are divided by their sum"},
-    KeyInfo{"model", "router_aux_loss_coef", PLAIT_FIELD(model.router_aux_loss_coef),
-            "of the auxiliary loss that balances experts; not of the model's file"},
-    KeyInfo{"model", "bias_update_speed", PLAIT_FIELD(model.bias_update_speed),
-            "step of the router's bias that balances experts; not of the model's file"},
-    KeyInfo{"model", "init", PLAIT_FIELD(model.init),
-            "folder with config.json and safetensors to start from; it then gives all of [model] "
-            "that its "
-            "files hold"},
+/// The field of key `Index` of model/model_keys.h.
+template <std::size_t Index>
+FieldPointer model_field(JobConfig& job) {
+  return std::visit([](auto* field) -> FieldPointer { return field; },
+                    kModelKeys[Index].field(job.model));
+}
+
+template <std::size_t... Index>
+constexpr std::array<KeyInfo, sizeof...(Index)> model_section(std::index_sequence<Index...>) {
+  return {
+      KeyInfo{"model", kModelKeys[Index].name, model_field<Index>, kModelKeys[Index].meaning}...};
+}
+
+constexpr std::array kModelSection = model_section(std::make_index_sequence<kModelKeys.size()>());
+
+constexpr std::array kOtherSections = {
     KeyInfo{"data", "train", PLAIT_FIELD(data.train), "file to train on; must be given"},
     KeyInfo{"data", "validation", PLAIT_FIELD(data.validation),
             "file to validate on; empty: a share of train"},
@@ -82,8 +56,9 @@ constexpr std::array kKeys = {
             "file with the order inside a braided pair (docs/braid.md); empty: the default"},
     KeyInfo{"parallel", "recompute", PLAIT_FIELD(parallel.recompute),
             "`none`, `selective` or `full`"},
-    KeyInfo{"parallel", "layers_per_stage", PLAIT_FIELD(parallel.layers_per_stage),
-            "a number for each stage; empty: spread by cost"},
+    KeyInfo{
+        "parallel", "layers_per_stage", PLAIT_FIELD(parallel.layers_per_stage),
+        "a number for each stage, 0 for the embedding or the head alone; empty: spread by cost"},
     KeyInfo{"parallel", "token_bound", PLAIT_FIELD(parallel.token_bound),
             "most rows that a dispatch may bring to a rank, in multiples of the even share; more "
             "end the run; 0: any number"},
@@ -124,6 +99,13 @@ constexpr std::array kKeys = {
 
 #undef PLAIT_FIELD
 
+constexpr auto kKeys = [] {
+  std::array<KeyInfo, kModelSection.size() + kOtherSections.size()> all{};
+  std::copy(kModelSection.begin(), kModelSection.end(), all.begin());
+  std::copy(kOtherSections.begin(), kOtherSections.end(), all.begin() + kModelSection.size());
+  return all;
+}();
+
 std::string number(double value) {
   std::string text = fmt::format("{}", value);
   if (text.find_first_of(".en") == std::string::npos) text += ".0";
@@ -134,6 +116,7 @@ struct Printer {
   std::string operator()(const std::string* value) const { return quote_toml(*value); }
   std::string operator()(const bool* value) const { return *value ? "true" : "false"; }
   std::string operator()(const double* value) const { return number(*value); }
+  std::string operator()(RopeScaling* value) const { return print_model_value(value); }
   std::string operator()(const std::pair<double, double>* value) const {
     return fmt::format("[{}, {}]", number(value->first), number(value->second));
   }

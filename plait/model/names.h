@@ -1,4 +1,4 @@
-/// Names of the model's tensors, as Hugging Face has them. Knows no torch.
+/// Names of the model's tensors, as Hugging Face has them.
 #pragma once
 
 #include <optional>
@@ -10,6 +10,20 @@ namespace plait {
 inline constexpr const char* kEmbeddingName = "model.embed_tokens.weight";
 inline constexpr const char* kFinalNormName = "model.norm.weight";
 inline constexpr const char* kHeadName = "lm_head.weight";
+
+/// The last part of the names of one layer's tensors: layer_name(layer, kQueryName).
+inline constexpr std::string_view kAttentionNormName = "input_layernorm.weight";
+inline constexpr std::string_view kQueryName = "self_attn.q_proj.weight";
+inline constexpr std::string_view kKeyName = "self_attn.k_proj.weight";
+inline constexpr std::string_view kValueName = "self_attn.v_proj.weight";
+inline constexpr std::string_view kOutputName = "self_attn.o_proj.weight";
+inline constexpr std::string_view kQueryBiasName = "self_attn.q_proj.bias";
+inline constexpr std::string_view kKeyBiasName = "self_attn.k_proj.bias";
+inline constexpr std::string_view kValueBiasName = "self_attn.v_proj.bias";
+inline constexpr std::string_view kQueryNormName = "self_attn.q_norm.weight";
+inline constexpr std::string_view kKeyNormName = "self_attn.k_norm.weight";
+inline constexpr std::string_view kMlpNormName = "post_attention_layernorm.weight";
+inline constexpr std::string_view kRouterName = "mlp.gate.weight";
 
 /// model.layers.<layer>.<rest>
 std::string layer_name(int layer, std::string_view rest);

@@ -1,4 +1,4 @@
-/// How much memory the parts of a stage need at most, from shapes. Knows no torch.
+/// How much memory the parts of a stage need at most, from shapes.
 #pragma once
 
 #include <cstdint>
@@ -31,8 +31,8 @@ struct MicrobatchShape {
 };
 
 /// By part, as TorchStage makes parts. Bounds, not estimates: what a segment makes is counted as if
-/// nothing of it were freed before the segment ends. `recomputed`: kinds of segments that run
-/// again.
+/// nothing of it were freed before the segment ends. `recomputed`: words of segments that run
+/// again (model/architectures.h).
 std::vector<PartMemory> part_memory(const ModelConfig& model, const StagePart& part,
                                     const MicrobatchShape& shape,
                                     const std::set<std::string>& recomputed);

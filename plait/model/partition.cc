@@ -8,32 +8,12 @@
 #include <limits>
 #include <numeric>
 
+#include "plait/model/architectures.h"
 #include "plait/model/names.h"
 
 namespace plait {
 
 namespace {
-
-std::int64_t head_size(const ModelConfig& model) {
-  return model.hidden_size / model.num_attention_heads;
-}
-
-std::int64_t key_value_size(const ModelConfig& model) {
-  return head_size(model) * model.num_key_value_heads;
-}
-
-std::int64_t attention_matrices(const ModelConfig& model) {
-  const std::int64_t d = model.hidden_size;
-  return 2 * d * d + 2 * d * key_value_size(model);
-}
-
-/// Numbers in the matrices of one layer with `experts` routed experts; without any, a dense one.
-std::int64_t layer_matrices(const ModelConfig& model, std::int64_t experts) {
-  const std::int64_t d = model.hidden_size;
-  if (experts == 0) return attention_matrices(model) + 3 * d * model.intermediate_size;
-  return attention_matrices(model) + d * model.n_routed_experts +
-         3 * d * model.moe_intermediate_size * (experts + model.n_shared_experts);
-}
 
 /// What parts cost, in arbitrary equal units.
 struct Costs {
@@ -123,8 +103,14 @@ Expected<void> check_list(const std::vector<int>& list, int stages, int layers) 
     return wrong(
         fmt::format("has {} entries, must have one for each of {} stages", list.size(), stages));
   }
-  if (std::any_of(list.begin(), list.end(), [](int count) { return count < 1; })) {
-    return wrong("every stage must have at least 1 layer");
+  for (std::size_t stage = 0; stage < list.size(); ++stage) {
+    const bool end = stage == 0 || stage + 1 == list.size();
+    if (list[stage] >= (end ? 0 : 1)) continue;
+    if (list[stage] < 0) return wrong("every stage must have at least 0 layers");
+    return wrong(fmt::format(
+        "stage {} would hold nothing: only the first stage, which has the embedding, and the "
+        "last, which has the head, may have 0 layers",
+        stage));
   }
   const auto sum = std::accumulate(list.begin(), list.end(), std::int64_t{0});
   if (sum != layers) {
@@ -159,9 +145,10 @@ Expected<std::vector<StagePart>> partition_layers(const ModelConfig& model, int 
                                                   std::int64_t sequence_length,
                                                   const std::vector<int>& layers_per_stage) {
   const int layers = model.num_hidden_layers;
-  if (stages < 1 || layers < stages) {
+  if (stages < 1 || (layers < stages && layers_per_stage.empty())) {
     return fail(ErrorCode::kInvalidInput,
-                fmt::format("num_hidden_layers is {}, must be at least the number of stages, {}",
+                fmt::format("num_hidden_layers is {}, must be at least the number of stages, {}, "
+                            "unless layers_per_stage gives the first and the last no layer",
                             layers, stages));
   }
   std::vector<int> counts = layers_per_stage;
@@ -174,7 +161,8 @@ Expected<std::vector<StagePart>> partition_layers(const ModelConfig& model, int 
   std::vector<StagePart> parts;
   int first = 0;
   for (const int count : counts) {
-    parts.push_back({first, first + count, first == 0, first + count == layers});
+    const std::size_t stage = parts.size();
+    parts.push_back({first, first + count, stage == 0, stage + 1 == counts.size()});
     first += count;
   }
   return parts;
@@ -191,38 +179,42 @@ Expected<void> check_tied_embeddings(const ModelConfig& model, int first_stage_r
 }
 
 std::int64_t parameter_count(const ModelConfig& model, const StagePart& part, int expert_members) {
-  const std::int64_t table = model.vocab_size * model.hidden_size;
-  const std::int64_t mixtures = mixture_layers(model, part);
-  std::int64_t count = 2 * model.hidden_size * part.layers();
-  count += (part.layers() - mixtures) * layer_matrices(model, 0);
-  if (mixtures > 0) {
-    count += mixtures * layer_matrices(model, model.n_routed_experts / expert_members);
+  std::int64_t count = 0;
+  for (const SegmentSpec& segment : segments_of(model, part, {0, expert_members})) {
+    for (const TensorSpec& tensor : segment.tensors) {
+      const bool counted = tensor.tied && part.embedding;
+      if (tensor.trained && !counted) count += tensor.numbers();
+    }
   }
-  if (part.embedding) count += table;
-  if (part.head) {
-    count += model.hidden_size;
-    if (!model.tie_word_embeddings || !part.embedding) count += table;
+  return count;
+}
+
+std::int64_t routed_parameter_count(const ModelConfig& model, const StagePart& part,
+                                    int expert_members) {
+  std::int64_t count = 0;
+  for (const SegmentSpec& segment : segments_of(model, part, {0, expert_members})) {
+    for (const TensorSpec& tensor : segment.tensors)
+      if (expert_of(tensor.name)) count += tensor.numbers();
+  }
+  return count;
+}
+
+std::int64_t constant_count(const ModelConfig& model, const StagePart& part,
+                            std::int64_t sequence_length) {
+  std::int64_t count = part.layers() > 0 ? sequence_length * model.head_size() : 0;
+  for (const SegmentSpec& segment : segments_of(model, part)) {
+    for (const TensorSpec& tensor : segment.tensors)
+      if (!tensor.trained) count += tensor.numbers();
   }
   return count;
 }
 
 double forward_flops_per_token(const ModelConfig& model, const StagePart& part,
                                std::int64_t sequence_length) {
-  const auto d = static_cast<double>(model.hidden_size);
-  // Scores and their product with the values, each over half of the sequence.
-  const double attention = 2.0 * 2.0 * d * static_cast<double>(sequence_length) / 2.0;
-  const int mixtures = mixture_layers(model, part);
-  double layers = attention * part.layers();
-  layers += 2.0 * static_cast<double>(layer_matrices(model, 0)) * (part.layers() - mixtures);
-  if (mixtures > 0) {
-    layers +=
-        2.0 * static_cast<double>(layer_matrices(model, model.num_experts_per_tok)) * mixtures;
-  }
-  // A look-up copies d numbers forth and adds them back.
-  const double embedding = part.embedding ? 2.0 * d : 0.0;
-  // Per logit of the cross-entropy about 8 operations: exponential, sums, and the gradient.
-  const double head = part.head ? (2.0 * d + 8.0) * static_cast<double>(model.vocab_size) : 0.0;
-  return layers + embedding + head;
+  double flops = 0;
+  for (const SegmentSpec& segment : segments_of(model, part))
+    flops += forward_flops_per_token(model, segment, sequence_length);
+  return flops;
 }
 
 }  // namespace plait

@@ -1,4 +1,4 @@
-/// Which layers each stage holds, and what a stage costs. Knows no torch.
+/// Which layers each stage holds, and what a stage costs.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,8 @@
 
 namespace plait {
 
-/// What one stage holds: layers [first_layer, end_layer), and the model's ends.
+/// What one stage holds: layers [first_layer, end_layer), and the model's ends. A stage without a
+/// layer holds the embedding or the head.
 struct StagePart {
   int first_layer = 0;
   int end_layer = 0;
@@ -32,9 +33,10 @@ bool holds(const ModelConfig& model, const StagePart& part, std::string_view par
 
 /// Spreads the layers over `stages` so that the costliest stage is cheapest, then evenly, then the
 /// earlier stages larger; each holds at least one layer, the first the embedding, the last the
-/// head. A `layers_per_stage` that is not empty is taken as it is. Cost: O(S * L^2).
-/// Errors (kInvalidInput): fewer layers than stages; a list of another length or sum, or with a
-/// number below 1.
+/// head. A `layers_per_stage` that is not empty is taken as it is: [0, 3, 3, 0] gives the embedding
+/// and the head stages of their own. Cost: O(S * L^2).
+/// Errors (kInvalidInput): fewer layers than stages; a list of another length or sum, with a
+/// number below 0, or with a stage that would hold nothing.
 Expected<std::vector<StagePart>> partition_layers(const ModelConfig& model, int stages,
                                                   std::int64_t sequence_length,
                                                   const std::vector<int>& layers_per_stage);
@@ -48,6 +50,13 @@ Expected<void> check_tied_embeddings(const ModelConfig& model, int first_stage_r
 /// Tied embeddings count at the embedding only, unless the part has the head alone.
 std::int64_t parameter_count(const ModelConfig& model, const StagePart& part,
                              int expert_members = 1);
+/// Of those, the routed experts' parameters.
+std::int64_t routed_parameter_count(const ModelConfig& model, const StagePart& part,
+                                    int expert_members);
+/// Numbers beside the parameters that a part keeps for the whole run: routers' biases, and the
+/// table of rotary positions of a stage with layers.
+std::int64_t constant_count(const ModelConfig& model, const StagePart& part,
+                            std::int64_t sequence_length);
 
 /// Floating point operations of one forward of one token: two per multiply-add, attention at half
 /// of the sequence because it is causal, the experts that one token goes to.

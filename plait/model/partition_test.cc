@@ -147,6 +147,15 @@ TEST(Partition, TakesAList) {
               testing::ElementsAre(1, 4, 1));
 }
 
+TEST(Partition, EmbeddingAndHeadMayHaveStagesOfTheirOwn) {
+  const auto parts = partition_layers(model_of(6), 4, kSequence, {0, 3, 3, 0}).value();
+  const std::vector<StagePart> needed = {
+      {0, 0, true, false}, {0, 3, false, false}, {3, 6, false, false}, {6, 6, false, true}};
+  EXPECT_EQ(parts, needed);
+  // More stages than layers, which no spread by cost gives.
+  EXPECT_EQ(partition_layers(model_of(1), 3, kSequence, {0, 1, 0}).value()[1].layers(), 1);
+}
+
 TEST(Partition, WrongListsSayWhatIsNeeded) {
   const auto message = [](int layers, int stages, const std::vector<int>& list) {
     const auto result = partition_layers(model_of(layers), stages, kSequence, list);
@@ -157,7 +166,9 @@ TEST(Partition, WrongListsSayWhatIsNeeded) {
   EXPECT_THAT(message(3, 8, {}), HasSubstr("num_hidden_layers is 3"));
   EXPECT_THAT(message(3, 8, {}), HasSubstr("stages, 8"));
   EXPECT_THAT(message(6, 3, {3, 3}), HasSubstr("2 entries, must have one for each of 3 stages"));
-  EXPECT_THAT(message(6, 3, {3, 3, 0}), HasSubstr("at least 1 layer"));
+  EXPECT_THAT(message(6, 3, {3, 0, 3}), HasSubstr("[3, 0, 3], stage 1 would hold nothing"));
+  EXPECT_THAT(message(6, 3, {7, -1, 0}), HasSubstr("at least 0 layers"));
+  EXPECT_THAT(message(6, 3, {-1, 3, 4}), HasSubstr("at least 0 layers"));
   EXPECT_THAT(message(6, 3, {2, 2, 1}), HasSubstr("sums to 5, must sum to num_hidden_layers 6"));
 }
 

@@ -98,6 +98,37 @@ void rms_norm_weight(const float* dy, const float* x, const float* inverse, std:
 }
 
 PLAIT_MULTIVERSION
+void add_bias(const float* x, const float* bias, std::int64_t rows, std::int64_t columns,
+              float* y) {
+  for (std::int64_t r = 0; r < rows; ++r) {
+    const float* row = x + r * columns;
+    float* out = y + r * columns;
+    for (std::int64_t i = 0; i < columns; ++i) out[i] = row[i] + bias[i];
+  }
+}
+
+PLAIT_MULTIVERSION
+void bias_gradient(const float* dy, std::int64_t rows, std::int64_t columns, std::int64_t first,
+                   std::int64_t end, float* db) {
+  constexpr std::int64_t kRows = 32;  // partial sums, so that rounding grows with rows / 32
+  constexpr std::int64_t kBlock = 64;
+  std::array<float, kBlock> part{};
+  for (std::int64_t begin = first; begin < end; begin += kBlock) {
+    const std::int64_t count = std::min(kBlock, end - begin);
+    std::array<float, kBlock> sum{};
+    for (std::int64_t top = 0; top < rows; top += kRows) {
+      part.fill(0.0f);
+      for (std::int64_t r = top; r < std::min(rows, top + kRows); ++r) {
+        const float* above = dy + r * columns + begin;
+        for (std::int64_t i = 0; i < count; ++i) part[static_cast<std::size_t>(i)] += above[i];
+      }
+      for (std::size_t i = 0; i < sum.size(); ++i) sum[i] += part[i];
+    }
+    std::copy_n(sum.begin(), count, db + begin);
+  }
+}
+
+PLAIT_MULTIVERSION
 void rotate(const float* x, const float* cosine, const float* sine, std::int64_t first_row,
             std::int64_t end_row, std::int64_t length, std::int64_t heads, std::int64_t half,
             bool back, float* y) {

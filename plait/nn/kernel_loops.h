@@ -17,6 +17,13 @@ void rms_norm_input(const float* dy, const float* x, const float* weight, const 
 void rms_norm_weight(const float* dy, const float* x, const float* inverse, std::int64_t rows,
                      std::int64_t columns, std::int64_t first, std::int64_t end, float* dw);
 
+/// y = x + bias, for `rows` of `columns`.
+void add_bias(const float* x, const float* bias, std::int64_t rows, std::int64_t columns, float* y);
+
+/// db = sum over rows of dy, for columns [first, end).
+void bias_gradient(const float* dy, std::int64_t rows, std::int64_t columns, std::int64_t first,
+                   std::int64_t end, float* db);
+
 /// Turns pairs (x[i], x[i + half]) of each head by the angle of its position, or back. Rows are
 /// (sequence, position) with `heads` heads each; cosine and sine are [length, half].
 void rotate(const float* x, const float* cosine, const float* sine, std::int64_t first_row,

@@ -15,6 +15,7 @@
 
 #include "plait/nn/kernel_loops.h"
 #include "plait/nn/kernel_node.h"
+#include "plait/nn/tensor_options.h"
 
 namespace plait {
 
@@ -65,6 +66,43 @@ struct RmsNormBackward final : public TraceableFunction {
     return result;
   }
 };
+
+struct AddBiasBackward final : public TraceableFunction {
+  using TraceableFunction::TraceableFunction;
+  std::int64_t columns = 0;
+
+  std::string name() const override { return "PlaitAddBiasBackward"; }
+  variable_list apply(variable_list&& gradients) override {
+    if (!gradients[0].defined()) return {at::Tensor(), at::Tensor()};
+    variable_list result(2);
+    if (task_should_compute_output(0)) result[0] = gradients[0];
+    if (task_should_compute_output(1)) {
+      const at::Tensor above = gradients[0].contiguous();
+      const std::int64_t rows = above.numel() / columns;
+      result[1] = at::empty({columns}, above.options());
+      at::parallel_for(0, columns, row_grain(rows), [&](std::int64_t begin, std::int64_t end) {
+        loops::bias_gradient(numbers(above), rows, columns, begin, end, mutable_numbers(result[1]));
+      });
+    }
+    return result;
+  }
+};
+
+/// Hugging Face's _compute_llama3_parameters, each operation rounded to float32 as there.
+float scaled_frequency(float frequency, const RopeScaling& scaling) {
+  if (!scaling.scales()) return frequency;
+  const auto length = static_cast<double>(scaling.original_max_position_embeddings);
+  const auto longest = static_cast<float>(length / scaling.low_freq_factor);
+  const auto shortest = static_cast<float>(length / scaling.high_freq_factor);
+  const auto factor = static_cast<float>(scaling.factor);
+  const float wavelength = static_cast<float>(2.0 * M_PI) / frequency;
+  if (wavelength > longest) return frequency / factor;
+  if (wavelength < shortest) return frequency;
+  const float smooth =
+      (static_cast<float>(length) / wavelength - static_cast<float>(scaling.low_freq_factor)) /
+      static_cast<float>(scaling.high_freq_factor - scaling.low_freq_factor);
+  return (1.0f - smooth) * frequency / factor + smooth * frequency;
+}
 
 at::Tensor rotated(const at::Tensor& x, const RotaryTable& table, bool back) {
   at::Tensor y = at::empty_like(x);
@@ -139,9 +177,31 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   return y;
 }
 
-RotaryTable make_rotary_table(std::int64_t length, std::int64_t head_size, double theta) {
+at::Tensor add_bias(const at::Tensor& x, const at::Tensor& bias) {
+  check_float(x, "add_bias");
+  TORCH_CHECK(x.is_contiguous() && x.size(-1) == bias.numel(), "add_bias needs contiguous rows of ",
+              bias.numel(), " numbers, got ", x.sizes());
+  const std::int64_t columns = bias.numel();
+  at::Tensor y;
+  {
+    const c10::AutoGradMode no_graph(false);
+    y = at::empty_like(x);
+    at::parallel_for(0, x.numel() / columns, row_grain(columns),
+                     [&](std::int64_t begin, std::int64_t end) {
+                       loops::add_bias(numbers(x) + begin * columns, numbers(bias), end - begin,
+                                       columns, mutable_numbers(y) + begin * columns);
+                     });
+  }
+  record<AddBiasBackward>(
+      y, [&](AddBiasBackward& node) { node.columns = columns; }, x, bias);
+  return y;
+}
+
+RotaryTable make_rotary_table(std::int64_t length, std::int64_t head_size, double theta,
+                              const RopeScaling& scaling) {
   const std::int64_t half = head_size / 2;
-  RotaryTable table{at::empty({length, half}, at::kFloat), at::empty({length, half}, at::kFloat)};
+  const at::TensorOptions options = options_of(kDtypes.compute);
+  RotaryTable table{at::empty({length, half}, options), at::empty({length, half}, options)};
   float* cosine = mutable_numbers(table.cosine);
   float* sine = mutable_numbers(table.sine);
   for (std::int64_t i = 0; i < half; ++i) {
@@ -149,7 +209,7 @@ RotaryTable make_rotary_table(std::int64_t length, std::int64_t head_size, doubl
     // is 2e-4 of the angle.
     const float share = static_cast<float>(2 * i) / static_cast<float>(head_size);
     const auto power = static_cast<float>(std::pow(theta, static_cast<double>(share)));
-    const float frequency = 1.0f / power;
+    const float frequency = scaled_frequency(1.0f / power, scaling);
     for (std::int64_t t = 0; t < length; ++t) {
       const double angle = static_cast<double>(static_cast<float>(t) * frequency);
       cosine[t * half + i] = static_cast<float>(std::cos(angle));

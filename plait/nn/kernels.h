@@ -8,16 +8,24 @@
 
 #include <cstdint>
 
+#include "plait/model/model_config.h"
+
 namespace plait {
 
 /// x / sqrt(mean(x²) + eps) * weight over the last dimension.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
 
+/// x + bias, one number for each column of the last dimension. The bias's gradient is a sum over
+/// rows in an order that no number of threads changes.
+at::Tensor add_bias(const at::Tensor& x, const at::Tensor& bias);
+
 /// Cosines and sines of the rotary positions, [length, head_size / 2] each.
 struct RotaryTable {
   at::Tensor cosine, sine;
 };
-RotaryTable make_rotary_table(std::int64_t length, std::int64_t head_size, double theta);
+/// Frequencies are scaled by Hugging Face's formula (model/model_config.h), in float32 as theirs.
+RotaryTable make_rotary_table(std::int64_t length, std::int64_t head_size, double theta,
+                              const RopeScaling& scaling = {});
 
 /// Rotary positions in Hugging Face's convention, x cos + rotate_half(x) sin: the first half of a
 /// head pairs with the second. x: [sequences, length, heads, head_size], length at most the

@@ -62,6 +62,24 @@ TEST(Kernels, RmsNormIsItsFormula) {
   }
 }
 
+TEST(Kernels, AHeadsNormIsItsFormula) {
+  expect_close(
+      [](const List& x) { return rms_norm(x[0], x[1], 1e-5); },
+      [](const List& x) { return x[0] * (x[0] * x[0]).mean(-1, true).add(1e-5).rsqrt() * x[1]; },
+      {numbers({2, 7, 3, 10}, 1), numbers({10}, 2)});
+}
+
+TEST(Kernels, AddBiasIsItsFormula) {
+  for (const std::int64_t columns : {3, 64, 200}) {
+    for (const std::int64_t rows : {1, 33, 100}) {
+      SCOPED_TRACE(testing::Message() << rows << " rows of " << columns);
+      expect_close([](const List& x) { return add_bias(x[0], x[1]); },
+                   [](const List& x) { return x[0] + x[1]; },
+                   {numbers({rows, columns}, 1), numbers({columns}, 2)});
+    }
+  }
+}
+
 TEST(Kernels, SwigluIsItsFormula) {
   expect_close([](const List& x) { return swiglu(x[0], x[1]); },
                [](const List& x) { return x[0] / ((-x[0]).exp() + 1.0) * x[1]; },

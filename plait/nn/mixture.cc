@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "plait/model/part_memory.h"
+#include "plait/nn/tensor_options.h"
 
 namespace plait {
 
@@ -54,7 +55,7 @@ Grouping group_by_expert(const at::Tensor& received, int members, std::size_t lo
   if (members == 1) return grouping;
   std::vector<std::int64_t> next(local);
   std::exclusive_scan(grouping.loads.begin(), grouping.loads.end(), next.begin(), std::int64_t{0});
-  grouping.places = at::empty({rows}, at::kLong);
+  grouping.places = at::empty({rows}, options_of(kDtypes.index));
   auto* place = static_cast<std::int64_t*>(grouping.places.data_ptr());
   for (std::size_t i = 0; i < static_cast<std::size_t>(received.numel()); ++i) {
     for (std::int64_t row = 0; row < came[i]; ++row) *place++ = next[i % local]++;
@@ -100,14 +101,15 @@ RoutedAttentionSegment::RoutedAttentionSegment(std::string name, std::vector<Par
                                                Attention attention, double eps, RouterParts router)
     : NamedSegment(std::move(name), std::move(parameters)),
       attention_(std::move(attention)),
+      first_(this->parameters().size() - 2),
       eps_(eps),
       router_(std::move(router)) {}
 
 TensorList RoutedAttentionSegment::forward(const TensorList& inputs, int microbatch) {
-  const at::Tensor x = attention_.add_to(
-      inputs[0], {weight(0), weight(1), weight(2), weight(3), weight(4)}, microbatch);
-  const at::Tensor normed = rms_norm(x, weight(5), eps_);
-  const Routing routing = route(at::mm(normed, weight(6).t()), router_.bias, router_.options);
+  const at::Tensor x = attention_.add_to(inputs[0], microbatch);
+  const at::Tensor normed = rms_norm(x, weight(first_), eps_);
+  const Routing routing =
+      route(at::mm(normed, weight(first_ + 1).t()), router_.bias, router_.options);
   const at::Tensor rows = copy_rows(normed, routing.inverse);
   if (router_.loads != nullptr) {
     const auto* loads = static_cast<const std::int64_t*>(routing.loads.const_data_ptr());

@@ -33,7 +33,7 @@ struct RouterParts {
   std::shared_ptr<RouterLoads> loads;  ///< may be null
 };
 
-/// Parameters: norm, query, key, value, output, second norm, router's matrix.
+/// Parameters: those of its attention, then the second norm and the router's matrix.
 class RoutedAttentionSegment final : public NamedSegment {
  public:
   RoutedAttentionSegment(std::string name, std::vector<Parameter> parameters, Attention attention,
@@ -42,6 +42,7 @@ class RoutedAttentionSegment final : public NamedSegment {
 
  private:
   Attention attention_;
+  std::size_t first_;  ///< of the parameters behind the attention's
   double eps_;
   RouterParts router_;
 };

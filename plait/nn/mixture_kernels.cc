@@ -18,6 +18,7 @@
 
 #include "plait/nn/kernel_loops.h"
 #include "plait/nn/kernel_node.h"
+#include "plait/nn/tensor_options.h"
 
 namespace plait {
 
@@ -51,9 +52,10 @@ void check_rows(const at::Tensor& tensor, std::int64_t rows, std::int64_t column
 }
 
 void check_places(const at::Tensor& tensor, std::int64_t count, const char* what) {
-  TORCH_CHECK(
-      tensor.scalar_type() == at::kLong && tensor.is_contiguous() && tensor.numel() == count, what,
-      " needs ", count, " places in int64, got ", tensor.numel(), " in ", tensor.scalar_type());
+  TORCH_CHECK(tensor.scalar_type() == scalar_type_of(kDtypes.index) && tensor.is_contiguous() &&
+                  tensor.numel() == count,
+              what, " needs ", count, " places in int64, got ", tensor.numel(), " in ",
+              tensor.scalar_type());
 }
 
 // --- The router. ---
@@ -79,7 +81,7 @@ void choose(const float* scores, const float* bias, std::int64_t experts, std::i
 
 at::Tensor choose_all(const at::Tensor& scores, const at::Tensor& bias, std::int64_t chosen) {
   const std::int64_t tokens = scores.size(0), experts = scores.size(1);
-  at::Tensor result = at::empty({tokens, chosen}, at::kLong);
+  at::Tensor result = at::empty({tokens, chosen}, options_of(kDtypes.index));
   at::parallel_for(0, tokens, row_grain(experts), [&](std::int64_t begin, std::int64_t end) {
     std::vector<float> values(static_cast<std::size_t>(experts));
     std::vector<std::int64_t> order(static_cast<std::size_t>(experts));
@@ -322,8 +324,8 @@ Routing route(const at::Tensor& logits, const at::Tensor& bias, const RouterOpti
     chosen = choose_all(scores, bias, options.chosen);
     routing.weights = at::empty({tokens, options.chosen}, logits.options());
     weigh(scores, chosen, options, routing.weights);
-    routing.inverse = at::empty({tokens * options.chosen}, at::kLong);
-    routing.loads = at::zeros({logits.size(1)}, at::kLong);
+    routing.inverse = at::empty({tokens * options.chosen}, options_of(kDtypes.index));
+    routing.loads = at::zeros({logits.size(1)}, options_of(kDtypes.index));
     place_copies(chosen, routing);
   }
   record<RouterBackward>(

@@ -216,14 +216,13 @@ struct PlainLayer {
   }
   at::Tensor operator()(const at::Tensor& x) {
     const auto get = [&](const char* rest) { return weights.at(layer_name(1, rest)); };
+    std::vector<Parameter> parameters;
+    for (const auto& [name, tensor] : weights)
+      if (layer_of(name) == 1) parameters.push_back({name, tensor});
     const Attention attention(
-        model, std::make_shared<const RotaryTable>(make_rotary_table(kMaxSequence, 8, 1e4)));
-    const at::Tensor residual =
-        attention.add_to(x,
-                         {get("input_layernorm.weight"), get("self_attn.q_proj.weight"),
-                          get("self_attn.k_proj.weight"), get("self_attn.v_proj.weight"),
-                          get("self_attn.o_proj.weight")},
-                         /*microbatch=*/0);
+        model, parameters,
+        std::make_shared<const RotaryTable>(make_rotary_table(kMaxSequence, 8, 1e4)));
+    const at::Tensor residual = attention.add_to(x, /*microbatch=*/0);
     const at::Tensor h = rms_norm(residual, get("post_attention_layernorm.weight"), 1e-5);
     const at::Tensor scores = at::sigmoid(at::mm(h, get("mlp.gate.weight").t()));
     const at::Tensor chosen =

@@ -1,8 +1,6 @@
-/// A language model as segments: embedding; per layer attention and SwiGLU or a mixture of experts;
-/// head (final norm, projection, mean cross-entropy over the micro-batch's tokens).
-///
-/// Names and shapes of parameters are Hugging Face's, whatever the split. docs/model.md has the
-/// formulas.
+/// A language model as segments, made from their descriptions (model/architectures.h): embedding;
+/// per layer attention and SwiGLU or a mixture of experts; head (final norm, projection, mean
+/// cross-entropy over the micro-batch's tokens). docs/model.md has the formulas.
 #pragma once
 
 #include <ATen/core/Tensor.h>

@@ -18,6 +18,7 @@
 #include <fstream>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -191,6 +192,69 @@ TEST(LanguageModelTest, BadTokensAndLengthsAreErrors) {
   EXPECT_THAT(message(at::zeros({1, 17}, at::kLong)), HasSubstr("17 tokens"));
 }
 
+/// Queries and keys of heads of a size of their own, with biases or norms that the training moves.
+ModelConfig small_family(const char* architecture) {
+  ModelConfig model = small_model(false);
+  model.architecture = architecture;
+  model.head_dim = 10;
+  return model;
+}
+
+class Family : public testing::TestWithParam<const char*> {};
+
+TEST_P(Family, AnyCutAndSplitGivesTheSameBits) {
+  const ModelConfig model = small_family(GetParam());
+  Cut whole = cut_model(model, {4}, {0});
+  train_step(whole, false);
+  for (const std::vector<int>& layers : {std::vector{4}, {1, 3}, {0, 2, 2, 0}}) {
+    std::vector<std::size_t> ranks(layers.size());
+    std::iota(ranks.begin(), ranks.end(), std::size_t{0});
+    Cut cut = cut_model(model, layers, ranks);
+    train_step(cut, true);
+    expect_same_training(whole, cut);
+  }
+}
+
+// A bias or a head's norm that a forward leaves out has no gradient, so all of them are moved.
+TEST_P(Family, GradientsAreThoseOfSmallSteps) {
+  const ModelConfig model = small_family(GetParam());
+  Cut cut = cut_model(model, {4}, {0});
+  train_step(cut, true);
+  const double before = cut.losses->mean();
+  double predicted = 0;
+  for (const Parameter& p : cut.stores[0]->parameters()) {
+    const bool layers_own = p.name.find("bias") != std::string::npos ||
+                            p.name.find("q_norm") != std::string::npos ||
+                            p.name.find("k_norm") != std::string::npos;
+    if (GetParam() != std::string("mistral") && !layers_own) continue;
+    // The gradients of a step are sums over its micro-batches, its loss is their mean.
+    const at::Tensor step = p.tensor.grad() * (0.02 / p.tensor.grad().norm());
+    predicted += (step * p.tensor.grad()).sum().item<double>() / kMicrobatches;
+    p.tensor.detach().add_(step);
+  }
+  EXPECT_GT(predicted, 1e-5);
+  Cut moved = cut_model(model, {4}, {0});
+  for (const Parameter& p : moved.stores[0]->parameters())
+    p.tensor.detach().copy_(cut.stores[0]->find(p.name).detach());
+  train_step(moved, false);
+  EXPECT_NEAR(moved.losses->mean() - before, predicted, 0.1 * predicted);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, Family, testing::Values("qwen2", "qwen3", "mistral"));
+
+TEST(LlamaEnds, EmbeddingAndHeadAreStagesOfTheirOwn) {
+  for (const bool tied : {false, true}) {
+    const ModelConfig model = small_model(tied);
+    Cut whole = cut_model(model, {4}, {0});
+    train_step(whole, false);
+    for (const bool split : {false, true}) {
+      Cut cut = cut_model(model, {0, 3, 1, 0}, {0, 1, 2, 0});
+      train_step(cut, split);
+      expect_same_training(whole, cut);
+    }
+  }
+}
+
 std::string make_error(const ModelConfig& model, const StagePart& part) {
   ParameterStore store;
   const auto result = make_model_segments(model, part, nullptr, 1, kMaxSequence, store);
@@ -288,6 +352,90 @@ TEST_F(ModelFolder, MissingExtraAndMisshapenTensorsAreNamed) {
   EXPECT_THAT(load_error(), HasSubstr("needs [40, 32]"));
 }
 
+/// The notes of a folder that loads.
+std::vector<std::string> notes_of(const std::string& folder) {
+  std::vector<std::string> notes;
+  const auto model = load_language_model(folder, kMaxSequence, &notes);
+  EXPECT_TRUE(model) << model.error().text();
+  return notes;
+}
+
+TEST_F(ModelFolder, WhatTransformersSkipIsSkippedWithANote) {
+  EXPECT_TRUE(notes_of(folder_).empty());
+  std::vector<Parameter> more = parameters_;
+  for (const char* name : {"model.layers.0.self_attn.rotary_emb.inv_freq",
+                           "model.layers.1.self_attn.rotary_emb.inv_freq"})
+    more.push_back({name, at::zeros({4})});
+  rewrite(more);
+  EXPECT_THAT(notes_of(folder_),
+              testing::ElementsAre("2 buffers are skipped, rotary positions are computed: "
+                                   "model.layers.0.self_attn.rotary_emb.inv_freq, …"));
+  // A layer behind the last is one of the model's only if config.json says what it is for.
+  more.push_back({"model.layers.4.eh_proj.weight", at::zeros({32, 64})});
+  rewrite(more);
+  EXPECT_THAT(load_error(), HasSubstr("model.layers.4.eh_proj.weight is not one of"));
+  change_config("\"hidden_size\"", "\"num_nextn_predict_layers\": 1, \"hidden_size\"");
+  EXPECT_THAT(notes_of(folder_),
+              testing::Contains("layer 4 is skipped (1 tensors): it is multi-token prediction "
+                                "behind num_hidden_layers 4"));
+  more.push_back({"model.layers.5.eh_proj.weight", at::zeros({32, 64})});
+  rewrite(more);
+  EXPECT_THAT(load_error(), HasSubstr("model.layers.5.eh_proj.weight is not one of"));
+}
+
+TEST_F(ModelFolder, OtherFloatsAreReadAndOtherDtypesNamed) {
+  for (const at::ScalarType type : {at::kDouble, at::kHalf, at::kBFloat16}) {
+    std::vector<Parameter> changed;
+    for (const Parameter& p : parameters_) changed.push_back({p.name, p.tensor.detach().to(type)});
+    rewrite(changed);
+    LanguageModel model = load_language_model(folder_, kMaxSequence).value();
+    for (const Parameter& p : changed) {
+      EXPECT_TRUE(same_bits(p.tensor.to(at::kFloat), model.store().find(p.name))) << p.name;
+    }
+  }
+  const std::string path = folder_ + "/model.safetensors";
+  ASSERT_TRUE(write_safetensors(path, parameters_, {}));
+  std::ifstream in(path, std::ios::binary);
+  std::string bytes{std::istreambuf_iterator<char>(in), {}};
+  bytes.replace(bytes.find("F32"), 3, "I32");
+  ASSERT_TRUE(write_file_atomically(path, bytes));
+  EXPECT_THAT(load_error(), HasSubstr("is I32, this version reads F64, F32, F16, BF16"));
+}
+
+TEST_F(ModelFolder, WhatStandsInPlaceOfTensorsIsNamed) {
+  const std::string path = folder_ + "/model.safetensors";
+  ASSERT_TRUE(write_file_atomically(path,
+                                    "version https://git-lfs.github.com/spec/v1\n"
+                                    "oid sha256:4d7a\nsize 14483464192\n"));
+  EXPECT_THAT(load_error(), HasSubstr("is a git-lfs pointer, needed the file it stands for"));
+  fs::remove(path);
+  EXPECT_THAT(load_error(), HasSubstr("needs model.safetensors or model.safetensors.index.json"));
+  std::ofstream(folder_ + "/pytorch_model.bin") << "x";
+  EXPECT_THAT(load_error(), HasSubstr("found pytorch_model.bin, which is not read"));
+  const std::string index = folder_ + "/model.safetensors.index.json";
+  ASSERT_TRUE(write_file_atomically(index, "{\"weight_map\": {\"a\": \"one.safetensors\"}}"));
+  EXPECT_THAT(load_error(), HasSubstr("shard one.safetensors is missing, needed by"));
+  fs::create_directory(folder_ + "/one.safetensors");
+  EXPECT_THAT(load_error(), HasSubstr("is a folder"));
+  fs::remove(folder_ + "/config.json");
+  const auto model = load_language_model(folder_, kMaxSequence);
+  ASSERT_FALSE(model);
+  EXPECT_EQ(model.error().code, ErrorCode::kInvalidInput);
+}
+
+TEST_F(ModelFolder, ATiedModelMayHoldItsTableTwiceButNoOther) {
+  const ModelConfig tied = small_model(true);
+  LanguageModel made = LanguageModel::make(tied, 9, kMaxSequence).value();
+  std::vector<Parameter> tensors = made.store().tensors();
+  ASSERT_TRUE(write_model_folder(folder_, tied, kMaxSequence, tensors));
+  tensors.push_back({kHeadName, made.store().find(kEmbeddingName).detach().clone()});
+  rewrite(tensors);
+  EXPECT_TRUE(notes_of(folder_).empty());
+  tensors.back().tensor[39][31] += 1;
+  rewrite(tensors);
+  EXPECT_THAT(load_error(), HasSubstr("lm_head.weight differs from model.embed_tokens.weight"));
+}
+
 TEST_F(ModelFolder, AFolderOfAnotherModelIsAnError) {
   ParameterStore store;
   ModelConfig other = model_;
@@ -305,10 +453,12 @@ TEST_F(ModelFolder, ConfigsOfOtherModelsAreErrors) {
   EXPECT_THAT(load_error(), HasSubstr("attention_bias is true"));
   change_config("\"attention_bias\": true", "\"attention_bias\": false");
   change_config("\"default\"", "\"llama3\"");
-  EXPECT_THAT(load_error(), HasSubstr("rope_type is \"llama3\""));
-  change_config("\"llama3\"", "\"default\"");
+  EXPECT_THAT(load_error(), HasSubstr("rope_parameters: factor is missing"));
+  change_config("\"llama3\"", "\"yarn\"");
+  EXPECT_THAT(load_error(), HasSubstr("rope_type is \"yarn\", this version knows only default"));
+  change_config("\"yarn\"", "\"default\"");
   change_config("\"vocab_size\": 40", "\"vocab_size\": \"40\"");
-  EXPECT_THAT(load_error(), HasSubstr("vocab_size is \"40\", must be a number of at least 1"));
+  EXPECT_THAT(load_error(), HasSubstr("vocab_size is \"40\", must be an integer"));
   change_config("\"vocab_size\": \"40\"", "\"other\": 1");
   EXPECT_THAT(load_error(), HasSubstr("vocab_size is missing"));
 }

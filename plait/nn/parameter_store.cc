@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "plait/base/check.h"
+#include "plait/nn/tensor_options.h"
 
 namespace plait {
 
@@ -46,7 +47,7 @@ std::int64_t sum_of_quarters(std::uint64_t bits) {
 
 at::Tensor ParameterStore::create(const std::string& name, at::IntArrayRef shape) {
   PLAIT_CHECK(!contains(name), "a parameter was made twice");
-  at::Tensor leaf = at::empty(shape, at::TensorOptions().dtype(at::kFloat));
+  at::Tensor leaf = at::empty(shape, options_of(kDtypes.parameter));
   leaf.set_requires_grad(true);
   return entries_.emplace(name, Entry{std::move(leaf), {}}).first->second.leaf;
 }
@@ -61,8 +62,7 @@ at::Tensor ParameterStore::alias(const std::string& name) {
 
 at::Tensor ParameterStore::create_buffer(const std::string& name, at::IntArrayRef shape) {
   PLAIT_CHECK(!contains(name), "a buffer was made twice");
-  return buffers_.emplace(name, at::zeros(shape, at::TensorOptions().dtype(at::kFloat)))
-      .first->second;
+  return buffers_.emplace(name, at::zeros(shape, options_of(kDtypes.parameter))).first->second;
 }
 
 bool ParameterStore::contains(const std::string& name) const {

@@ -7,7 +7,10 @@
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <fmt/core.h>
 
+#include <string_view>
 #include <utility>
+
+#include "plait/model/names.h"
 
 namespace plait {
 
@@ -24,44 +27,66 @@ at::Tensor add_product(const at::Tensor& rows, const at::Tensor& left, const at:
   return dropout.add(rows, at::mm(left, matrix.t()), microbatch);
 }
 
-Attention::Attention(const ModelConfig& model, std::shared_ptr<const RotaryTable> rotary,
-                     Dropout dropout)
-    : heads_(model.num_attention_heads),
+AttentionWeights::AttentionWeights(const std::vector<Parameter>& parameters) {
+  const auto take = [&](std::string_view rest, at::Tensor& into) {
+    for (const Parameter& parameter : parameters)
+      if (parameter.name.ends_with(rest)) into = parameter.tensor;
+  };
+  take(kAttentionNormName, norm);
+  take(kOutputName, output);
+  take(kQueryName, query.matrix);
+  take(kKeyName, key.matrix);
+  take(kValueName, value.matrix);
+  take(kQueryBiasName, query.bias);
+  take(kKeyBiasName, key.bias);
+  take(kValueBiasName, value.bias);
+  take(kQueryNormName, query.norm);
+  take(kKeyNormName, key.norm);
+}
+
+Attention::Attention(const ModelConfig& model, const std::vector<Parameter>& parameters,
+                     std::shared_ptr<const RotaryTable> rotary, Dropout dropout)
+    : weights_(parameters),
+      heads_(model.num_attention_heads),
       key_value_heads_(model.num_key_value_heads),
-      head_size_(model.hidden_size / model.num_attention_heads),
+      head_size_(model.head_size()),
       eps_(model.rms_norm_eps),
       rotary_(std::move(rotary)),
       dropout_(std::move(dropout)) {}
 
-at::Tensor Attention::add_to(const at::Tensor& x, const Weights& weights, int microbatch) const {
+at::Tensor Attention::add_to(const at::Tensor& x, int microbatch) const {
   if (x.size(1) > rotary_->cosine.size(0)) {
     throw SegmentError(ErrorCode::kInvalidInput,
                        fmt::format("sequence has {} tokens, the model was made for at most {}",
                                    x.size(1), rotary_->cosine.size(0)));
   }
   const at::Tensor rows = x.view({-1, x.size(-1)});
-  const at::Tensor h = rms_norm(rows, weights.norm, eps_);
+  const at::Tensor h = rms_norm(rows, weights_.norm, eps_);
   const at::IntArrayRef batch = x.sizes().slice(0, 2);
   const at::Tensor query =
-      rotate(project(h, batch, weights.query, heads_), *rotary_).transpose(1, 2);
+      rotate(project(h, batch, weights_.query, heads_), *rotary_).transpose(1, 2);
   const at::Tensor key =
-      rotate(project(h, batch, weights.key, key_value_heads_), *rotary_).transpose(1, 2);
-  const at::Tensor value = project(h, batch, weights.value, key_value_heads_).transpose(1, 2);
+      rotate(project(h, batch, weights_.key, key_value_heads_), *rotary_).transpose(1, 2);
+  const at::Tensor value = project(h, batch, weights_.value, key_value_heads_).transpose(1, 2);
   const at::Tensor mixed = at::scaled_dot_product_attention(
       query, key, value, /*attn_mask=*/{}, /*dropout_p=*/0.0, /*is_causal=*/true,
       /*scale=*/std::nullopt, /*enable_gqa=*/heads_ != key_value_heads_);
-  const at::Tensor joined = mixed.transpose(1, 2).reshape(rows.sizes());
-  return add_product(rows, joined, weights.output, dropout_, microbatch);
+  const at::Tensor joined = mixed.transpose(1, 2).reshape({rows.size(0), heads_ * head_size_});
+  return add_product(rows, joined, weights_.output, dropout_, microbatch);
 }
 
-at::Tensor Attention::project(const at::Tensor& h, at::IntArrayRef batch, const at::Tensor& matrix,
+at::Tensor Attention::project(const at::Tensor& h, at::IntArrayRef batch,
+                              const AttentionWeights::Projection& weights,
                               std::int64_t heads) const {
-  return at::mm(h, matrix.t()).view({batch[0], batch[1], heads, head_size_});
+  at::Tensor rows = at::mm(h, weights.matrix.t());
+  if (weights.bias.defined()) rows = add_bias(rows, weights.bias);
+  const at::Tensor by_head = rows.view({batch[0], batch[1], heads, head_size_});
+  return weights.norm.defined() ? rms_norm(by_head, weights.norm, eps_) : by_head;
 }
 
-EmbeddingSegment::EmbeddingSegment(std::vector<Parameter> parameters,
+EmbeddingSegment::EmbeddingSegment(std::string name, std::vector<Parameter> parameters,
                                    std::shared_ptr<BatchSlot> batch)
-    : NamedSegment("embedding", std::move(parameters)), batch_(std::move(batch)) {}
+    : NamedSegment(std::move(name), std::move(parameters)), batch_(std::move(batch)) {}
 
 TensorList EmbeddingSegment::forward(const TensorList&, int microbatch) {
   const auto index = static_cast<std::size_t>(microbatch);
@@ -73,10 +98,7 @@ AttentionSegment::AttentionSegment(std::string name, std::vector<Parameter> para
     : NamedSegment(std::move(name), std::move(parameters)), attention_(std::move(attention)) {}
 
 TensorList AttentionSegment::forward(const TensorList& inputs, int microbatch) {
-  return {
-      attention_
-          .add_to(inputs[0], {weight(0), weight(1), weight(2), weight(3), weight(4)}, microbatch)
-          .view(inputs[0].sizes())};
+  return {attention_.add_to(inputs[0], microbatch).view(inputs[0].sizes())};
 }
 
 MlpSegment::MlpSegment(std::string name, std::vector<Parameter> parameters, double eps,
@@ -93,9 +115,9 @@ TensorList MlpSegment::forward(const TensorList& inputs, int microbatch) {
   return {add_product(rows, product, weight(3), dropout_, microbatch).view(x.sizes())};
 }
 
-HeadSegment::HeadSegment(std::vector<Parameter> parameters, double eps,
+HeadSegment::HeadSegment(std::string name, std::vector<Parameter> parameters, double eps,
                          std::shared_ptr<BatchSlot> batch)
-    : NamedSegment("head", std::move(parameters)), eps_(eps), batch_(std::move(batch)) {}
+    : NamedSegment(std::move(name), std::move(parameters)), eps_(eps), batch_(std::move(batch)) {}
 
 TensorList HeadSegment::forward(const TensorList& inputs, int microbatch) {
   const at::Tensor scores = logits(inputs[0]);

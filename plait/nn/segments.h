@@ -43,21 +43,33 @@ at::Tensor gated_product(const at::Tensor& h, const at::Tensor& gate, const at::
 at::Tensor add_product(const at::Tensor& rows, const at::Tensor& left, const at::Tensor& matrix,
                        const Dropout& dropout, int microbatch);
 
-/// No parameters of its own: x + A(norm(x)), A's output dropped if `dropout` drops.
+/// What an attention multiplies with. Those that the architecture lacks are undefined.
+struct AttentionWeights {
+  /// Finds them among a layer's parameters, by their names (model/names.h).
+  explicit AttentionWeights(const std::vector<Parameter>& parameters);
+
+  at::Tensor norm, output;
+  struct Projection {
+    at::Tensor matrix, bias, norm;  ///< norm: over each head's numbers
+  };
+  Projection query, key, value;
+};
+
+/// x + A(norm(x)), A's output dropped if `dropout` drops.
 class Attention {
  public:
-  Attention(const ModelConfig& model, std::shared_ptr<const RotaryTable> rotary,
-            Dropout dropout = {});
+  Attention(const ModelConfig& model, const std::vector<Parameter>& parameters,
+            std::shared_ptr<const RotaryTable> rotary, Dropout dropout = {});
 
-  struct Weights {
-    const at::Tensor &norm, &query, &key, &value, &output;
-  };
   /// Hidden states to rows. Throws SegmentError if a sequence is longer than the rotary table.
-  at::Tensor add_to(const at::Tensor& x, const Weights& weights, int microbatch) const;
+  at::Tensor add_to(const at::Tensor& x, int microbatch) const;
 
  private:
-  at::Tensor project(const at::Tensor& h, at::IntArrayRef batch, const at::Tensor& matrix,
-                     std::int64_t heads) const;
+  /// [sequences, length, heads, head_size]
+  at::Tensor project(const at::Tensor& h, at::IntArrayRef batch,
+                     const AttentionWeights::Projection& weights, std::int64_t heads) const;
+
+  AttentionWeights weights_;
 
   std::int64_t heads_, key_value_heads_, head_size_;
   double eps_;
@@ -68,14 +80,15 @@ class Attention {
 /// Parameters: the table.
 class EmbeddingSegment final : public NamedSegment {
  public:
-  EmbeddingSegment(std::vector<Parameter> parameters, std::shared_ptr<BatchSlot> batch);
+  EmbeddingSegment(std::string name, std::vector<Parameter> parameters,
+                   std::shared_ptr<BatchSlot> batch);
   TensorList forward(const TensorList& inputs, int microbatch) override;
 
  private:
   std::shared_ptr<BatchSlot> batch_;
 };
 
-/// Parameters: norm, query, key, value, output.
+/// Parameters: those of its attention.
 class AttentionSegment final : public NamedSegment {
  public:
   AttentionSegment(std::string name, std::vector<Parameter> parameters, Attention attention);
@@ -99,7 +112,8 @@ class MlpSegment final : public NamedSegment {
 /// Parameters: norm, projection.
 class HeadSegment final : public NamedSegment {
  public:
-  HeadSegment(std::vector<Parameter> parameters, double eps, std::shared_ptr<BatchSlot> batch);
+  HeadSegment(std::string name, std::vector<Parameter> parameters, double eps,
+              std::shared_ptr<BatchSlot> batch);
   TensorList forward(const TensorList& inputs, int microbatch) override;
 
   /// One row a token.

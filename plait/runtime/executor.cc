@@ -252,18 +252,9 @@ void Executor::put(std::int32_t slot, Value value) {
   if (slot != kNoSlot) slots_[static_cast<std::size_t>(slot)] = std::move(value);
 }
 
-// Sequential consistency: either the sleeper sees the new count, or the announcer sees the sleeper.
-// notify_all() alone may wake nobody by a system call: the library counts sleepers in sixteen
-// places, by address, which executors share.
 void Executor::announce_change() {
-  changes_.fetch_add(1, std::memory_order_seq_cst);
-  if (asleep_.load(std::memory_order_seq_cst)) changes_.notify_all();
-}
-
-void Executor::sleep_until_change(std::uint32_t seen) {
-  asleep_.store(true, std::memory_order_seq_cst);
-  changes_.wait(seen, std::memory_order_seq_cst);
-  asleep_.store(false, std::memory_order_relaxed);
+  changes_.fetch_add(1, std::memory_order_acq_rel);
+  changes_.notify_all();
 }
 
 void Executor::finish(std::int32_t index) {

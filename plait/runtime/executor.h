@@ -73,11 +73,9 @@ class Executor final : public CompletionSink {
   /// Ends the step with `error` unless it has failed already.
   void fail_step(const Error& error);
 
-  /// Counts what has completed, or on an asynchronous device been issued. It changes whenever a
-  /// lane that waits may go on, but for marks that pass.
-  const std::atomic<std::uint32_t>& changes() const { return changes_; }
-  /// Sleeps until changes() is not `seen`. One thread at a time: the rank's.
-  void sleep_until_change(std::uint32_t seen);
+  /// Counts what has completed, or on an asynchronous device been issued; changes whenever a
+  /// waiting lane may go on, but for marks that pass. For drivers to wait on.
+  std::atomic<std::uint32_t>& changes() { return changes_; }
   /// What the rank does now: "in 2W4", "waits in 3RECV_F5 from rank 1", "has ended its step". From
   /// any thread.
   std::string status() const;
@@ -139,7 +137,6 @@ class Executor final : public CompletionSink {
   std::array<std::atomic<std::size_t>, 2> next_{};
   std::atomic<std::int32_t> open_messages_ = 0;
   std::atomic<std::uint32_t> changes_ = 0;
-  std::atomic<bool> asleep_ = false;  // a thread is in sleep_until_change()
   std::atomic<bool> failed_ = false;
   bool issues_on_completion_ = false;
   std::atomic<std::uint32_t> advances_asked_ = 0;  // 0: no thread advances the communication lane

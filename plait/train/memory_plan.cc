@@ -4,14 +4,15 @@
 
 #include <algorithm>
 
+#include "plait/model/dtypes.h"
 #include "plait/model/part_memory.h"
 #include "plait/program/peak_memory.h"
 
 namespace plait {
 namespace {
 
-constexpr Bytes kFloat = 4;
-constexpr Bytes kToken = 8;
+constexpr Bytes kParameter = bytes_of(kDtypes.parameter);
+constexpr Bytes kToken = bytes_of(kDtypes.index);
 constexpr Bytes kLoss = 8;
 
 Grid grid_of(const MemoryInput& input) {
@@ -34,7 +35,7 @@ MicrobatchShape shape_of(const MemoryInput& input) {
 Bytes reduction(std::int64_t numbers, int members) {
   if (members == 1) return 0;
   const std::int64_t slice = (numbers + members - 1) / members;
-  return kFloat * slice * (4 * std::int64_t{members} + 1);
+  return kParameter * slice * (4 * std::int64_t{members} + 1);
 }
 
 /// What is there before and after a step.
@@ -48,17 +49,16 @@ RankMemory lasting(const MemoryInput& input, int rank) {
     numbers += parameter_count(model, part, shape.members);
     embedding = embedding || part.embedding;
     head = head || part.head;
-    buffers += std::int64_t{mixture_layers(model, part)} * model.n_routed_experts;
-    buffers += shape.sequence_length * (model.hidden_size / model.num_attention_heads);
+    buffers += constant_count(model, part, shape.sequence_length);
   }
   const std::int64_t table = model.vocab_size * model.hidden_size;
   const bool shared = model.tie_word_embeddings && embedding && head;
   // A part with the head alone has counted the table once more.
   if (shared && input.parts.size() > 1) numbers -= table;
   RankMemory memory;
-  memory.weights = kFloat * (numbers + buffers);
-  memory.gradients = kFloat * (numbers + (shared ? table : 0));
-  memory.optimizer = 2 * kFloat * numbers;
+  memory.weights = kParameter * (numbers + buffers);
+  memory.gradients = kParameter * (numbers + (shared ? table : 0));
+  memory.optimizer = 2 * kParameter * numbers;
   // Tokens, their targets, and a loss of each micro-batch.
   memory.batch = input.job.parallel.microbatches *
                  (2 * kToken * shape.sequences * shape.sequence_length + kLoss);
@@ -72,9 +72,7 @@ Bytes reductions(const MemoryInput& input, int rank) {
   Bytes bytes = 0;
   for (const int stage : input.placement.stages_of(rank)) {
     const StagePart& part = input.parts[static_cast<std::size_t>(stage)];
-    const std::int64_t experts = std::int64_t{mixture_layers(model, part)} *
-                                 (model.n_routed_experts / grid.expert) * 3 * model.hidden_size *
-                                 model.moe_intermediate_size;
+    const std::int64_t experts = routed_parameter_count(model, part, grid.expert);
     bytes += reduction(parameter_count(model, part, grid.expert) - experts, grid.columns()) +
              reduction(experts, grid.data);
   }

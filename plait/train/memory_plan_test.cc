@@ -133,6 +133,21 @@ TEST_F(MemoryPlan, HoldsForOtherShapes) {
       one.run.batch_size *= 2;
     });
   }
+  for (const char* architecture : {"qwen2", "qwen3"}) {
+    for (const char* schedule : {"gpipe", "zbv"}) {
+      add(schedule, 0, [&](JobConfig& one) {
+        one.model.architecture = architecture;
+        one.model.head_dim = 2 * one.model.head_size();
+      });
+    }
+  }
+  for (const char* recompute : {"none", "full"}) {
+    add("zbv", 0, [&](JobConfig& one) {
+      const int layers = one.model.num_hidden_layers;
+      one.parallel.layers_per_stage = {0, 1, layers - 1, 0};
+      one.parallel.recompute = recompute;
+    });
+  }
   for (const JobConfig& one : jobs) {
     const std::vector<double> shares = needed(one);
     for (std::size_t rank = 0; rank < shares.size(); ++rank) {
@@ -180,6 +195,8 @@ TEST_F(MemoryPlan, WhatStaysIsWhatIsAllocated) {
     for (const bool tied : {false, true}) {
       JobConfig one = job("dualpipe-v", expert);
       one.model.tie_word_embeddings = tied;
+      // The ends alone: no table of positions is made for them.
+      if (expert == 1) one.parallel.layers_per_stage = {0, 1, one.model.num_hidden_layers - 1, 0};
       const JobPlan plan = make_plan(one).value();
       const DataSplit data = open_data(plan.job.data, plan.job.model.vocab_size).value();
       install_counting_allocator();

@@ -1,6 +1,7 @@
 #include "plait/train/plan.h"
 
-#include <fmt/core.h>
+#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <utility>
@@ -8,7 +9,7 @@
 #include "plait/base/read_file.h"
 #include "plait/braid/braid_text.h"
 #include "plait/checkpoint/model_folder.h"
-#include "plait/nn/model.h"
+#include "plait/model/architectures.h"
 #include "plait/passes/passes.h"
 #include "plait/program/collective_order.h"
 #include "plait/schedule/generators.h"
@@ -34,37 +35,6 @@ Expected<LayerOrder> read_layer_order(const std::string& path) {
   return braid.order();
 }
 
-std::set<std::string> recomputed_kinds(const std::string& recompute) {
-  if (recompute == "full") return {"attn", "mlp"};
-  if (recompute == "selective") return {"mlp"};
-  return {};
-}
-
-/// The parts that TorchStage makes of the stage's segments.
-StageShape stage_shape(const ModelConfig& model, const StagePart& part, int members,
-                       const std::set<std::string>& recomputed) {
-  const bool attn = recomputed.contains("attn"), mlp = recomputed.contains("mlp");
-  StageShape shape;
-  bool again = false;  // a segment of the part that is being made is recomputed
-  int unit = 0;
-  for (int layer = part.first_layer; layer < part.end_layer; ++layer) {
-    again = again || attn;
-    if (members > 1 && is_mixture_layer(model, layer)) {
-      shape.push_back({Lane::kCompute, "attn", unit, true, again});
-      shape.push_back({Lane::kCommunication, "counts", unit, false});
-      shape.push_back({Lane::kCommunication, "dispatch", unit, true});
-      shape.push_back({Lane::kCompute, "mlp", unit, true, mlp});
-      shape.push_back({Lane::kCommunication, "combine", unit, true});
-      again = false;
-      ++unit;
-    } else {
-      again = again || mlp;
-    }
-  }
-  shape.push_back({Lane::kCompute, "tail", -1, true, again});
-  return shape;
-}
-
 std::string megabytes(Bytes bytes) {
   return fmt::format("{:.1f}", static_cast<double>(bytes) / 1e6);
 }
@@ -72,14 +42,10 @@ std::string megabytes(Bytes bytes) {
 }  // namespace
 
 Expected<JobPlan> make_plan(JobConfig job) {
+  std::vector<std::string> notes;
   if (!job.model.init.empty()) {
-    Expected<ModelConfig> of_folder = read_model_config(job.model.init, job.model);
-    if (!of_folder) {
-      Error error = std::move(of_folder).error();
-      if (error.code == ErrorCode::kIo) error.code = ErrorCode::kInvalidInput;  // the job named it
-      return tl::unexpected<Error>(std::move(error));
-    }
-    job.model = *std::move(of_folder);
+    PLAIT_TRY(job.model, read_model_config(job.model.init, job.model));
+    PLAIT_TRY(notes, check_model_folder(job.model.init, job.model));
   }
   const ParallelConfig& parallel = job.parallel;
   PLAIT_TRY(Schedule schedule,
@@ -123,21 +89,22 @@ Expected<JobPlan> make_plan(JobConfig job) {
   if (!parallel.braid.empty()) {
     PLAIT_TRY(options.order, read_layer_order(parallel.braid));
   }
+  const std::set<std::string> recomputed = recomputed_words(parallel.recompute);
   for (const StagePart& part : parts)
     options.shapes.push_back(
-        stage_shape(job.model, part, parallel.expert, recomputed_kinds(parallel.recompute)));
+        stage_shape(segments_of(job.model, part), parallel.expert, recomputed));
   PLAIT_TRY(std::vector<RankProgram> validation_programs, lower_all(validation, options));
   options.reduced = reduced_groups(job.model, parts, grid);
   PLAIT_TRY(std::vector<RankProgram> training_programs, lower_all(training, options));
   PLAIT_TRY_VOID(check_collective_order(grid, by_rank(grid, training_programs)));
-  const std::set<std::string> recomputed = recomputed_kinds(parallel.recompute);
   std::vector<RankMemory> memory =
       plan_memory({job, placement, parts, recomputed, training_programs, validation_programs});
   PLAIT_TRY_VOID(check_memory(job, memory));
   return JobPlan{
       std::move(job),        std::move(compute_only),      std::move(training),
       std::move(validation), std::move(training_programs), std::move(validation_programs),
-      std::move(parts),      std::move(options.shapes),    std::move(memory)};
+      std::move(parts),      std::move(options.shapes),    std::move(memory),
+      std::move(notes)};
 }
 
 bool JobPlan::has_exchanges() const {
@@ -146,7 +113,7 @@ bool JobPlan::has_exchanges() const {
 }
 
 std::set<std::string> JobPlan::recomputed() const {
-  return recomputed_kinds(job.parallel.recompute);
+  return recomputed_words(job.parallel.recompute);
 }
 
 std::string describe_pairs(const JobPlan& plan) {
@@ -189,13 +156,15 @@ std::string describe_stages(const JobPlan& plan) {
     all += forward_flops_per_token(plan.job.model, part, plan.job.data.sequence_length);
   for (int stage = 0; stage < plan.stages(); ++stage) {
     const StagePart& part = plan.parts[static_cast<std::size_t>(stage)];
-    std::string holds = part.embedding ? "embedding, " : "";
-    holds += part.layers() == 1 ? fmt::format("layer {}", part.first_layer)
-                                : fmt::format("layers {}-{}", part.first_layer, part.end_layer - 1);
-    if (part.head) holds += ", head";
+    std::vector<std::string> holds;
+    if (part.embedding) holds.emplace_back("embedding");
+    if (part.layers() == 1) holds.push_back(fmt::format("layer {}", part.first_layer));
+    if (part.layers() > 1)
+      holds.push_back(fmt::format("layers {}-{}", part.first_layer, part.end_layer - 1));
+    if (part.head) holds.emplace_back("head");
     text += fmt::format(
         "{:>5}  {:>5}  {:<24} {:>12}  {:>5.1f}%\n", stage,
-        ranks_at(plan.grid(), plan.placement().rank_of(stage)), holds,
+        ranks_at(plan.grid(), plan.placement().rank_of(stage)), fmt::join(holds, ", "),
         parameter_count(plan.job.model, part),
         100 * forward_flops_per_token(plan.job.model, part, plan.job.data.sequence_length) / all);
   }

@@ -8,6 +8,7 @@
 
 #include "plait/base/error.h"
 #include "plait/job/job_config.h"
+#include "plait/model/dtypes.h"
 #include "plait/model/partition.h"
 #include "plait/program/grid.h"
 #include "plait/program/rank_program.h"
@@ -26,20 +27,21 @@ struct JobPlan {
   std::vector<StagePart> parts;                  ///< by stage
   std::vector<StageShape> shapes;                ///< by stage
   std::vector<RankMemory> memory;                ///< by rank of the pipeline
+  std::vector<std::string> notes;                ///< what of the folder in model.init is skipped
 
   const Placement& placement() const { return training.placement(); }
   Grid grid() const { return {placement().ranks, job.parallel.data, job.parallel.expert}; }
   /// Of the run: pipeline × data × expert.
   int ranks() const { return grid().ranks(); }
   bool has_exchanges() const;
-  /// Kinds of segments that are recomputed: with parallel.recompute "selective" mlp, whose
-  /// activations are the largest, with "full" attn and mlp.
+  /// Words of the segments that are recomputed (model/architectures.h).
   std::set<std::string> recomputed() const;
   int stages() const { return placement().stages(); }
   int microbatches() const { return job.parallel.microbatches; }
   /// Of what one stage hands to the next.
   Bytes message_bytes() const {
-    return std::int64_t{4} * sequences() * job.data.sequence_length * job.model.hidden_size;
+    return bytes_of(kDtypes.compute) * sequences() * job.data.sequence_length *
+           job.model.hidden_size;
   }
   /// Sequences of one micro-batch in one column.
   int sequences() const {

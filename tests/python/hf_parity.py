@@ -1,7 +1,7 @@
-"""Our models against transformers' LlamaForCausalLM and Glm4MoeForCausalLM: same weights and tokens, same
-logits to 1e-5.
+"""Our models against transformers': same weights and tokens, same logits to 1e-5, for every family that plait knows.
+A folder of each is trained under a schedule too: bit-equal to the reference, and transformers load what comes out.
 
-usage: hf_parity.py MODEL_TOOL
+usage: hf_parity.py MODEL_TOOL PLAIT
 """
 import json
 import os
@@ -13,12 +13,16 @@ import tempfile
 os.environ["HF_HUB_OFFLINE"] = "1"
 import numpy  # noqa: E402
 import torch  # noqa: E402
-from transformers import Glm4MoeConfig, Glm4MoeForCausalLM, LlamaConfig, LlamaForCausalLM  # noqa: E402
+from transformers import (  # noqa: E402
+    Glm4MoeConfig, Glm4MoeForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config,
+    Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM)
 
 # One process for all cases: loading torch takes longer than what it does.
 TOOL = subprocess.Popen([sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+PLAIT = sys.argv[2]
 TOLERANCE = 1e-5
-MODEL = {LlamaConfig: LlamaForCausalLM, Glm4MoeConfig: Glm4MoeForCausalLM}
+MODEL = {LlamaConfig: LlamaForCausalLM, Glm4MoeConfig: Glm4MoeForCausalLM, MistralConfig: MistralForCausalLM,
+         Qwen2Config: Qwen2ForCausalLM, Qwen3Config: Qwen3ForCausalLM}
 
 
 def config(heads, key_value_heads, tied, theta=10000.0, layers=2, vocab=61):
@@ -40,7 +44,29 @@ def mixture(experts=6, chosen=2, shared=1, normalise=True, tied=False, theta=100
         bos_token_id=None, eos_token_id=None)
 
 
+def family(kind, **more):
+    return kind(**{
+        "vocab_size": 256, "hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "max_position_embeddings": 64, "rms_norm_eps": 1e-5, "initializer_range": 0.1,
+        "bos_token_id": None, "eos_token_id": None, "pad_token_id": None, **more})
+
+
+def scaled(low=1.0, high=4.0):
+    """Of 32 positions and base 100: there are frequencies that stay, that are interpolated and that are divided."""
+    return {"rope_type": "llama3", "rope_theta": 100.0, "factor": 8.0, "low_freq_factor": low, "high_freq_factor": high,
+            "original_max_position_embeddings": 32}
+
+
 CASES = {
+    "qwen2": family(Qwen2Config),
+    "qwen2, tied": family(Qwen2Config, tie_word_embeddings=True, num_key_value_heads=1),
+    "qwen3": family(Qwen3Config, head_dim=20),
+    "qwen3, heads that divide, tied": family(Qwen3Config, head_dim=12, tie_word_embeddings=True),
+    "mistral": family(MistralConfig, sliding_window=None),
+    "mistral, wide heads": family(MistralConfig, sliding_window=None, head_dim=20),
+    "llama, scaled positions": family(LlamaConfig, rope_parameters=scaled()),
+    "llama, positions scaled otherwise": family(LlamaConfig, rope_parameters=scaled(2.0, 9.0), head_dim=32),
+    "qwen3, scaled positions": family(Qwen3Config, head_dim=20, rope_parameters=scaled()),
     "as many heads of keys": config(4, 4, tied=False),
     "grouped queries": config(6, 2, tied=False, theta=500.0),
     "one head of keys, tied": config(4, 1, tied=True),
@@ -51,11 +77,18 @@ CASES = {
     "mixture, no dense layer": mixture(chosen=1, dense=0),
 }
 
+TRAINED = ("qwen2", "qwen3", "qwen3, heads that divide, tied", "mistral", "llama, scaled positions")
 
-def tool(*words):
+
+def answer(*words):
     TOOL.stdin.write("\t".join(map(str, words)) + "\n")
     TOOL.stdin.flush()
-    assert TOOL.stdout.readline() == "done\n", words
+    return TOOL.stdout.readline().strip()
+
+
+def tool(*words):
+    found = answer(*words)
+    assert found == "done", found
 
 
 def our_logits(folder, tokens, scratch):
@@ -123,12 +156,132 @@ def check(name, settings, scratch):
             their_logits(load(kind, scratch / "ours"), tokens))
 
 
+def train(init, folder, *more):
+    """Two steps; what they leave: losses and the model's file."""
+    subprocess.run(
+        [PLAIT, "train", folder.parent / "job.toml", "--set", f"model.init={init}", "--set", f"run.folder={folder}", *more],
+        check=True, stdout=subprocess.DEVNULL)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()[1:]]
+    losses = [(line["loss"], line["grad_norm"]) for line in lines if "loss" in line]
+    assert len(losses) == 2, losses
+    return losses, (folder / "model/model.safetensors").read_bytes()
+
+
+JOB = """[data]
+train = "{text}"
+sequence_length = 16
+[parallel]
+pipeline = 2
+microbatches = 4
+[optimizer]
+lr = 0.01
+warmup_steps = 0
+[run]
+steps = 2
+batch_size = 8
+"""
+
+
+def check_training(name, settings, scratch):
+    """A folder of transformers, trained by plait, is trained as the reference trains it, and transformers load it."""
+    kind = MODEL[type(settings)]
+    (scratch / "text").write_bytes(bytes(range(32, 127)) * 40)
+    (scratch / "job.toml").write_text(JOB.format(text=scratch / "text"))
+    # The embedding has a stage of its own, and so has the head in one of them.
+    runs = [("--schedule", "zbv", "--set", "parallel.layers_per_stage=[0,2,1,0]"),
+            ("--schedule", "dualpipe-v", "--set", "parallel.layers_per_stage=[0,1,1,1]", "--set", "parallel.recompute=full")]
+    if not settings.tie_word_embeddings:
+        runs.append(("--schedule", "1f1b", "--comm", "gloo"))
+    reference = train(scratch / "theirs", scratch / "reference", "--reference", *runs[0])
+    for i, arguments in enumerate(runs):
+        trained = train(scratch / "theirs", scratch / f"run-{i}", *arguments)
+        assert trained == reference, f"{name}: {arguments} trains otherwise than the reference"
+    tokens = torch.randint(0, settings.vocab_size, (3, 29))
+    model = load(kind, scratch / "run-0/model")
+    before = their_logits(load(kind, scratch / "theirs"), tokens)
+    after = their_logits(model, tokens)
+    assert (before - after).abs().max() > 1e-3, "the training has moved nothing"
+    compare(f"{name}: trained by ours, in theirs", our_logits(scratch / "run-0/model", tokens, scratch), after)
+
+
+def refused(settings, key, value, words, scratch):
+    """A config.json that asks for what plait lacks is refused by its key."""
+    MODEL[type(settings)](settings).save_pretrained(scratch)
+    path = scratch / "config.json"
+    config = json.loads(path.read_text())
+    config.pop(key, None)
+    if value is not ...:
+        config[key] = value
+    path.write_text(json.dumps(config))
+    found = answer("copy", scratch, scratch / "copy")
+    assert words in found, found
+
+
+def check_refusals():
+    for kind, key, value, words in (
+            (MistralConfig, "sliding_window", 16, "sliding_window is 16, this version knows only null"),
+            (MistralConfig, "sliding_window", ..., "sliding_window is missing, which means 4096"),
+            (Qwen2Config, "use_sliding_window", True, "use_sliding_window is true, this version knows only false"),
+            (Qwen2Config, "layer_types", ["full_attention", "sliding_attention"], 'layer_types is "sliding_attention"'),
+            (Qwen3Config, "attention_bias", True, "attention_bias is true, this version knows only false"),
+            (Qwen3Config, "hidden_act", "gelu", 'hidden_act is "gelu", this version knows only "silu"'),
+            (LlamaConfig, "rope_parameters", {"rope_type": "yarn", "factor": 4.0}, 'rope_type is "yarn"'),
+            (LlamaConfig, "rope_scaling", {"type": "linear", "factor": 4.0}, 'rope_type is "linear"'),
+            (LlamaConfig, "head_dim", 13, "head_dim is 13, must be even")):
+        more = {"sliding_window": None} if kind is MistralConfig else {}
+        with tempfile.TemporaryDirectory() as scratch:
+            refused(family(kind, **more), key, value, words, pathlib.Path(scratch))
+
+
+def check_broken_folders(scratch):
+    """What stands in place of a file of the model is wrong input, known before a rank starts."""
+    (scratch / "text").write_bytes(bytes(range(32, 127)) * 40)
+    (scratch / "job.toml").write_text(JOB.format(text=scratch / "text"))
+    folder = scratch / "model"
+
+    def dry_run():
+        return subprocess.run([PLAIT, "train", scratch / "job.toml", "--dry-run", "--set", f"model.init={folder}", "--schedule",
+                               "gpipe"], capture_output=True, text=True)
+
+    LlamaForCausalLM(family(LlamaConfig)).save_pretrained(folder, max_shard_size="100KB")
+    assert dry_run().returncode == 0, dry_run().stderr
+    shard = sorted(folder.glob("model-*.safetensors"))[1]
+    whole = shard.read_bytes()
+    for content, words in ((whole[:-9], "it is cut off"), (b"version https://git-lfs.github.com/spec/v1\n", "is a git-lfs pointer"),
+                           (b"", "has 0 bytes"), (None, f"shard {shard.name} is missing")):
+        shard.unlink()
+        if content is not None:
+            shard.write_bytes(content)
+        result = dry_run()
+        assert result.returncode == 2 and words in result.stderr, (words, result)
+
+
+def check_older_names(scratch):
+    """Before transformers 5, rope_theta and rope_scaling stood where rope_parameters stand now."""
+    theirs = randomize(LlamaForCausalLM(family(LlamaConfig, rope_parameters=scaled())))
+    theirs.save_pretrained(scratch)
+    path = scratch / "config.json"
+    config = json.loads(path.read_text())
+    parameters = config.pop("rope_parameters")
+    config["rope_theta"] = parameters.pop("rope_theta")
+    config["rope_scaling"] = parameters
+    path.write_text(json.dumps(config))
+    tokens = torch.randint(0, 256, (3, 29))
+    compare("older names", our_logits(scratch, tokens, scratch), their_logits(theirs, tokens))
+
+
 def main():
     torch.manual_seed(1)
     torch.set_num_threads(1)
     for name, settings in CASES.items():
         with tempfile.TemporaryDirectory() as scratch:
             check(name, settings, pathlib.Path(scratch))
+            if name in TRAINED:
+                check_training(name, settings, pathlib.Path(scratch))
+    with tempfile.TemporaryDirectory() as scratch:
+        check_older_names(pathlib.Path(scratch))
+        check_broken_folders(pathlib.Path(scratch))
+    check_refusals()
     TOOL.stdin.close()
     assert TOOL.wait() == 0
 

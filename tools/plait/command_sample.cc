@@ -58,7 +58,9 @@ Expected<void> sample(const SampleOptions& options) {
     return fail(ErrorCode::kInvalidInput, "holds no model: the run has not ended", options.run);
   }
   const std::int64_t window = job.data.sequence_length;
-  PLAIT_TRY(LanguageModel model, load_language_model(options.run + "/model", window));
+  std::vector<std::string> notes;
+  PLAIT_TRY(LanguageModel model, load_language_model(options.run + "/model", window, &notes));
+  for (const std::string& note : notes) fmt::print(stderr, "note: {}\n", note);
   std::mt19937_64 random(options.seed);
   std::string text = options.prompt;
   print_text(text);

@@ -48,6 +48,7 @@ Expected<void> print_plan(const JobPlan& plan, bool reference) {
         describe_stages(plan));
   if (reference)
     print("reference: all stages in one process, unpipelined, micro-batches ascending\n");
+  for (const std::string& note : plan.notes) print("note: {}\n", note);
   flush_output();
   return {};
 }

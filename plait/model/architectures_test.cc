@@ -1,0 +1,137 @@
+#include "plait/model/architectures.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "plait/model/model_keys.h"
+#include "plait/model/names.h"
+#include "plait/model/part_memory.h"
+
+namespace plait {
+namespace {
+
+using testing::ElementsAre;
+
+/// Heads of 10 numbers, 4 of queries and 2 of keys: 40 and 20 a token, of a width of 24.
+ModelConfig model_of(std::string_view architecture) {
+  ModelConfig model;
+  model.architecture = architecture;
+  model.vocab_size = 50;
+  model.hidden_size = 24;
+  model.intermediate_size = 32;
+  model.num_hidden_layers = 2;
+  model.num_key_value_heads = 2;
+  model.head_dim = 10;
+  if (find_architecture(architecture)->mixture) {
+    model.n_routed_experts = 6;
+    model.n_shared_experts = 1;
+    model.num_experts_per_tok = 2;
+    model.moe_intermediate_size = 8;
+    model.first_k_dense_replace = 1;
+  }
+  return model;
+}
+
+std::vector<std::string> names_of(const std::vector<SegmentSpec>& segments) {
+  std::vector<std::string> names;
+  for (const SegmentSpec& segment : segments) names.push_back(segment.name());
+  return names;
+}
+
+TEST(Architectures, EveryOneDescribesAModelThatAddsUp) {
+  for (const ArchitectureInfo& architecture : architectures()) {
+    SCOPED_TRACE(architecture.name);
+    const ModelConfig model = model_of(architecture.name);
+    ASSERT_TRUE(check_model(model));
+    std::int64_t parameters = 0, buffers = 0;
+    std::map<std::string, int> names;
+    for (const TensorSpec& tensor : tensors_of(model)) {
+      (tensor.trained ? parameters : buffers) += tensor.numbers();
+      EXPECT_EQ(++names[tensor.name], 1) << tensor.name;
+    }
+    const StagePart whole{0, 2, true, true};
+    EXPECT_EQ(parameter_count(model, whole), parameters);
+    EXPECT_EQ(constant_count(model, whole, 7), buffers + 7 * 10);
+    // q, k, v, o: (40 + 20 + 20 + 40) * 24; two norms; a SwiGLU of 3 * 24 * 32.
+    std::int64_t dense = 120 * 24 + 2 * 24 + 3 * 24 * 32;
+    if (architecture.attention_biases) dense += 40 + 20 + 20;
+    if (architecture.head_norms) dense += 2 * 10;
+    EXPECT_EQ(parameter_count(model, {0, 1, false, false}), dense);
+    // Two operations a number of a matrix, and scores of 40 numbers: 2 * 2 * 40 * 7 / 2.
+    EXPECT_EQ(forward_flops_per_token(model, {0, 1, false, false}, 7),
+              2 * (120 * 24 + 3 * 24 * 32) + 2 * 40 * 7);
+  }
+}
+
+TEST(Architectures, AMixtureLayerHasItsExchanges) {
+  const ModelConfig model = model_of("deepseek-v3");
+  const auto segments = segments_of(model, {0, 2, true, true}, {1, 3});
+  EXPECT_THAT(names_of(segments),
+              ElementsAre("embedding", "layers.0.attn", "layers.0.mlp", "layers.1.attn",
+                          "layers.1.counts", "layers.1.dispatch", "layers.1.mlp",
+                          "layers.1.combine", "layers.1.join", "head"));
+  // One shared expert, and of six over three members the third and the fourth.
+  EXPECT_EQ(segments[6].tensors.size(), 3u + 2 * 3);
+  EXPECT_EQ(segments[6].tensors[3].name, expert_name(1, 2, "gate_proj.weight"));
+  const StageShape shape = stage_shape(segments, 3, {"mlp"});
+  std::vector<std::string> kinds;
+  for (const PartShape& part : shape) kinds.push_back(part.kind);
+  EXPECT_THAT(kinds, ElementsAre("attn", "counts", "dispatch", "mlp", "combine", "tail"));
+  EXPECT_TRUE(shape[0].recompute);  // with the dense layer's mlp
+  EXPECT_FALSE(shape[1].has_backward);
+  EXPECT_EQ(shape[2].lane, Lane::kCommunication);
+  EXPECT_FALSE(shape[5].recompute);
+  EXPECT_EQ(part_memory(model, {0, 2, true, true}, {1, 7, 3}, {}).size(), shape.size());
+  EXPECT_EQ(stage_shape(segments, 1, {}).size(), 1u);
+}
+
+TEST(Architectures, AStageOfOneEndHasOnePart) {
+  const ModelConfig model = model_of("llama");
+  for (const StagePart& part : {StagePart{0, 0, true, false}, StagePart{2, 2, false, true}}) {
+    EXPECT_EQ(stage_shape(segments_of(model, part), 1, {"attn", "mlp"}).size(), 1u);
+    const auto memory = part_memory(model, part, {1, 7}, {});
+    ASSERT_EQ(memory.size(), 1u);
+    EXPECT_GT(memory[0].backward_weight, 0);
+  }
+}
+
+TEST(Architectures, ATiedTableCountsOnceAndAloneAtTheHead) {
+  ModelConfig model = model_of("llama");
+  model.tie_word_embeddings = true;
+  EXPECT_EQ(parameter_count(model, {0, 0, true, false}), 50 * 24);
+  EXPECT_EQ(parameter_count(model, {2, 2, false, true}), 50 * 24 + 24);
+  EXPECT_EQ(parameter_count(model, {0, 0, true, true}), 50 * 24 + 24);
+}
+
+TEST(Architectures, RecomputationIsByWord) {
+  EXPECT_THAT(recomputed_words("full"), ElementsAre("attn", "mlp"));
+  EXPECT_THAT(recomputed_words("selective"), ElementsAre("mlp"));
+  EXPECT_TRUE(recomputed_words("none").empty());
+}
+
+TEST(ModelKeys, AModelThatDoesNotFitNamesItsKey) {
+  const auto error_of = [](auto&& change) {
+    ModelConfig model = model_of("llama");
+    change(model);
+    const auto checked = check_model(model);
+    EXPECT_FALSE(checked);
+    return checked ? "" : checked.error().text();
+  };
+  EXPECT_EQ(error_of([](ModelConfig& model) { model.architecture = "gpt2"; }),
+            "model.architecture: architecture is 'gpt2', needed " + architecture_names());
+  EXPECT_EQ(error_of([](ModelConfig& model) { model.vocab_size = 0; }),
+            "model.vocab_size: vocab_size is 0, needs to be at least 1");
+  EXPECT_EQ(error_of([](ModelConfig& model) { model.num_key_value_heads = 3; }),
+            "model.num_attention_heads: num_attention_heads is 4, must be a multiple of "
+            "num_key_value_heads 3");
+  EXPECT_EQ(error_of([](ModelConfig& model) { model.n_shared_experts = 1; }),
+            "model.n_shared_experts: n_shared_experts is 1, but a llama has no experts, "
+            "deepseek-v3 has");
+}
+
+}  // namespace
+}  // namespace plait
