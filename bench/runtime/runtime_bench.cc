@@ -15,12 +15,14 @@
 #include <memory>
 
 #include "plait/launch/launch.h"
+#include "plait/launch/local_ranks.h"
 #include "plait/passes/insert_comm.h"
 #include "plait/program/rank_program.h"
 #include "plait/runtime/driver.h"
 #include "plait/runtime/inproc_comm.h"
 #include "plait/schedule/generators.h"
 #include "plait/torch/c10d_world.h"
+#include "plait/torch/rendezvous.h"
 #include "plait/torch/tensors.h"
 
 namespace plait {

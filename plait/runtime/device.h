@@ -19,18 +19,17 @@
 
 namespace plait {
 
-/// One rank's device. All calls but passed() come from the thread that drives the rank; a
-/// synchronous device is also called by threads that complete messages. Knows no torch.
+/// One rank's device. All calls but passed() come from the thread that drives the rank. Knows no
+/// torch.
 class Device {
  public:
   virtual ~Device() = default;
 
-  /// False: work has run when the call that gave it returns. Then every mark is the mark 0, waits
-  /// and holds have nothing to do, and the executor leaves them out.
+  /// False: work has run when the call that gave it returns. Then every mark is the mark 0, and
+  /// lanes, waits and holds have nothing to do: the executor leaves them out.
   virtual bool asynchronous() const = 0;
 
-  /// What the calling thread starts goes to `lane` until leave(). Nested on synchronous devices
-  /// only.
+  /// What the calling thread starts goes to `lane` until leave(). Not nested.
   virtual void enter(Lane lane) = 0;
   virtual void leave(Lane lane) = 0;
 
@@ -55,16 +54,21 @@ class Device {
   virtual MemoryProbe* memory() = 0;
 };
 
-/// Enters a lane and leaves it at the end of the scope.
+/// Enters a lane of an asynchronous device and leaves it at the end of the scope.
 class LaneScope {
  public:
-  LaneScope(Device& device, Lane lane) : device_(device), lane_(lane) { device_.enter(lane_); }
-  ~LaneScope() { device_.leave(lane_); }
+  /// `device` null: nothing to do.
+  LaneScope(Device* device, Lane lane) : device_(device), lane_(lane) {
+    if (device_ != nullptr) device_->enter(lane_);
+  }
+  ~LaneScope() {
+    if (device_ != nullptr) device_->leave(lane_);
+  }
   LaneScope(const LaneScope&) = delete;
   LaneScope& operator=(const LaneScope&) = delete;
 
  private:
-  Device& device_;
+  Device* device_;
   Lane lane_;
 };
 

@@ -18,11 +18,12 @@ Executor::Executor(const RankProgram& program, std::vector<Stage*> stages, Comm&
       reducer_(reducer),
       device_(device == nullptr ? cpu_ : *device),
       asynchronous_(device_.asynchronous()),
+      probe_(device_.memory()),
       slots_(static_cast<std::size_t>(program.slots)),
       done_(std::make_unique<std::atomic<bool>[]>(program.instructions.size())),
       times_(program.instructions.size()) {
   if (asynchronous_) marks_.resize(times_.size());
-  if (device_.memory() != nullptr) memory_.resize(times_.size());
+  if (probe_ != nullptr) memory_.resize(times_.size());
   // As behind a step: status() is asked of executors that have not begun one.
   for (std::size_t i = 0; i < times_.size(); ++i) done_[i].store(true, std::memory_order_relaxed);
   for (std::size_t lane = 0; lane < next_.size(); ++lane) next_[lane] = program.lanes[lane].size();
@@ -35,25 +36,23 @@ Executor::Executor(const RankProgram& program, std::vector<Stage*> stages, Comm&
 }
 
 void Executor::begin_memory(std::int32_t index) {
-  MemoryProbe* probe = device_.memory();
-  if (probe == nullptr) return;
-  peak_memory_ = std::max(peak_memory_, probe->take_peak());
-  memory_[static_cast<std::size_t>(index)].before = probe->live();
+  if (probe_ == nullptr) return;
+  peak_memory_ = std::max(peak_memory_, probe_->take_peak());
+  memory_[static_cast<std::size_t>(index)].before = probe_->live();
 }
 
 void Executor::end_memory(std::int32_t index) {
-  MemoryProbe* probe = device_.memory();
-  if (probe == nullptr) return;
+  if (probe_ == nullptr) return;
   EventMemory& memory = memory_[static_cast<std::size_t>(index)];
-  memory.peak = probe->take_peak();
-  memory.after = probe->live();
+  memory.peak = probe_->take_peak();
+  memory.after = probe_->live();
   peak_memory_ = std::max(peak_memory_, memory.peak);
 }
 
 void Executor::begin_step() {
   peak_memory_ = 0;
   // What was held at most before the step is not the step's.
-  if (device_.memory() != nullptr) device_.memory()->take_peak();
+  if (probe_ != nullptr) probe_->take_peak();
   for (Value& slot : slots_) slot.reset();
   if (asynchronous_) {
     device_.forget_marks();
@@ -123,7 +122,7 @@ void Executor::mark_outputs(const Instruction& instruction, Mark ready) {
 bool Executor::run(std::int32_t index) {
   const Instruction& instruction = program_.instructions[static_cast<std::size_t>(index)];
   const bool computes = instruction.lane == Lane::kCompute;
-  const LaneScope scope(device_, instruction.lane);
+  const LaneScope scope(asynchronous_ ? &device_ : nullptr, instruction.lane);
   if (asynchronous_) begin_on_device(index);
   if (computes) begin_memory(index);
   times_[static_cast<std::size_t>(index)][0] = now();

@@ -129,6 +129,10 @@ class Executor final : public CompletionSink {
   CpuDevice cpu_;
   Device& device_;
   const bool asynchronous_;
+  MemoryProbe* const probe_;
+  // A thread is in sleep_until_change(). Apart from changes_, whose cache line a spinning rank
+  // holds.
+  std::atomic<bool> asleep_ = false;
   std::vector<Value> slots_;
   std::unique_ptr<std::atomic<bool>[]> done_;  // by instruction: completed, or issued with marks
   std::vector<std::array<Nanoseconds, 2>> times_;
