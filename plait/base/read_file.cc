@@ -50,6 +50,13 @@ Expected<std::string> read_file(const std::string& path, std::string_view what) 
     used += static_cast<std::size_t>(got);
   }
   text.resize(used);
+  if (text.starts_with("version https://git-lfs.github.com/spec/")) {
+    return fail(
+        ErrorCode::kInvalidInput,
+        fmt::format("is a git-lfs pointer, needed the {} file itself: git lfs pull fetches it",
+                    what),
+        path);
+  }
   return text;
 }
 

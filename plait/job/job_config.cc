@@ -4,6 +4,7 @@
 
 #include <toml++/toml.h>
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <filesystem>
 #include <limits>
@@ -108,6 +109,27 @@ struct Store {
   }
 };
 
+/// True of 12, and of what is an integer but none that TOML can hold.
+bool is_integer(const toml::node& node) {
+  if (node.is_integer()) return true;
+  const auto text = node.value_exact<std::string>();
+  if (!text || text->empty()) return false;
+  const std::string_view digits = std::string_view(*text).substr(text->find_first_of("+-") == 0);
+  return !digits.empty() && digits.find_first_not_of("0123456789_") == std::string_view::npos;
+}
+
+/// "must be 1 to 2147483647" for a key of one integer, "" for others.
+std::string range_of(const KeyInfo& key, const FieldPointer& field) {
+  std::int64_t most = std::numeric_limits<std::int64_t>::max();
+  if (std::holds_alternative<int*>(field)) {
+    most = std::numeric_limits<int>::max();
+  } else if (!std::holds_alternative<std::int64_t*>(field) &&
+             !std::holds_alternative<std::uint64_t*>(field)) {
+    return {};
+  }
+  return fmt::format("must be {} to {}", least_value(key), most);
+}
+
 /// The same key of another section, else the nearest of this one.
 std::string suggestion(std::string_view name, const std::vector<std::string_view>& names) {
   for (const KeyInfo& key : job_keys()) {
@@ -123,8 +145,13 @@ Expected<void> set_key(JobConfig& job, std::string_view section, std::string_vie
     if (key.section != section) continue;
     names.push_back(key.name);
     if (key.name != name) continue;
-    const std::string needed = std::visit(Store{value}, key.field(job));
+    const FieldPointer field = key.field(job);
+    const std::string needed = std::visit(Store{value}, field);
     if (needed.empty()) return {};
+    if (const std::string range = range_of(key, field); !range.empty() && is_integer(value)) {
+      return fail(ErrorCode::kInvalidInput,
+                  fmt::format("{}.{} is {}, {}", section, name, shown_value(value), range), where);
+    }
     return fail(ErrorCode::kInvalidInput,
                 fmt::format("{} is {}, needed {}", name, shown_value(value), needed), where);
   }
@@ -214,6 +241,35 @@ Expected<void> apply_override(JobConfig& job, const Override& override, Origins&
   return {};
 }
 
+/// Why a flag for this key would be dropped; empty: it is not.
+std::string why_unused(const JobConfig& job, std::string_view key) {
+  // `init` itself, and what says how to train, which no model's file does.
+  constexpr std::array<std::string_view, 4> kBesideInit{"model.init", "model.hidden_dropout",
+                                                        "model.router_aux_loss_coef",
+                                                        "model.bias_update_speed"};
+  const bool beside_init =
+      std::find(kBesideInit.begin(), kBesideInit.end(), key) != kBesideInit.end();
+  if (key.starts_with("model.") && !beside_init && !job.model.init.empty())
+    return fmt::format("model.init is {}, whose files say it", job.model.init);
+  if (key == "data.validation_share" && !job.data.validation.empty())
+    return fmt::format("data.validation is {}", job.data.validation);
+  if (key == "parallel.braid" && job.parallel.pairs != "braid")
+    return fmt::format("parallel.pairs is {}", job.parallel.pairs);
+  if (key == "parallel.token_bound" && job.parallel.expert == 1) return "parallel.expert is 1";
+  return {};
+}
+
+/// In a file such keys may stand: the file that a run resolved has all of them.
+Expected<void> check_unused(const JobConfig& job, const std::vector<Override>& overrides) {
+  for (const Override& given : overrides) {
+    const std::string why = why_unused(job, given.key);
+    if (why.empty()) continue;
+    return fail(ErrorCode::kInvalidInput, fmt::format("{} does not apply: {}", given.key, why),
+                given.flag);
+  }
+  return {};
+}
+
 }  // namespace
 
 Expected<JobConfig> read_job_config(const std::string& path,
@@ -225,10 +281,11 @@ Expected<JobConfig> read_job_config(const std::string& path,
 Expected<JobConfig> parse_job_config(const std::string& text, const std::string& path,
                                      const std::vector<Override>& overrides) {
   JobConfig job;
-  job.name = std::filesystem::path(path).stem().string();
+  job.name = path == kStandardInput ? "stdin" : std::filesystem::path(path).stem().string();
   Origins origins;
   PLAIT_TRY_VOID(apply_text(job, text, path, origins));
   for (const Override& override : overrides) PLAIT_TRY_VOID(apply_override(job, override, origins));
+  PLAIT_TRY_VOID(check_unused(job, overrides));
   if (Expected<void> valid = validate_job(job); !valid) {
     Error error = std::move(valid).error();
     const auto origin = origins.find(error.where);

@@ -71,7 +71,7 @@ TEST_F(JobConfigTest, ErrorsNameLineOrFlagFoundAndNeeded) {
             "job.toml:2: steps is 'many', needed an integer");
   EXPECT_EQ(error_of("[run]\nsteps = 1.5\n"), "job.toml:2: steps is 1.5, needed an integer");
   EXPECT_EQ(error_of("[run]\nsteps = 5000000000\n"),
-            "job.toml:2: steps is 5000000000, needed an integer");
+            "job.toml:2: run.steps is 5000000000, must be 1 to 2147483647");
   EXPECT_EQ(error_of("[optimizer]\nbetas = [0.5]\n"),
             "job.toml:2: betas is [ 0.5 ], needed two numbers, as in [0.9, 0.95]");
   EXPECT_EQ(error_of(std::string(kData) + "[run]\nbatch_size = 15\n"),

@@ -35,7 +35,7 @@ constexpr std::array kOtherSections = {
     KeyInfo{"data", "validation", PLAIT_FIELD(data.validation),
             "file to validate on; empty: a share of train"},
     KeyInfo{"data", "validation_share", PLAIT_FIELD(data.validation_share),
-            "tail of train that is held out"},
+            "tail of train that is held out; 0: nothing is, and there is no validation"},
     KeyInfo{"data", "format", PLAIT_FIELD(data.format),
             "`bytes`, `uint16` or `uint32`, little-endian"},
     KeyInfo{"data", "sequence_length", PLAIT_FIELD(data.sequence_length), "tokens a sequence"},
@@ -151,6 +151,12 @@ std::string quote_toml(const std::string& text) {
 }
 
 std::span<const KeyInfo> job_keys() { return kKeys; }
+
+std::int64_t least_value(const KeyInfo& key) {
+  constexpr std::array<std::string_view, 5> kFromZero{"chunks", "memory_limit_bytes",
+                                                      "warmup_steps", "validate_every", "seed"};
+  return std::find(kFromZero.begin(), kFromZero.end(), key.name) == kFromZero.end() ? 1 : 0;
+}
 
 std::string print_job_config(const JobConfig& job) {
   JobConfig copy = job;

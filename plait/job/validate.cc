@@ -95,9 +95,10 @@ void validate_data(const DataConfig& data, Validator& v) {
   v.need(!data.train.empty(), "data.train", "data.train is missing, needed the file to train on");
   v.one_of("data.format", data.format, {"bytes", "uint16", "uint32"}, {}, "");
   v.at_least("data.sequence_length", data.sequence_length, 1);
-  v.need(data.validation_share > 0 && data.validation_share < 1, "data.validation_share",
-         fmt::format("validation_share is {}, needs to be above 0 and below 1",
-                     data.validation_share));
+  v.need(
+      data.validation_share >= 0 && data.validation_share < 1, "data.validation_share",
+      fmt::format("validation_share is {}, needs to be 0 (no validation), or above 0 and below 1",
+                  data.validation_share));
 }
 
 void validate_parallel(const ParallelConfig& parallel, Validator& v) {
@@ -155,6 +156,10 @@ void validate_run(const JobConfig& job, Validator& v) {
   v.at_least("run.batch_size", run.batch_size, 1);
   validate_batch(job, v);
   v.at_least("run.validate_every", run.validate_every, 0);
+  v.need(run.validate_every == 0 || has_validation(job.data), "run.validate_every",
+         fmt::format("validate_every is {}, but nothing is held out: validation_share is 0 and no "
+                     "validation file is given",
+                     run.validate_every));
   v.at_least("run.log_every", run.log_every, 1);
   v.at_least("run.threads", run.threads, 1);
   v.one_of("run.comm", run.comm, {"inproc", "gloo"}, {"nccl"}, "trains over inproc and gloo only");
@@ -165,6 +170,10 @@ void validate_run(const JobConfig& job, Validator& v) {
 }
 
 }  // namespace
+
+bool has_validation(const DataConfig& data) {
+  return !data.validation.empty() || data.validation_share > 0;
+}
 
 Expected<void> validate_job(const JobConfig& job) {
   Validator validator;

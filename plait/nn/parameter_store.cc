@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "plait/base/check.h"
+#include "plait/base/random.h"
 #include "plait/nn/tensor_options.h"
 
 namespace plait {
@@ -20,13 +21,6 @@ template <typename Visitor>
 void each_leaf(const at::Tensor& leaf, const std::vector<at::Tensor>& aliases, Visitor&& visit) {
   visit(leaf);
   for (const at::Tensor& alias : aliases) visit(alias);
-}
-
-/// Finaliser of SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators).
-std::uint64_t mix(std::uint64_t z) {
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
-  return z ^ (z >> 31);
 }
 
 /// FNV-1a, 64 bits.
@@ -146,12 +140,12 @@ void fill_normal(const at::Tensor& tensor, std::uint64_t seed, std::string_view 
   // A uniform number of 0 … 65535 has the variance (65536² - 1) / 12; eight add up.
   constexpr std::int64_t kMean = std::int64_t{4} * 65535;
   const double scale = deviation / std::sqrt(8.0 * (65536.0 * 65536.0 - 1.0) / 12.0);
-  const std::uint64_t key = mix(seed ^ mix(hash(name)));
-  constexpr std::uint64_t kStep = 0x9e3779b97f4a7c15ULL;
+  const std::uint64_t key = mix_bits(seed ^ mix_bits(hash(name)));
   auto* data = static_cast<float*>(tensor.data_ptr());
   std::uint64_t counter = key;
   for (std::int64_t i = 0; i < tensor.numel(); ++i) {
-    const std::uint64_t first = mix(counter += kStep), second = mix(counter += kStep);
+    const std::uint64_t first = mix_bits(counter += kSplitMixStep),
+                        second = mix_bits(counter += kSplitMixStep);
     const std::int64_t sum = sum_of_quarters(first) + sum_of_quarters(second) - kMean;
     data[i] = static_cast<float>(static_cast<double>(sum) * scale);
   }

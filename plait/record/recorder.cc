@@ -26,7 +26,8 @@ Expected<void> Recorder::step(const StepOutcome& outcome) {
     PLAIT_TRY_VOID(
         write_file_atomically(file("timeline.json"), print_chrome_trace(outcome.timeline)));
   }
-  return write_last_step(outcome);
+  write_last_step(outcome);
+  return {};
 }
 
 Expected<void> Recorder::validation(const ValidationLine& line) {
@@ -35,15 +36,17 @@ Expected<void> Recorder::validation(const ValidationLine& line) {
 
 // The pause after a write is 200 times as long as the write, so that writing takes less than half
 // a percent of the run.
-Expected<void> Recorder::write_last_step(const StepOutcome& outcome) {
+void Recorder::write_last_step(const StepOutcome& outcome) {
   constexpr Nanoseconds kLeastPause = 500'000'000, kPauseForEachWrite = 200;
   const bool last = outcome.line.step == options_.steps || outcome.stop_signal != 0;
   const Nanoseconds begin = now();
-  if (outcome.timeline.events.empty() || (begin < last_step_due_ && !last)) return {};
-  PLAIT_TRY_VOID(write_file_atomically(file(kLastStepFile), print_chrome_trace(outcome.timeline)));
+  if (outcome.timeline.events.empty() || (begin < last_step_due_ && !last)) return;
+  const Expected<void> written =
+      write_file_atomically(file(kLastStepFile), print_chrome_trace(outcome.timeline));
+  if (!written && !std::exchange(warned_, true) && options_.on_warning)
+    options_.on_warning(written.error());
   const Nanoseconds end = now();
   last_step_due_ = end + std::max(kLeastPause, kPauseForEachWrite * (end - begin));
-  return {};
 }
 
 }  // namespace plait

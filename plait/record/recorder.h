@@ -2,6 +2,7 @@
 /// torch.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -24,6 +25,9 @@ class Recorder {
     ExistingFolder existing = ExistingFolder::kRefuse;
     int steps = 0;          ///< of the run: the last step's timeline is always written
     int timeline_step = 0;  ///< whose timeline goes to timeline.json, from 1; 0: none
+    /// Told once if last_step.json, which is there to be watched, cannot be written: the run goes
+    /// on.
+    std::function<void(const Error&)> on_warning{};
   };
 
   /// Makes the folder with job.toml and the first line of the metrics. Errors: those of RunFolder.
@@ -39,11 +43,12 @@ class Recorder {
  private:
   Recorder(const Options& options, RunFolder folder)
       : options_(options), folder_(std::move(folder)) {}
-  Expected<void> write_last_step(const StepOutcome& outcome);
+  void write_last_step(const StepOutcome& outcome);
 
   Options options_;
   RunFolder folder_;
   Nanoseconds last_step_due_ = 0;  // when last_step.json may be written next
+  bool warned_ = false;
 };
 
 }  // namespace plait

@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <string>
+#include <vector>
 
 #include "plait/record/metrics_file.h"
 #include "tests/support/files.h"
@@ -49,6 +51,18 @@ TEST_F(RecorderTest, ARunThatTakesNoStepLeavesNothing) {
     EXPECT_EQ(read_text(recorder->file("job.toml")), "job");
   }
   EXPECT_FALSE(fs::exists(path_));
+}
+
+TEST_F(RecorderTest, WhatOnlyWatchesMayFailWithOneWarning) {
+  std::vector<std::string> warnings;
+  Recorder::Options with_warnings = options();
+  with_warnings.on_warning = [&](const Error& error) { warnings.push_back(error.message); };
+  Expected<Recorder> recorder = Recorder::begin(with_warnings, "job");
+  ASSERT_TRUE(recorder) << recorder.error().text();
+  fs::create_directory(fs::path(path_) / "last_step.json");  // no file can take its place
+  for (const int number : {1, 2, 3}) ASSERT_TRUE(recorder->step(step(number)));
+  EXPECT_EQ(warnings, std::vector<std::string>{"cannot write: Is a directory"});
+  EXPECT_TRUE(has("timeline.json"));
 }
 
 TEST_F(RecorderTest, WritesLinesThatAreReadBackAndTheTimelinesAskedFor) {

@@ -153,7 +153,8 @@ TEST_F(RunFollowerTest, WhatIsNoRunsIsAnError) {
   fs::remove(root_ / "run/metrics.jsonl");
   write("job.toml", kJob);
   fs::create_directories(root_ / "run/metrics.jsonl");
-  EXPECT_EQ(error_of(RunFollower(folder())), "run/metrics.jsonl: the metrics file cannot be read");
+  EXPECT_EQ(error_of(RunFollower(folder())),
+            "run/metrics.jsonl: the metrics file cannot be read: Is a directory");
 }
 
 }  // namespace

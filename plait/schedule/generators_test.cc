@@ -100,9 +100,10 @@ TEST(Generators, PreconditionsHoldTheNumbers) {
             "stp: microbatches is 11, needs at least 12, three times the 4 ranks");
   EXPECT_EQ(generate("hanayo", {4, 4, 3}).error().message,
             "hanayo: chunks is 3, needs an even number, two a wave");
-  EXPECT_THAT(generate("1f2b", {4, 3}).error().message,
-              ::testing::StartsWith("'1f2b' is neither a file nor a known schedule, needed one of: "
-                                    "gpipe, 1f1b, interleaved-1f1b, "));
+  EXPECT_THAT(
+      generate("1f2b", {4, 3}).error().message,
+      ::testing::StartsWith("'1f2b' is neither a file nor a schedule's name, did you mean 1f1b? "
+                            "needed one of: gpipe, 1f1b, interleaved-1f1b, "));
 }
 
 }  // namespace

@@ -1,42 +1,35 @@
 #include "plait/schedule/source.h"
 
-#include <fmt/core.h>
-
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 
+#include "plait/base/read_file.h"
 #include "plait/ir/forms/text_forms.h"
+#include "plait/schedule/names.h"
 
 namespace plait {
-namespace {
 
-/// In one piece: a schedule of 10^8 actions has half a gigabyte of text.
-Expected<std::string> read_whole(const std::string& name) {
-  std::ifstream file(name, std::ios::binary | std::ios::ate);
-  const std::streamoff size = file.tellg();
-  std::string text;
-  if (size > 0) {
-    text.resize(static_cast<std::size_t>(size));
-    file.seekg(0).read(text.data(), size);
-  } else if (file) {  // a pipe has no size
-    text.assign(std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>());
-  }
-  if (!file) return fail(ErrorCode::kIo, "the file cannot be read", name);
-  return text;
-}
-
-}  // namespace
-
-Expected<Schedule> schedule_by_name_or_file(const std::string& name, const ScheduleShape& shape,
-                                            const CsvShape& of_file) {
-  std::error_code ignored;
-  if (!std::filesystem::exists(name, ignored)) return generate(name, shape);
-  if (std::filesystem::is_directory(name, ignored)) {
+Expected<const GeneratorInfo*> find_schedule(const std::string& name) {
+  if (name == kStandardInput) return nullptr;
+  std::error_code error;
+  const std::filesystem::file_status status = std::filesystem::status(name, error);
+  const bool absent = status.type() == std::filesystem::file_type::not_found;
+  const bool folder = std::filesystem::is_directory(status);
+  if (!absent && !folder) return nullptr;
+  const GeneratorInfo* generator = find_generator(name);
+  if (generator != nullptr) return generator;
+  if (folder) {
     return fail(ErrorCode::kInvalidInput, "is a folder, needed a file that holds a schedule", name);
   }
-  PLAIT_TRY(const std::string text, read_whole(name));
-  return read_schedule(text, name, of_file);
+  return fail(ErrorCode::kInvalidInput, describe_unknown_schedule(name));
+}
+
+Expected<Schedule> schedule_by_name_or_file(const std::string& name, const ScheduleShape& shape,
+                                            const CsvShape& of_file,
+                                            std::vector<std::string>* notes) {
+  PLAIT_TRY(const GeneratorInfo* const generator, find_schedule(name));
+  if (generator != nullptr) return generate(generator->name, shape);
+  PLAIT_TRY(const std::string text, read_file(name, "schedule"));
+  return read_schedule(text, name, of_file, notes);
 }
 
 }  // namespace plait

@@ -5,11 +5,13 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <string>
 #include <vector>
 
 #include "plait/ir/forms/text_forms.h"
+#include "plait/schedule/names.h"
 #include "plait/verify/verify.h"
 
 namespace plait {
@@ -149,8 +151,9 @@ TEST_F(Mistakes, ARowMissing) {
 }
 
 TEST_F(Mistakes, ABlankLine) {
-  EXPECT_THAT(heard(csv_of(cells_) + "\n"),
-              ElementsAre("f.csv:5: the row is empty, needed a rank's actions, as in 0F0,0F1,0B0"));
+  EXPECT_THAT(heard("\n" + csv_of(cells_)),
+              ElementsAre("f.csv:1: the row is empty, needed a rank's actions, as in 0F0,0F1,0B0"));
+  EXPECT_THAT(heard(csv_of(cells_) + "\n"), ::testing::IsEmpty());  // behind the last row: a note
 }
 
 // Nothing in the file says that there should be a tenth micro-batch.
@@ -158,6 +161,59 @@ TEST_F(Mistakes, TheLastMicrobatchMissing) {
   const std::string nine = print_csv(*generate("dualpipe-v", {4, 9}));
   EXPECT_THAT(heard(nine), ::testing::IsEmpty());
   EXPECT_THAT(heard(nine, {{}, {}, 10, {}}), Contains(HasSubstr("0F9 is missing")));
+}
+
+// A schedule whose V is open makes one more stage a rank; the others refuse it.
+TEST(Names, ChunksAreFixedWhereOneMoreIsRefused) {
+  for (const GeneratorInfo& info : kGenerators) {
+    bool taken = false;
+    for (const int chunks : {info.default_chunks + 1, info.default_chunks + 2})
+      taken = taken || info.generate({4, 16, chunks, true}).has_value();
+    EXPECT_EQ(taken, !has_fixed_chunks(info)) << info.name;
+  }
+}
+
+TEST(Source, TorchsNamesAreNamesToo) {
+  for (const auto& [torch, ours] : {std::pair{"1F1B", "1f1b"},
+                                    {"GPipe", "gpipe"},
+                                    {"gpipe", "gpipe"},
+                                    {"Interleaved1F1B", "interleaved-1f1b"},
+                                    {"LoopedBFS", "looped-bfs"},
+                                    {"interleavedzerobubble", "interleaved-zero-bubble"},
+                                    {"ZBVZeroBubble", "zbv"},
+                                    {"DUALPIPEV", "dualpipe-v"}}) {
+    const auto found = find_schedule(torch);
+    ASSERT_TRUE(found) << torch;
+    ASSERT_NE(*found, nullptr) << torch;
+    EXPECT_EQ((*found)->name, ours);
+  }
+}
+
+TEST(Source, WhatIsNeitherAFileNorANameSaysSo) {
+  EXPECT_THAT(find_schedule("nothere.csv").error().text(),
+              HasSubstr("'nothere.csv' is neither a file nor a schedule's name"));
+  EXPECT_THAT(find_schedule("dualpipe-w").error().text(), HasSubstr("did you mean dualpipe"));
+}
+
+TEST(Source, AFolderHidesNoName) {
+  const std::filesystem::path before = std::filesystem::current_path();
+  const std::filesystem::path folder =
+      std::filesystem::path(::testing::TempDir()) / "source_test_cwd";
+  std::filesystem::create_directories(folder / "1f1b");
+  std::filesystem::create_directories(folder / "mine");
+  std::filesystem::current_path(folder);
+  const auto name = find_schedule("1f1b");
+  const auto other = find_schedule("mine");
+  std::ofstream("gpipe") << "0F0,0B0\n";
+  const auto file = find_schedule("gpipe");
+  const auto standard_input = find_schedule("-");
+  std::filesystem::current_path(before);
+  std::filesystem::remove_all(folder);
+  ASSERT_TRUE(name);
+  EXPECT_NE(*name, nullptr);
+  EXPECT_EQ(other.error().text(), "mine: is a folder, needed a file that holds a schedule");
+  EXPECT_EQ(file.value(), nullptr);
+  EXPECT_EQ(standard_input.value(), nullptr);
 }
 
 TEST(Source, ReadsFilesOfEveryForm) {

@@ -42,7 +42,8 @@ class TableReader {
     const toml::node* node = find(key);
     if (node == nullptr) return {};
     const auto value = node->value_exact<std::int64_t>();
-    if (!value || *value < 0 || *value > limit) return wrong(key, *node, "an integer of 0 or more");
+    if (value && *value > limit) return out_of_range(key, *node, limit);
+    if (!value || *value < 0) return wrong(key, *node, "an integer of 0 or more");
     into = static_cast<Integer>(*value);
     return {};
   }
@@ -112,6 +113,11 @@ class TableReader {
   Expected<void> wrong(std::string_view key, const toml::node& node, std::string_view needed) {
     return fail(ErrorCode::kInvalidInput,
                 fmt::format("{} is {}, needed {}", key, shown_value(node), needed), where(node));
+  }
+  Expected<void> out_of_range(std::string_view key, const toml::node& node, std::int64_t most) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("{} is {}, must be 0 to {}", key, shown_value(node), most),
+                where(node));
   }
   tl::unexpected<Error> missing(std::string_view key) {
     return fail(ErrorCode::kInvalidInput, fmt::format("{} is missing in [{}]", key, section_),
@@ -466,6 +472,12 @@ Expected<StageCost> parse_stage_cost(const std::string& text, const std::string&
   while (true) {
     std::int64_t value = 0;
     const auto [stop, error] = std::from_chars(at, end, value);
+    if (error == std::errc::result_out_of_range) {
+      return fail(ErrorCode::kInvalidInput,
+                  fmt::format("'{}' holds {}, must be 0 to {}", text, std::string_view(at, stop),
+                              std::numeric_limits<std::int64_t>::max()),
+                  flag);
+    }
     if (error != std::errc() || value < 0 || (stop != end && *stop != ',')) {
       return fail(ErrorCode::kInvalidInput,
                   fmt::format("found '{}', needed an integer of 0 or more, or a list such as "

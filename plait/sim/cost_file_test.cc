@@ -76,6 +76,11 @@ TEST(CostFile, SaysWhereWhatIsWrong) {
             "costs.toml:1: 'f_ns' stands outside of a section, needed one of [stage], [link], "
             "[pair]");
   const std::string needed = ", needed an integer of 0 or more, or a list with one for each stage";
+  EXPECT_EQ(error_of("[[link.between]]\nfrom = 99999999999\nto = 1\n"),
+            "costs.toml:2: from is 99999999999, must be 0 to 2147483647");
+  EXPECT_EQ(parse_stage_cost("1,99999999999999999999", "--f").error().text(),
+            "--f: '1,99999999999999999999' holds 99999999999999999999, must be 0 to "
+            "9223372036854775807");
   EXPECT_EQ(error_of("[stage]\nf_ns = 1.5\n"), "costs.toml:2: f_ns is 1.5" + needed);
   EXPECT_EQ(error_of("[stage]\nf_ns = -1\n"), "costs.toml:2: f_ns is -1" + needed);
   EXPECT_EQ(error_of("[stage]\nf_ns = [1, nan]\n"), "costs.toml:2: f_ns is nan" + needed);
@@ -106,7 +111,7 @@ TEST(CostFile, SaysWhereWhatIsWrong) {
   EXPECT_EQ(error_of("[pair]\nlayers = 2\nbraid = \"a.braid\"\n"),
             "costs.toml:3: braid and layers are both given, needed one");
   EXPECT_EQ(error_of("[pair]\nbraid = \"absent.braid\"\n"),
-            "absent.braid: the braid file cannot be read");
+            "absent.braid: the braid file cannot be read: No such file or directory");
   EXPECT_EQ(error_of("[[pair.segment]]\nname = \"a.F\"\nlane = \"comm\"\n"),
             "costs.toml:3: lane is 'comm', needed one of \"compute\", \"communication\"");
 }

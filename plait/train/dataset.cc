@@ -11,6 +11,9 @@
 #include <optional>
 #include <system_error>
 
+#include "plait/base/random.h"
+#include "plait/job/validate.h"
+
 namespace plait {
 
 struct Dataset::Mapping {
@@ -135,24 +138,19 @@ Expected<DataSplit> open_data(const DataConfig& data, std::int64_t vocab_size) {
     PLAIT_TRY(split.validation, Dataset::open(data.validation, format, vocab_size));
   }
   PLAIT_TRY_VOID(need_sequence(split.training, "training", data.sequence_length));
-  PLAIT_TRY_VOID(need_sequence(split.validation, "held-out", data.sequence_length));
+  if (has_validation(data))
+    PLAIT_TRY_VOID(need_sequence(split.validation, "held-out", data.sequence_length));
   return split;
 }
 
 std::vector<std::size_t> sample_starts(std::uint64_t seed, int step, int count,
                                        std::size_t positions) {
-  const auto mix = [](std::uint64_t x) {
-    x += 0x9e3779b97f4a7c15ULL;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
-    return x ^ (x >> 31);
-  };
   std::vector<std::size_t> starts;
   starts.reserve(static_cast<std::size_t>(count));
-  const std::uint64_t key = mix(mix(seed) ^ static_cast<std::uint64_t>(step));
+  const std::uint64_t key = split_mix(split_mix(seed) ^ static_cast<std::uint64_t>(step));
   for (int i = 0; i < count; ++i) {
-    starts.push_back(
-        static_cast<std::size_t>(mix(key ^ mix(static_cast<std::uint64_t>(i))) % positions));
+    starts.push_back(static_cast<std::size_t>(
+        split_mix(key ^ split_mix(static_cast<std::uint64_t>(i))) % positions));
   }
   return starts;
 }

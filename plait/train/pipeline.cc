@@ -8,11 +8,11 @@
 #include <utility>
 
 #include "plait/program/measured_timeline.h"
+#include "plait/program/programs.h"
 #include "plait/runtime/driver.h"
 #include "plait/runtime/inproc_comm.h"
 #include "plait/schedule/source.h"
 #include "plait/torch/torch_stage.h"
-#include "plait/train/programs.h"
 
 namespace plait {
 namespace {
@@ -106,7 +106,7 @@ Expected<std::unique_ptr<Pipeline>> Pipeline::make(std::vector<StageSegments> st
                             schedule.forward_only ? "has no backward" : "keeps several copies"));
   }
   PLAIT_TRY_VOID(check_stages(stages, schedule));
-  PLAIT_TRY(VerifiedSchedule proven, prove(std::move(schedule), false));
+  PLAIT_TRY(VerifiedSchedule proven, prove_lowered(std::move(schedule), Reductions::kNone));
   const Grid grid{proven.placement().ranks, 1, 1};
   auto state = std::make_unique<State>(std::move(proven), grid);
   stages.front().insert(stages.front().begin(), std::make_shared<InputSegment>(state->inputs));

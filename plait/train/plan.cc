@@ -12,9 +12,9 @@
 #include "plait/model/architectures.h"
 #include "plait/passes/passes.h"
 #include "plait/program/collective_order.h"
+#include "plait/program/programs.h"
 #include "plait/schedule/generators.h"
 #include "plait/schedule/source.h"
-#include "plait/train/programs.h"
 #include "plait/train/reduce.h"
 
 namespace plait {
@@ -82,8 +82,10 @@ Expected<JobPlan> make_plan(JobConfig job) {
   PLAIT_TRY(Schedule forward_only, generate_forward_only(placement, parallel.microbatches));
   Schedule compute_only = schedule;
   const Grid grid{placement.ranks, parallel.data, parallel.expert};
-  PLAIT_TRY(VerifiedSchedule training, prove(std::move(schedule), grid.columns() > 1));
-  PLAIT_TRY(VerifiedSchedule validation, prove(std::move(forward_only), false));
+  PLAIT_TRY(VerifiedSchedule training,
+            prove_lowered(std::move(schedule),
+                          grid.columns() > 1 ? Reductions::kInserted : Reductions::kNone));
+  PLAIT_TRY(VerifiedSchedule validation, prove_lowered(std::move(forward_only), Reductions::kNone));
   LowerOptions options;
   options.braid = parallel.pairs == "braid";
   if (!parallel.braid.empty()) {

@@ -1,7 +1,12 @@
 #include "plait/train/run.h"
 
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <thread>
 #include <utility>
 
+#include "plait/job/validate.h"
 #include "plait/launch/pin.h"
 #include "plait/program/collective_order.h"
 #include "plait/runtime/driver.h"
@@ -19,6 +24,18 @@ Expected<void> validate(RankTrainer& trainer, int rank, int steps_done, const Ru
   return {};
 }
 
+/// torch makes as many threads as it is told, and the process dies where the system has no more.
+Expected<void> check_threads(const RunConfig& run) {
+  constexpr int kForEachCore = 16;
+  const int most =
+      kForEachCore * std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+  if (run.threads <= most) return {};
+  return fail(ErrorCode::kInvalidInput,
+              fmt::format("run.threads is {}, must be 1 to {}, {} for each core of this machine",
+                          run.threads, most, kForEachCore),
+              "run.threads");
+}
+
 }  // namespace
 
 Expected<RunOutcome> run_rank(RankTrainer& trainer, const JobPlan& plan, Exchange& exchange,
@@ -29,6 +46,7 @@ Expected<RunOutcome> run_rank(RankTrainer& trainer, const JobPlan& plan, Exchang
   PLAIT_TRY_VOID(exchange.all_gather(""));
   if (hooks.on_begun) PLAIT_TRY_VOID(hooks.on_begun());
   const RunConfig& run = plan.job.run;
+  const bool validates = hooks.validates && has_validation(plan.job.data);
   while (outcome.steps_done < run.steps && outcome.stop_signal == 0) {
     PLAIT_TRY(StepOutcome step,
               trainer.step(outcome.steps_done, hooks.stop_signal ? hooks.stop_signal() : 0));
@@ -36,12 +54,12 @@ Expected<RunOutcome> run_rank(RankTrainer& trainer, const JobPlan& plan, Exchang
     outcome.stop_signal = step.stop_signal;
     if (rank == 0 && hooks.on_step) PLAIT_TRY_VOID(hooks.on_step(step));
     const bool due =
-        hooks.validates && run.validate_every > 0 && outcome.steps_done % run.validate_every == 0;
+        validates && run.validate_every > 0 && outcome.steps_done % run.validate_every == 0;
     if (due && outcome.steps_done < run.steps && outcome.stop_signal == 0) {
       PLAIT_TRY_VOID(validate(trainer, rank, outcome.steps_done, hooks));
     }
   }
-  if (hooks.validates && outcome.stop_signal == 0)
+  if (validates && outcome.stop_signal == 0)
     PLAIT_TRY_VOID(validate(trainer, rank, outcome.steps_done, hooks));
   PLAIT_TRY(const std::vector<Parameter> parameters, trainer.gather(false));
   std::vector<Parameter> gradients;
@@ -54,6 +72,7 @@ Expected<RunOutcome> run_rank(RankTrainer& trainer, const JobPlan& plan, Exchang
 
 Expected<RunOutcome> run_in_process(const JobPlan& plan, const DataSplit& data, bool reference,
                                     const RunHooks& hooks) {
+  PLAIT_TRY_VOID(check_threads(plan.job.run));
   InprocWorld world(reference ? Grid{} : plan.grid());
   if (reference) {
     PLAIT_TRY(const std::unique_ptr<RankTrainer> trainer,
@@ -95,6 +114,7 @@ Expected<RunOutcome> run_in_process(const JobPlan& plan, const DataSplit& data, 
 
 Expected<RunOutcome> run_as_process(const JobPlan& plan, const DataSplit& data,
                                     const C10dOptions& options, const RunHooks& hooks) {
+  PLAIT_TRY_VOID(check_threads(plan.job.run));
   // Before Gloo starts its threads.
   if (plan.job.run.pin) PLAIT_TRY_VOID(pin_to_cores(options.rank_on_machine, plan.job.run.threads));
   PLAIT_TRY(const std::unique_ptr<C10dWorld> world, C10dWorld::connect(options));

@@ -27,6 +27,7 @@ Expected<void> RunRecorder::begin() {
   options.existing = options_.existing;
   options.steps = plan_.job.run.steps;
   options.timeline_step = options_.timeline_step;
+  options.on_warning = options_.on_warning;
   PLAIT_TRY(Recorder recorder, Recorder::begin(options, print_job_config(plan_.job)));
   recorder_.emplace(std::move(recorder));
   return {};
@@ -37,8 +38,9 @@ Expected<void> RunRecorder::step(const StepOutcome& outcome) {
   if (outcome.line.step == options_.timeline_step) {
     const std::string title =
         fmt::format("{}, step {}", run_folder_path(plan_.job), outcome.line.step);
-    PLAIT_TRY_VOID(
-        write_file_atomically(file("timeline.svg"), draw_svg(outcome.timeline, {title})));
+    const Expected<void> drawn =
+        write_file_atomically(file("timeline.svg"), draw_svg(outcome.timeline, {title}));
+    if (!drawn && options_.on_warning) options_.on_warning(drawn.error());
   }
   if (options_.fits_costs && outcome.line.step > kWarmUp) {
     profile_.add(outcome.timeline);

@@ -2,6 +2,7 @@
 /// the model.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -20,7 +21,9 @@ class RunRecorder {
  public:
   struct Options {
     ExistingFolder existing = ExistingFolder::kRefuse;
-    int timeline_step = 0;   ///< whose timeline is written, as JSON and SVG; 0: none
+    int timeline_step = 0;  ///< whose timeline is written, as JSON and SVG; 0: none
+    /// Told once if what is there to be looked at during a run cannot be written: it goes on.
+    std::function<void(const Error&)> on_warning{};
     bool fits_costs = true;  ///< costs.toml at the end, where a cost file can hold the job's stages
   };
 

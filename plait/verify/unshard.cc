@@ -1,12 +1,24 @@
 #include <fmt/core.h>
 
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "plait/verify/notes.h"
 #include "plait/verify/rules.h"
 
 namespace plait::verify_detail {
 namespace {
 
+/// The stage of a list's last compute action, -1 if there is none.
+int last_computed(const std::vector<Action>& list) {
+  const auto last = std::find_if(list.rbegin(), list.rend(),
+                                 [](const Action& action) { return is_compute(action.type); });
+  return last == list.rend() ? -1 : last->stage;
+}
+
 /// Follows which stages have their whole parameters. The list runs again in the next step, so that
-/// what it unshards it must reshard.
+/// what it unshards it must reshard, but for the stage that computes last.
 class Shards {
  public:
   Shards(const RankView& view, Diagnostics& findings)
@@ -30,9 +42,13 @@ class Shards {
     }
   }
 
+  /// Torch's lowering reshards a stage when another is needed: it leaves the one that computes
+  /// last.
   void finish() {
+    const int left_by_torch = last_computed(view_.list());
     for (std::size_t i = 0; i < last_.size(); ++i) {
       if (last_[i] < 0 || type_at(last_[i]) != ActionType::kUnshard) continue;
+      if (view_.stages()[i] == left_by_torch) continue;  // notes_of() tells it
       add(findings_, "unshard", view_.location(last_[i]),
           fmt::format("stage {} is not resharded at the end of the step", view_.stages()[i]));
     }
@@ -72,3 +88,25 @@ void check_unshard(const RankView& view, Diagnostics& findings) {
 }
 
 }  // namespace plait::verify_detail
+
+namespace plait {
+
+std::vector<std::string> notes_of(const Schedule& schedule) {
+  std::vector<std::string> notes;
+  for (std::size_t rank = 0; rank < schedule.ranks.size(); ++rank) {
+    const std::vector<Action>& list = schedule.ranks[rank];
+    const int stage = verify_detail::last_computed(list);
+    const auto last = std::find_if(list.rbegin(), list.rend(), [&](const Action& action) {
+      return action.stage == stage &&
+             (action.type == ActionType::kUnshard || action.type == ActionType::kReshard);
+    });
+    if (stage < 0 || last == list.rend() || last->type != ActionType::kUnshard) continue;
+    notes.push_back(fmt::format(
+        "rank {}: stage {}, which computes last, stays unsharded at the end of the step, "
+        "as torch's lowering leaves it",
+        rank, stage));
+  }
+  return notes;
+}
+
+}  // namespace plait

@@ -5,7 +5,9 @@
 #include <set>
 
 #include "plait/ir/forms/csv.h"
+#include "plait/ir/forms/text.h"
 #include "plait/schedule/generators.h"
+#include "plait/verify/notes.h"
 
 namespace plait {
 namespace {
@@ -146,10 +148,50 @@ TEST(Verify, AComputeOnlyCircleIsFound) {
 TEST(Verify, ParameterActionsHaveTheirPlaces) {
   EXPECT_EQ(rules_of(read("0UNSHARD,0F0,0B0,0RESHARD,0REDUCE_GRAD\n")), Rules{});
   EXPECT_EQ(rules_of(read("0F0,0UNSHARD,0B0,0RESHARD\n")), Rules{"unshard"});
-  EXPECT_EQ(rules_of(read("0UNSHARD,0F0,0B0\n")), Rules{"unshard"});
   EXPECT_EQ(rules_of(read("0UNSHARD,0F0,0UNSHARD,0B0,0RESHARD\n")), Rules{"unshard"});
   EXPECT_EQ(rules_of(read("0F0,0B0,0REDUCE_GRAD,0F1,0B1\n")), Rules{"accumulation-order"});
   EXPECT_EQ(rules_of(read("0F0,0B0,0REDUCE_GRAD,0REDUCE_GRAD\n")), Rules{"duplicate"});
+}
+
+TEST(Verify, TheStageThatComputesLastMayStayUnsharded) {
+  const auto as_torch =
+      verify(read("0UNSHARD,0F0,0RESHARD,1UNSHARD,1F0,1B0,1RESHARD,0UNSHARD,0B0\n"));
+  ASSERT_TRUE(as_torch) << as_torch.error().front().text();
+  EXPECT_EQ(notes_of(as_torch->schedule()),
+            std::vector<std::string>{"rank 0: stage 0, which computes last, stays unsharded at the "
+                                     "end of the step, as torch's lowering leaves it"});
+  EXPECT_TRUE(notes_of(read("0UNSHARD,0F0,0B0,0RESHARD\n")).empty());
+  // Any other is an error.
+  EXPECT_EQ(rules_of(read("0UNSHARD,0F0,1UNSHARD,1F0,1B0,0B0\n")), Rules{"unshard"});
+}
+
+std::vector<std::string> texts_of(const std::string& plait) {
+  const auto verified = verify(*read_text(plait, "f"));
+  std::vector<std::string> texts;
+  if (!verified) {
+    for (const Diagnostic& finding : verified.error()) texts.push_back(finding.text());
+  }
+  return texts;
+}
+
+TEST(Verify, WhatIsMissingAsAWholeIsOneFinding) {
+  using Texts = std::vector<std::string>;
+  const std::string head = "plait 1\nranks 2\nstages 2\nmicrobatches 3\nplacement loop\n";
+  const std::string first = "rank 0: 0F0 0F1 0F2 0B0 0B1 0B2\n";
+  EXPECT_EQ(texts_of(head + first + "rank 1:\n"),
+            Texts{"error: completeness: rank 1: computes nothing, needed forwards and backwards of "
+                  "stage 1"});
+  EXPECT_EQ(texts_of(head + first + "rank 1: 1F0 1F1 1F2\n"),
+            Texts{"error: completeness: rank 1: stage 1 has no backward, needed one of each of 3 "
+                  "micro-batches"});
+  EXPECT_EQ(texts_of(head + first + "rank 1: 1B0 1B1 1B2\n").front(),
+            "error: completeness: rank 1: stage 1 has no forward, needed one of each of 3 "
+            "micro-batches");
+  EXPECT_EQ(texts_of(head + "rank 0: 0F0 0F1 0F2\nrank 1: 1F0 1F1 1F2\n"),
+            Texts{"error: completeness: the schedule has no backward at all, and does not say that "
+                  "it is forward-only"});
+  // What is missing beside it is still told one by one.
+  EXPECT_EQ(texts_of(head + first + "rank 1: 1F0 1F2\n").size(), 2U);
 }
 
 TEST(Verify, AscendingAccumulationIsProvenOnRequest) {

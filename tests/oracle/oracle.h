@@ -60,6 +60,7 @@ struct RankModel {
   std::set<int> whole;
   std::map<int, std::uint64_t> gradient{};  ///< by stage
   std::map<int, std::uint64_t> forwards{};
+  int last_computed = -1;                                 ///< stage
   std::vector<std::pair<int, std::uint64_t>> reductions;  ///< stage, gradient when issued
   std::map<int, std::vector<int>> accumulated{};          ///< micro-batches in order
 
@@ -82,12 +83,14 @@ struct RankModel {
     live += calls[next_call].starts;
     peak = std::max(peak, live);
     if (shards && !whole.contains(stage)) fault = "computes with shards";
+    last_computed = stage;
   }
   void end_call() {
     if (next_call < calls.size()) live -= calls[next_call++].ends;
   }
   void finish() {
     for (const Action& action : after) parameter_action(action);
+    whole.erase(last_computed);  // torch's lowering leaves it
     if (!whole.empty()) fault = "ends unsharded";
   }
 };

@@ -1,5 +1,6 @@
 """Every command that takes a schedule takes files of all three forms; flags say what a CSV does not."""
 
+import subprocess
 import unittest
 
 import command
@@ -39,7 +40,7 @@ class ScheduleFiles(command.CommandTest):
             self.assertIn(message, result.stderr)
         result = self.plait("check", "three.csv", "--stages", "4")
         self.assertEqual(result.returncode, 1)
-        self.assertIn("3F0 is missing", result.stdout)
+        self.assertIn("stage 3 has no forward, needed one of each of 8 micro-batches", result.stdout)
 
     def test_placement_by_name_or_table(self) -> None:
         (self.folder / "v.csv").write_text(self.made("zbv", "--ranks", "2", "--microbatches", "4"))
@@ -58,6 +59,124 @@ class ScheduleFiles(command.CommandTest):
             self.assertEqual(result.returncode, 0, result.stdout)
             self.assertIn(proof, result.stdout)
             self.assertIn(" 48 messages" if flags else " 0 messages", result.stdout)
+
+    def test_from_standard_input_pipes_and_substitutions(self) -> None:
+        text = "0F0,0B0\n"
+        for command_line in ('"$0" check -', "cat | \"$0\" check /dev/stdin", '"$0" check <(cat)', '"$0" simulate -',
+                             '"$0" view - --out page.html', '"$0" opt - --passes split-backward', '"$0" make -', '"$0" show -'):
+            with self.subTest(command_line):
+                result = subprocess.run(["bash", "-c", command_line, command.PLAIT], cwd=self.folder, input=text, text=True,
+                                        capture_output=True, check=False, timeout=20)
+                self.assertEqual(result.returncode, 0, result.stderr)
+                self.assertEqual(result.stderr, "")
+
+    def test_costs_from_a_pipe(self) -> None:
+        costs = "[stage]\nf_ns = 10\ni_ns = 10\nw_ns = 10\n"
+        for file in ("-", "/dev/stdin", "<(cat)"):
+            with self.subTest(file):
+                result = subprocess.run(["bash", "-c", f'"$0" simulate gpipe --ranks 1 --microbatches 2 --costs {file}', command.PLAIT],
+                                        input=costs, text=True, capture_output=True, check=False, timeout=20)
+                self.assertEqual(result.returncode, 0, result.stderr)
+                self.assertIn("makespan 60 ns", result.stdout)
+
+    def test_torchs_names(self) -> None:
+        for name, ours in (("1F1B", "1f1b"), ("GPipe", "gpipe"), ("Interleaved1F1B", "interleaved-1f1b"), ("LoopedBFS", "looped-bfs"),
+                           ("InterleavedZeroBubble", "interleaved-zero-bubble"), ("ZBVZeroBubble", "zbv"), ("dualpipev", "dualpipe-v")):
+            with self.subTest(name):
+                shape = ("--ranks", "4", "--microbatches", "8")
+                self.assertEqual(self.made(name, *shape), self.made(ours, *shape))
+                self.assertEqual(self.plait("check", name, *shape).returncode, 0)
+
+    def test_tables_as_spreadsheets_write_them(self) -> None:
+        plain = self.made("1f1b", "--ranks", "2", "--microbatches", "4")
+        rows = [line.split(",") for line in plain.splitlines()]
+        tables = {
+            "quoted": "\n".join(",".join(f'"{cell}"' for cell in row) for row in rows),
+            "labelled": "\n".join(",".join((f"rank{i}", *row)) for i, row in enumerate(rows)),
+            "headed": ",".join(f"step{i}" for i in range(len(rows[0]))) + "\n" + plain,
+            "marked": "\ufeff" + plain,
+            "of Windows": plain.replace("\n", "\r\n"),
+            "with a blank row": plain + "\r\n",
+            "with semicolons": plain.replace(",", ";"),
+        }
+        for kind, table in tables.items():
+            with self.subTest(kind):
+                (self.folder / "table.csv").write_bytes(table.encode())
+                result = self.plait("make", "table.csv")
+                self.assertEqual(result.returncode, 0, result.stderr)
+                self.assertEqual(result.stdout, plain)
+                noted = kind in ("labelled", "headed", "with a blank row", "with semicolons")
+                self.assertEqual("note: table.csv" in result.stderr, noted, result.stderr)
+
+    def refused(self, *arguments: str) -> str:
+        """The one error of wrong input."""
+        result = self.plait(*arguments)
+        self.assertEqual(result.returncode, 2, result.stdout + result.stderr)
+        self.assertEqual(len(result.stderr.splitlines()), 1, result.stderr)
+        return result.stderr
+
+    def test_what_a_file_is_not(self) -> None:
+        lfs = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+        for name, content in (("lfs.csv", lfs), ("lfs.json", lfs), ("lfs.toml", lfs)):
+            (self.folder / name).write_text(content)
+        self.assertIn("lfs.csv: is a git-lfs pointer", self.refused("check", "lfs.csv"))
+        self.assertIn("lfs.json: is a git-lfs pointer", self.refused("view", "lfs.json", "--out", "p.html"))
+        self.assertIn("lfs.toml: is a git-lfs pointer",
+                      self.refused("simulate", "1f1b", "--ranks", "2", "--microbatches", "4", "--costs", "lfs.toml"))
+        (self.folder / "utf16.csv").write_bytes("0F0,0B0\n".encode("utf-16"))
+        self.assertIn("found UTF-16", self.refused("check", "utf16.csv"))
+        (self.folder / "old.csv").write_text("0F0,0F1,0B0,0W0,0B1,0W1\n1F0,1B0,1F1,1W0,1B1,1W1\n")
+        self.assertIn("letters are those of torch 2.5", self.refused("check", "old.csv"))
+
+    def test_what_is_no_file_and_no_name(self) -> None:
+        for arguments in (("check", "nothere.csv"), ("simulate", "nothere.csv"), ("show", "nothere.csv"), ("make", "nothere.csv"),
+                          ("view", "nothere.csv", "--out", "page.html"), ("opt", "nothere.csv", "--passes", "pair")):
+            with self.subTest(arguments):
+                self.assertIn("'nothere.csv' is neither a file nor a schedule's name", self.refused(*arguments))
+        (self.folder / "1f1b").mkdir()
+        (self.folder / "mine").mkdir()
+        self.assertEqual(self.plait("check", "1f1b", "--ranks", "2", "--microbatches", "4").returncode, 0)
+        self.assertIn("mine: is a folder", self.refused("check", "mine"))
+
+    def test_flags_that_do_not_apply(self) -> None:
+        (self.folder / "file.csv").write_text(self.made("1f1b", "--ranks", "2", "--microbatches", "4"))
+        name = ("1f1b", "--ranks", "2", "--microbatches", "4")
+        self.plait("simulate", *name, "--timeline", "timeline.json")
+        for flag, *arguments in (
+                ("--stages", "check", *name, "--stages", "2"), ("--placement", "check", *name, "--placement", "v"),
+                ("--stages", "make", *name, "--stages", "2"), ("--stages", "simulate", *name, "--stages", "2"),
+                ("--stages", "show", *name, "--stages", "2"), ("--stages", "opt", *name, "--passes", "pair", "--stages", "2"),
+                ("--chunks", "check", "file.csv", "--chunks", "1"), ("--any-m", "check", "file.csv", "--any-m"),
+                ("--stages", "view", *name, "--stages", "2", "--out", "p.html"),
+                ("--chunks", "view", "file.csv", "--chunks", "1", "--out", "p.html"),
+                ("--ranks", "view", "timeline.json", "--ranks", "2", "--out", "p.html"),
+                ("--passes", "opt", *name, "--passes", "drop-idle", "--f", "1", "--i", "1", "--w", "1"),
+                ("--max-activations", "opt", *name, "--passes", "pair", "--max-activations", "4"),
+                ("--pair-ns", "simulate", *name, "--pairs", "sequence", "--pair-ns", "5"),
+                ("--width", "braid", "show", "--width", "100")):
+            with self.subTest(arguments):
+                self.assertIn(f"error: {flag}", self.refused(*arguments))
+        # Of two, each flag is of one.
+        result = self.plait("view", "file.csv", "zbv", "--ranks", "2", "--microbatches", "4", "--chunks", "2", "--stages", "2",
+                            "--out", "p.html")
+        self.assertEqual(result.returncode, 0, result.stderr)
+
+    def test_what_is_missing_as_a_whole_is_one_finding(self) -> None:
+        made = self.made("1f1b", "--ranks", "4", "--microbatches", "16", "--format", "plait").splitlines()
+        for kind, lines in (("computes nothing", [*made[:-1], "rank 3:"]),
+                            ("has no backward at all", [" ".join(w for w in line.split(" ") if "B" not in w) for line in made])):
+            with self.subTest(kind):
+                (self.folder / "s.plait").write_text("\n".join(lines) + "\n")
+                result = self.plait("check", "s.plait")
+                self.assertEqual(result.returncode, 1)
+                self.assertIn(kind, result.stdout)
+                self.assertIn("\n1 violation\n", result.stdout)
+
+    def test_torchs_last_stage_stays_unsharded(self) -> None:
+        (self.folder / "t.csv").write_text("0UNSHARD,0F0,0B0\n")
+        result = self.plait("check", "t.csv")
+        self.assertEqual(result.returncode, 0, result.stdout)
+        self.assertIn("note: rank 0: stage 0, which computes last, stays unsharded", result.stdout)
 
     def test_a_header_must_not_say_otherwise(self) -> None:
         (self.folder / "v.plait").write_text(self.made("zbv", "--ranks", "2", "--microbatches", "4", "--format", "plait"))

@@ -163,6 +163,41 @@ class WrongInput(command.CommandTest):
             with self.subTest(share):
                 self.refused("hidden_dropout is", "at least 0 and below 1", arguments=("--set", f"model.hidden_dropout={share}"))
 
+    def test_integers_out_of_range(self) -> None:
+        for setting, needed in (("run.steps=99999999999", "run.steps is 99999999999, must be 1 to 2147483647"),
+                                ("run.steps=99999999999999999999", "run.steps is 99999999999999999999, must be 1 to 2147483647"),
+                                ("data.sequence_length=999999999999", "data.sequence_length is 999999999999, must be 1 to 2147483647"),
+                                ("run.validate_every=-99999999999", "run.validate_every is -99999999999, must be 0 to 2147483647"),
+                                ("run.seed=18446744073709551615",
+                                 "run.seed is 18446744073709551615, must be 0 to 9223372036854775807"),
+                                ("run.seed=-1", "run.seed is -1, must be 0 to 9223372036854775807")):
+            with self.subTest(setting):
+                self.refused(f"--set {setting}: {needed}", arguments=("--set", setting))
+
+    def test_more_threads_than_a_machine_has(self) -> None:
+        self.refused("run.threads is 100000, must be 1 to", arguments=("--set", "run.threads=100000"))
+
+    def test_flags_that_do_not_apply(self) -> None:
+        (self.folder / "model").mkdir()
+        for arguments, needed in (
+                (("--set", "model.init=model", "--set", "model.hidden_size=32"), "model.hidden_size does not apply: model.init is model"),
+                (("--set", "data.validation=text.txt", "--set", "data.validation_share=0.1"), "data.validation_share does not apply"),
+                (("--set", "parallel.braid=order.braid"), "parallel.braid does not apply: parallel.pairs is sequence"),
+                (("--set", "parallel.token_bound=2"), "parallel.token_bound does not apply: parallel.expert is 1"),
+                (("--record", "9"), "--record 9: the run ends at step 3"),
+                (("--reference", "--record", "1"), "--record: does not apply to a reference run"),
+                (("--port", "12345"), "--port: is of ranks that are processes"),
+                (("--set", "data.validation_share=0", "--set", "run.validate_every=1"), "validate_every is 1, but nothing is held out")):
+            with self.subTest(arguments):
+                self.refused(needed, arguments=arguments)
+
+    def test_no_validation(self) -> None:
+        result = self.train("--set", "data.validation_share=0")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertNotIn("validation", (self.folder / "runs/job/metrics.jsonl").read_text())
+        self.assertNotIn("validation loss", result.stdout)
+        self.assertTrue((self.folder / "runs/job/model").is_dir())
+
     def test_missing_init(self) -> None:
         self.refused("nowhere", arguments=("--set", "model.init=nowhere"))
 

@@ -81,6 +81,9 @@ std::string as_comment(const std::string& text) {
   return comment;
 }
 
+constexpr int kWidth = 160;
+
+/// `width` 0: none was given.
 Expected<void> show(const std::string& file, const std::vector<std::string>& recomputed,
                     int width) {
   PLAIT_TRY(LayerBraid braid,
@@ -91,8 +94,11 @@ Expected<void> show(const std::string& file, const std::vector<std::string>& rec
   std::string text = print_braid_text(braid);
   PLAIT_TRY_VOID(check_braid(braid, file));
   if (braid.has_costs()) {
-    PLAIT_TRY(const std::string picture, draw_braid(braid, width - 2));
+    PLAIT_TRY(const std::string picture, draw_braid(braid, (width == 0 ? kWidth : width) - 2));
     text += as_comment(picture);
+  } else if (width != 0) {
+    return fail(ErrorCode::kInvalidInput,
+                "is of the picture, which needs costs, the braid has none", "--width");
   }
   print_text(text);
   return {};
@@ -245,7 +251,7 @@ void add_braid(CLI::App& app, int& exit_code) {
   command->require_subcommand(1);
   auto file = std::make_shared<std::string>(kDefault);
   auto recomputed = std::make_shared<std::vector<std::string>>();
-  auto width = std::make_shared<int>(160);
+  auto width = std::make_shared<int>(0);
   auto json = std::make_shared<bool>(false);
   constexpr const char* kFile = "a braid's text, a profile's table, a cost file, or: default";
   CLI::App* shown = command->add_subcommand("show", "its text, and what runs when at its costs");

@@ -9,6 +9,7 @@
 
 #include "plait/passes/insert_comm.h"
 #include "plait/schedule/source.h"
+#include "plait/verify/notes.h"
 #include "plait/verify/verify.h"
 #include "tools/plait/commands.h"
 #include "tools/plait/output.h"
@@ -97,8 +98,10 @@ int check(const CheckArguments& arguments) {
   if (arguments.json) {
     json["proven"] = verified.has_value();
     json["findings"] = verified ? Json::array() : json_of(verified.error());
+    json["notes"] = verified ? Json(notes_of(verified->schedule())) : Json::array();
     print("{}\n", json.dump(2));
   } else if (verified) {
+    for (const std::string& note : notes_of(verified->schedule())) print("note: {}\n", note);
     print("proven: {}\n", verified->summary());
   } else {
     print_findings(verified.error());

@@ -1,7 +1,6 @@
 #include <fmt/core.h>
 
 #include <cstdio>
-#include <filesystem>
 #include <vector>
 
 #include "plait/ir/forms/text_forms.h"
@@ -44,14 +43,16 @@ std::string FormatOption::print(const Schedule& schedule) const {
 std::shared_ptr<ScheduleArguments> ScheduleArguments::add_to(CLI::App& command) {
   auto arguments = add_shape_to(command);
   command
-      .add_option("schedule", arguments->schedule,
-                  "a schedule's name (plait list) or a file (CSV, JSON, plait)")
+      .add_option(
+          "schedule", arguments->schedule,
+          "a schedule's name (plait list) or a file (CSV, JSON, plait; - is standard input)")
       ->required();
   return arguments;
 }
 
 std::shared_ptr<ScheduleArguments> ScheduleArguments::add_shape_to(CLI::App& command) {
   auto arguments = std::make_shared<ScheduleArguments>();
+  arguments->command = command.get_name();
   command.add_option("--ranks", arguments->ranks, "ranks P")->check(CLI::Range(1, 1 << 16));
   command.add_option("--microbatches", arguments->microbatches, "micro-batches M")
       ->check(CLI::Range(1, 1 << 24));
@@ -71,45 +72,69 @@ std::shared_ptr<ScheduleArguments> ScheduleArguments::add_shape_to(CLI::App& com
 }
 
 int ScheduleArguments::generated_stages() const {
-  std::error_code ignored;
-  if (std::filesystem::exists(schedule, ignored)) return 0;
-  for (const GeneratorInfo& info : kGenerators) {
-    if (info.name == schedule) return ranks * (chunks == 0 ? info.default_chunks : chunks);
-  }
-  return 0;
+  const Expected<const GeneratorInfo*> generator = find_schedule(schedule);
+  if (!generator || *generator == nullptr) return 0;
+  return ranks * (chunks == 0 ? (*generator)->default_chunks : chunks);
 }
 
-Expected<Schedule> ScheduleArguments::load(const ScheduleShape& base) const {
-  ScheduleShape wanted = base;
-  wanted.ranks = ranks;
-  wanted.microbatches = microbatches;
-  wanted.chunks = chunks;
-  wanted.any_m = any_m;
-  std::error_code ignored;
-  if (!std::filesystem::exists(schedule, ignored)) {
-    if (ranks == 0)
-      return fail(ErrorCode::kInvalidInput, "a schedule by name needs --ranks", schedule);
-    if (microbatches == 0)
-      return fail(ErrorCode::kInvalidInput, "a schedule by name needs --microbatches", schedule);
-    return schedule_by_name_or_file(schedule, wanted);
-  }
+CsvShape ScheduleArguments::shape_of_file() const {
   CsvShape shape;
   if (ranks > 0) shape.ranks = ranks;
   if (stages > 0) shape.stages = stages;
   if (microbatches > 0) shape.microbatches = microbatches;
   if (!placement.empty()) shape.placement = placement;
-  return schedule_by_name_or_file(schedule, wanted, shape);
+  return shape;
 }
 
-Expected<VerifiedSchedule> prove(Schedule schedule) {
-  const std::string name = schedule.name;
-  auto verified = verify(std::move(schedule));
-  if (verified) return *std::move(verified);
-  const Diagnostics& findings = verified.error();
-  return fail(ErrorCode::kCheckFailed,
-              fmt::format("the schedule breaks a rule ({} found, plait check lists them): {}",
-                          findings.size(), findings.front().text()),
-              name);
+Expected<void> ScheduleArguments::check_flags(bool any_name, bool any_file) const {
+  struct Flag {
+    const char* name;
+    bool given;
+    bool used;
+    const char* needed;
+  };
+  for (const auto& [name, given, used, needed] :
+       {Flag{"--stages", stages > 0, any_file,
+             "is of a file, needed --chunks, the stages a rank, beside a schedule's name"},
+        Flag{"--placement", !placement.empty(), any_file,
+             "is of a file, a schedule by name has its own"},
+        Flag{"--chunks", chunks > 0, any_name,
+             "is of a schedule by name, needed --stages to say what a file holds"},
+        Flag{"--any-m", any_m, any_name, "is of a schedule by name, a file is taken as it is"},
+        Flag{"--ranks", ranks > 0, any_name || any_file,
+             "is of a schedule, a timeline has its own"},
+        Flag{"--microbatches", microbatches > 0, any_name || any_file,
+             "is of a schedule, a timeline has its own"}}) {
+    if (given && !used) return fail(ErrorCode::kInvalidInput, needed, name);
+  }
+  return {};
+}
+
+void ScheduleArguments::print_notes(const std::string& file,
+                                    const std::vector<std::string>& notes) const {
+  for (const std::string& note : notes)
+    fmt::print(stderr, "plait {}: note: {}: {}\n", command, file, note);
+}
+
+Expected<Schedule> ScheduleArguments::load(const ScheduleShape& base) const {
+  PLAIT_TRY(const GeneratorInfo* const generator, find_schedule(schedule));
+  PLAIT_TRY_VOID(check_flags(generator != nullptr, generator == nullptr));
+  if (generator == nullptr) {
+    std::vector<std::string> notes;
+    PLAIT_TRY(Schedule read, schedule_by_name_or_file(schedule, base, shape_of_file(), &notes));
+    print_notes(schedule, notes);
+    return read;
+  }
+  if (ranks == 0)
+    return fail(ErrorCode::kInvalidInput, "a schedule by name needs --ranks", schedule);
+  if (microbatches == 0)
+    return fail(ErrorCode::kInvalidInput, "a schedule by name needs --microbatches", schedule);
+  ScheduleShape wanted = base;
+  wanted.ranks = ranks;
+  wanted.microbatches = microbatches;
+  wanted.chunks = chunks;
+  wanted.any_m = any_m;
+  return generate(generator->name, wanted);
 }
 
 }  // namespace plait::tools

@@ -1,5 +1,6 @@
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <optional>
 #include <string>
@@ -19,9 +20,29 @@ struct OptOptions {
   FormatOption format;
 };
 
+/// The one pass that chooses by price is "pair" or "pair=N".
+bool runs_pair(const std::string& passes) {
+  for (std::size_t begin = 0; begin <= passes.size();) {
+    const std::size_t end = std::min(passes.find(',', begin), passes.size());
+    const std::string name = passes.substr(begin, end - begin);
+    if (name.substr(0, name.find('=')) == "pair") return true;
+    begin = end + 1;
+  }
+  return false;
+}
+
 /// Prices what passes try, if costs were given.
 Expected<SchedulePrice> make_price(const CostArguments& arguments, const OptOptions& options,
                                    const Schedule& schedule) {
+  const bool pairs = runs_pair(options.passes);
+  if (arguments.is_given() && !pairs) {
+    return fail(ErrorCode::kInvalidInput, "none of the passes chooses by costs, pair does",
+                "--passes " + options.passes);
+  }
+  if (options.max_activations && !(arguments.is_given() && pairs)) {
+    return fail(ErrorCode::kInvalidInput, "is for what pair chooses by costs, needed both",
+                "--max-activations");
+  }
   if (!arguments.is_given()) return SchedulePrice();
   PLAIT_TRY(const CostSettings settings, arguments.settings());
   PLAIT_TRY(CostModel costs, make_cost_model(settings, schedule.placement.stages()));
@@ -59,8 +80,10 @@ void add_opt(CLI::App& app, int& exit_code) {
                    "names (plait list) or name=N, separated by commas, run in this order")
       ->required();
   auto costs = CostArguments::add_to(*command);
-  command->add_option("--max-activations", options->max_activations,
-                      "with costs: stage activations a rank may hold in what pair chooses");
+  command
+      ->add_option("--max-activations", options->max_activations,
+                   "with costs: stage activations a rank may hold in what pair chooses")
+      ->check(CLI::Range(0, 1 << 30));
   options->format.add_to(*command);
   command->callback([arguments, costs, options, &exit_code] {
     const Expected<std::string> text = optimise(*arguments, *costs, *options);

@@ -84,7 +84,7 @@ void print_price(const Price& price, const CostModel& costs) {
         price.microbatches, price.chunks, price.chunks == 1 ? "stage" : "stages");
   print("makespan {} {}, longest span of a rank {} {}\n", unit.print(prediction.makespan_ns),
         unit.name, unit.print(prediction.span_ns), unit.name);
-  print("bound {} {} ({}): the makespan is {} above it, idle time {} {}\n",
+  print("bound {} {} ({}): the makespan is {} above it, by {} {}\n",
         unit.print(price.bound.makespan), unit.name, price.bound.name,
         percent(price.share_above_bound()), unit.print(price.above_bound()), unit.name);
   if (prediction.pair_coverage > 0) {

@@ -48,7 +48,13 @@ Expected<int> watch(RunFollower& run) {
 
 Expected<int> top(const TopArguments& arguments) {
   RunFollower run(arguments.run);
-  if (!arguments.once && is_terminal()) return watch(run);
+  if (!arguments.once && is_terminal()) {
+    if (arguments.width > 0) {
+      return fail(ErrorCode::kInvalidInput, "is of what is printed once, needed --once beside it",
+                  "--width");
+    }
+    return watch(run);
+  }
   PLAIT_TRY_VOID(print_once(run, arguments.width));
   return kExitOk;
 }

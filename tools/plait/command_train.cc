@@ -63,6 +63,27 @@ std::string describe_ngrams(const JobPlan& plan, const DataSplit& data, double m
       model_bits, bits[0], bits[1], bits[2], bits[3]);
 }
 
+/// Flags that would be dropped beside this job.
+Expected<void> check_flags(const TrainOptions& options, const JobConfig& job) {
+  if (options.record_step > job.run.steps) {
+    return fail(ErrorCode::kInvalidInput, fmt::format("the run ends at step {}", job.run.steps),
+                fmt::format("--record {}", options.record_step));
+  }
+  if (options.reference && options.record_step > 0) {
+    return fail(ErrorCode::kInvalidInput,
+                "does not apply to a reference run, which has no timeline", "--record");
+  }
+  if (options.reference && !options.comm.empty()) {
+    return fail(ErrorCode::kInvalidInput, "does not apply to a reference run, which is one process",
+                "--comm");
+  }
+  if (options.port != 0 && (options.reference || job.run.comm != "gloo")) {
+    return fail(ErrorCode::kInvalidInput, "is of ranks that are processes, needed --comm gloo",
+                "--port");
+  }
+  return {};
+}
+
 ExistingFolder existing_folder(const TrainOptions& options) {
   return options.overwrite ? ExistingFolder::kOverwrite : ExistingFolder::kRefuse;
 }
@@ -119,6 +140,9 @@ class Reporter {
     of_recorder.existing = existing_folder(options);
     of_recorder.timeline_step = options.record_step;
     of_recorder.fits_costs = !options.reference;
+    of_recorder.on_warning = [](const Error& error) {
+      fmt::print(stderr, "plait train: warning: {}; the run goes on\n", error.text());
+    };
     return of_recorder;
   }
 
@@ -317,6 +341,7 @@ Expected<int> train(TrainOptions options) {
         "--resume");
   }
   PLAIT_TRY(JobConfig job, read_job(options));
+  PLAIT_TRY_VOID(check_flags(options, job));
   PLAIT_TRY(const JobPlan plan, make_plan(std::move(job)));
   if (options.dry_run) {
     PLAIT_TRY_VOID(open_data(plan.job.data, plan.job.model.vocab_size));

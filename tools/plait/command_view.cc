@@ -4,8 +4,11 @@
 
 #include "plait/base/read_file.h"
 #include "plait/base/write_file.h"
+#include "plait/ir/forms/text_forms.h"
+#include "plait/schedule/source.h"
 #include "plait/sim/simulate.h"
 #include "plait/timeline/timeline_file.h"
+#include "plait/verify/prove.h"
 #include "tools/plait/commands.h"
 #include "tools/plait/output.h"
 #include "tools/plait/view_page.h"
@@ -27,18 +30,34 @@ Expected<Timeline> draw_in_units(Schedule schedule) {
   });
 }
 
-Expected<ViewedFile> load(const std::string& name, ScheduleArguments arguments) {
+/// What the files turned out to be, for the flags.
+struct Kinds {
+  bool any_name = false;
+  bool any_file = false;  ///< that holds a schedule
+};
+
+Expected<ViewedFile> load(const std::string& name, const ScheduleArguments& shape, Kinds& kinds) {
   ViewedFile file{.name = name, .timeline = {}};
-  std::error_code ignored;
-  if (std::filesystem::exists(name, ignored)) {
+  PLAIT_TRY(const GeneratorInfo* const generator, find_schedule(name));
+  Schedule schedule;
+  if (generator != nullptr) {
+    kinds.any_name = true;
+    ScheduleArguments by_name = shape;
+    by_name.schedule = name;
+    by_name.stages = 0;  // these are of the other file, if there is one
+    by_name.placement.clear();
+    PLAIT_TRY(schedule, by_name.load());
+  } else {
     PLAIT_TRY(const std::string text, read_file(name, "timeline or schedule"));
     if (looks_like_trace(text)) {
       PLAIT_TRY(file.timeline, read_timeline(text, name));
       return file;
     }
+    kinds.any_file = true;
+    std::vector<std::string> notes;
+    PLAIT_TRY(schedule, read_schedule(text, name, shape.shape_of_file(), &notes));
+    shape.print_notes(name, notes);
   }
-  arguments.schedule = name;
-  PLAIT_TRY(Schedule schedule, arguments.load());
   PLAIT_TRY(file.timeline, draw_in_units(std::move(schedule)));
   if (file.timeline.events.empty())
     return fail(ErrorCode::kInvalidInput, "found no action, needed one", name);
@@ -49,16 +68,18 @@ Expected<ViewedFile> load(const std::string& name, ScheduleArguments arguments) 
 Expected<void> run(const ViewArguments& arguments, const ScheduleArguments& shape) {
   std::vector<ViewedFile> files;
   std::size_t events = 0;
+  Kinds kinds;
   for (const std::string& name : arguments.files) {
     std::error_code ignored;
     if (std::filesystem::equivalent(name, arguments.out, ignored)) {
       return fail(ErrorCode::kInvalidInput, "the page would replace the file that it shows",
                   "--out " + arguments.out);
     }
-    PLAIT_TRY(ViewedFile file, load(name, shape));
+    PLAIT_TRY(ViewedFile file, load(name, shape, kinds));
     events += file.timeline.events.size();
     files.push_back(std::move(file));
   }
+  PLAIT_TRY_VOID(shape.check_flags(kinds.any_name, kinds.any_file));
   const std::string page = print_view_page(files);
   PLAIT_TRY_VOID(write_file_atomically(arguments.out, page));
   print("{}: {} actions, {} KB; open it in a browser\n", arguments.out, events,

@@ -4,11 +4,11 @@
 #include <CLI/CLI.hpp>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "plait/base/error.h"
 #include "plait/ir/forms/csv.h"
 #include "plait/schedule/generators.h"
-#include "plait/verify/verify.h"
 
 namespace plait::tools {
 
@@ -51,6 +51,7 @@ struct FormatOption {
 
 /// SCHEDULE with the flags that give or override its shape.
 struct ScheduleArguments {
+  std::string command;  ///< whose flags they are, for messages
   std::string schedule;
   int ranks = 0;
   int microbatches = 0;
@@ -66,9 +67,13 @@ struct ScheduleArguments {
   Expected<Schedule> load(const ScheduleShape& base = {}) const;
   /// Stages of a schedule that is given by name; 0: it is a file, or no schedule's name.
   int generated_stages() const;
+  /// What the flags say a file holds.
+  CsvShape shape_of_file() const;
+  /// Errors: a flag that is given and says nothing about schedules by name, or about files, if that
+  /// is all there is.
+  Expected<void> check_flags(bool any_name, bool any_file) const;
+  /// Prints what the user should know of how a file was taken, on stderr.
+  void print_notes(const std::string& file, const std::vector<std::string>& notes) const;
 };
-
-/// The schedule as proven. Errors: the first of its violations.
-Expected<VerifiedSchedule> prove(Schedule schedule);
 
 }  // namespace plait::tools

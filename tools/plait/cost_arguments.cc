@@ -6,7 +6,6 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
-#include "plait/passes/insert_comm.h"
 #include "tools/plait/commands.h"
 
 namespace plait::tools {
@@ -33,10 +32,8 @@ void lay_over(const std::optional<std::int64_t>& flag, std::optional<std::int64_
 
 std::shared_ptr<CostArguments> CostArguments::add_to(CLI::App& command) {
   auto arguments = std::make_shared<CostArguments>();
-  command
-      .add_option("--costs", arguments->file,
-                  "a TOML file of costs (docs/simulate.md), or a run's folder")
-      ->check(CLI::ExistingPath);
+  command.add_option("--costs", arguments->file,
+                     "a TOML file of costs (docs/simulate.md), or a run's folder");
   for (const StageKeyInfo& info : kStageKeys) {
     command.add_option(flag_of(info.name), arguments->stage[static_cast<std::size_t>(info.key)],
                        fmt::format("of a stage: {}", info.meaning));
@@ -75,6 +72,11 @@ Expected<CostSettings> CostArguments::settings() const {
   lay_over(latency, settings.latency);
   lay_over(bandwidth, settings.bandwidth);
   lay_over(message_bytes, settings.message_bytes);
+  if ((pair || share) && !pairs.empty() && pairs != "block") {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("a pair's cost as a block does not apply beside --pairs {}", pairs),
+                pair ? "--pair-ns" : "--pair-share");
+  }
   if (pair || share) {
     settings.pair = pair;
     settings.share = share;
@@ -91,40 +93,6 @@ bool CostArguments::is_given() const {
                                   [](const std::string& text) { return !text.empty(); });
   return stages || !file.empty() || !pairs.empty() || comm || latency || bandwidth ||
          message_bytes || pair || share;
-}
-
-Nanoseconds Price::worst_idle() const {
-  Nanoseconds worst = 0;
-  for (const RankPrediction& rank : prediction.ranks) worst = std::max(worst, rank.idle_ns);
-  return worst;
-}
-
-double Price::share_above_bound() const {
-  if (bound.makespan == 0) return 0;
-  return static_cast<double>(above_bound()) / static_cast<double>(bound.makespan);
-}
-
-std::int64_t Price::worst_peak() const {
-  std::int64_t worst = 0;
-  for (const RankPrediction& rank : prediction.ranks)
-    worst = std::max(worst, (has_bytes ? rank.peak_bytes : rank.peak_activations).amount);
-  return worst;
-}
-
-Expected<Price> price(Schedule schedule, const CostModel& costs, const SimulateOptions& options) {
-  if (costs.network && !is_lowered(schedule)) {
-    PLAIT_TRY(schedule, insert_comm(schedule));
-  }
-  Price price;
-  PLAIT_TRY(price.bound, best_bound(bound_input(schedule, costs)));
-  price.schedule = schedule.name;
-  price.ranks = schedule.placement.ranks;
-  price.microbatches = schedule.microbatches;
-  price.chunks = (schedule.placement.stages() + price.ranks - 1) / price.ranks;
-  price.has_bytes = costs.has_bytes();
-  PLAIT_TRY(const VerifiedSchedule verified, prove(std::move(schedule)));
-  PLAIT_TRY(price.prediction, simulate(verified, costs, options));
-  return price;
 }
 
 nlohmann::ordered_json print_price_json(const Price& price) {

@@ -1,4 +1,4 @@
-/// What `simulate` and `compare` share: the flags for costs, and a schedule with its price.
+/// What `simulate` and `compare` share: the flags for costs, and how a price is printed.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -8,7 +8,7 @@
 #include <optional>
 #include <string>
 
-#include "plait/sim/bound/bounds.h"
+#include "plait/sim/bound/price.h"
 #include "plait/sim/cost_file.h"
 #include "plait/sim/simulate.h"
 
@@ -31,28 +31,6 @@ struct CostArguments {
   /// Whether the user gave any.
   bool is_given() const;
 };
-
-/// A proven schedule under given costs.
-struct Price {
-  std::string schedule;
-  int ranks = 0;
-  int microbatches = 0;
-  int chunks = 0;
-  bool has_bytes = false;
-  Prediction prediction;
-  Bound bound;  ///< no order of these actions on this placement is faster
-
-  Nanoseconds worst_idle() const;
-  /// What the makespan, and with it every rank's idle time, is above the bound.
-  Nanoseconds above_bound() const { return prediction.makespan_ns - bound.makespan; }
-  /// above_bound() as a share of the bound.
-  double share_above_bound() const;
-  std::int64_t worst_peak() const;  ///< bytes, or stage activations without byte costs
-};
-
-/// Proves the schedule, with its communication if links are priced, and simulates it.
-/// Errors: also a schedule that breaks a rule (the first finding).
-Expected<Price> price(Schedule schedule, const CostModel& costs, const SimulateOptions& options);
 
 /// The fields of `simulate --json`.
 nlohmann::ordered_json print_price_json(const Price& price);

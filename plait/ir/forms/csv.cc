@@ -7,6 +7,7 @@
 
 #include "plait/ir/action_text.h"
 #include "plait/ir/forms/csv_infer.h"
+#include "plait/ir/forms/csv_sheet.h"
 
 namespace plait {
 namespace {
@@ -54,11 +55,8 @@ Expected<std::vector<Action>> read_row(std::string_view row, const std::string& 
   }
 }
 
-}  // namespace
-
-Expected<Schedule> read_csv(std::string_view text, const std::string& file, const CsvShape& shape) {
-  Schedule schedule;
-  schedule.name = file;
+/// The rows as torch writes them, a line each.
+Expected<void> read_plain(std::string_view text, const std::string& file, Schedule& schedule) {
   for (std::size_t begin = 0; begin < text.size();) {
     const std::size_t end = std::min(text.find('\n', begin), text.size());
     std::string_view row = text.substr(begin, end - begin);
@@ -70,6 +68,53 @@ Expected<Schedule> read_csv(std::string_view text, const std::string& file, cons
   }
   if (schedule.ranks.empty())
     return fail(ErrorCode::kInvalidInput, "the file is empty, needed one row per rank", file);
+  return {};
+}
+
+/// The rows of a file that cannot be read as they stand; `plain_error` is why.
+Expected<void> read_sheet(std::string_view text, const std::string& file, Error plain_error,
+                          Schedule& schedule, std::vector<std::string>* notes) {
+  PLAIT_TRY(CsvSheet sheet, read_csv_sheet(text, file));
+  if (sheet.plain) return tl::unexpected<Error>(std::move(plain_error));
+  schedule.ranks.clear();
+  for (const CsvRow& row : sheet.rows) {
+    auto list = read_row(row.text, fmt::format("{}:{}", file, row.line));
+    if (!list) {
+      // The columns of what is left of a row are not the file's.
+      return fail(list.error().code, list.error().message, fmt::format("{}:{}", file, row.line));
+    }
+    schedule.ranks.push_back(*std::move(list));
+  }
+  if (schedule.ranks.empty())
+    return fail(ErrorCode::kInvalidInput, "the file is empty, needed one row per rank", file);
+  if (notes != nullptr) *notes = std::move(sheet.notes);
+  return {};
+}
+
+/// A cell such as 0BW3.
+bool holds_whole_backward_of_torch_2_5(std::string_view text) {
+  for (std::size_t at = text.find("BW"); at != std::string_view::npos;
+       at = text.find("BW", at + 2)) {
+    const auto is_digit = [&](std::size_t i) {
+      return i < text.size() && text[i] >= '0' && text[i] <= '9';
+    };
+    if (at > 0 && is_digit(at - 1) && is_digit(at + 2)) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+Expected<Schedule> read_csv(std::string_view text, const std::string& file, const CsvShape& shape,
+                            std::vector<std::string>* notes) {
+  Schedule schedule;
+  schedule.name = file;
+  Expected<void> read = read_plain(text, file, schedule);
+  if (!read) {
+    if (holds_whole_backward_of_torch_2_5(text)) return letters_of_torch_2_5(file);
+    read = read_sheet(text, file, std::move(read).error(), schedule, notes);
+  }
+  PLAIT_TRY_VOID(std::move(read));
   PLAIT_TRY_VOID(infer_shape(schedule, file, shape));
   return schedule;
 }

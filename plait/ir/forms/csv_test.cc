@@ -4,6 +4,7 @@
 #include <rapidcheck.h>
 
 #include "plait/ir/action_text.h"
+#include "plait/ir/forms/text_forms.h"
 #include "tests/support/files.h"
 
 namespace plait {
@@ -120,6 +121,86 @@ TEST(Csv, ErrorsNameLineColumnFoundAndNeeded) {
   EXPECT_EQ(error_of(",,\n"), "f.csv: the file holds no action, needed at least one");
   EXPECT_EQ(error_of("0F0\n", CsvShape{2, {}, {}, {}}),
             "f.csv: the file has 1 rows, --ranks needs 2");
+}
+
+// ---- as spreadsheets and people write it
+
+const std::string kPlain = "0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1\n";
+
+std::string notes_of(const std::string& text) {
+  std::vector<std::string> notes;
+  const Expected<Schedule> read = read_csv(text, "f.csv", {}, &notes);
+  if (!read) return read.error().text();
+  EXPECT_EQ(print_csv(*read), kPlain) << text;
+  std::string all;
+  for (const std::string& note : notes) all += (all.empty() ? "" : "; ") + note;
+  return all;
+}
+
+TEST(CsvSheet, QuotesLabelsHeadersAndSeparatorsAreReadAndNoted) {
+  EXPECT_EQ(notes_of(kPlain), "");
+  EXPECT_EQ(notes_of("\"0F0\",\"0F1\",\"0B0\",\"0B1\"\r\n1F0, \"1B0\" ,1F1,1B1\r\n"), "");
+  EXPECT_EQ(notes_of("rank0,0F0,0F1,0B0,0B1\nrank1,1F0,1B0,1F1,1B1\n"),
+            "the first column is taken for labels: 'rank0', 'rank1'");
+  EXPECT_EQ(notes_of("Rank 1,0F0,0F1,0B0,0B1\nRank 2,1F0,1B0,1F1,1B1\n"),
+            "the first column is taken for labels: 'Rank 1', 'Rank 2'");
+  EXPECT_EQ(notes_of("0,0F0,0F1,0B0,0B1\n1,1F0,1B0,1F1,1B1\n"),
+            "the first column is taken for labels: '0', '1'");
+  EXPECT_EQ(notes_of("step0,step1,step2,step3\n" + kPlain),
+            "line 1 is taken for a header: 'step0', 'step1', 'step2', 'step3'");
+  EXPECT_EQ(notes_of(",0,1,2,3\n0,0F0,0F1,0B0,0B1\n1,1F0,1B0,1F1,1B1\n"),
+            "line 1 is taken for a header: '', '0', '1', '2', …; the first column is taken for "
+            "labels: '0', '1'");
+  EXPECT_EQ(notes_of(kPlain + "\n"), "line 3 is blank and left out");
+  EXPECT_EQ(notes_of("\"0F0\",0F1,0B0,0B1\n1F0,1B0,1F1,1B1\n,,,\n"),
+            "line 3 is blank and left out");
+  EXPECT_EQ(notes_of("0F0;0F1;0B0;0B1\n1F0;1B0;1F1;1B1\n"), "cells are separated by semicolons");
+  EXPECT_EQ(notes_of("0F0\t0F1\t0B0\t0B1\n1F0\t1B0\t1F1\t1B1\n"), "cells are separated by tabs");
+}
+
+TEST(CsvSheet, PairsKeepTheirSemicolons) {
+  const Schedule plain = *read_csv("0F0,0F1,(0F2;0B0)OVERLAP_F_B,0B1,0B2\n", "f", {});
+  for (const char* text :
+       {"\"0F0\",0F1,\"(0F2;0B0)OVERLAP_F_B\",0B1,0B2\n", "0F0;0F1;(0F2;0B0)OVERLAP_F_B;0B1;0B2\n",
+        "r0;0F0;0F1;\"(0F2;0B0)OVERLAP_F_B\";0B1;0B2\n"}) {
+    const Expected<Schedule> read = read_csv(text, "f", {});
+    ASSERT_TRUE(read) << read.error().text();
+    EXPECT_EQ(*read, plain) << text;
+  }
+}
+
+TEST(CsvSheet, WhatIsNotClearIsRefused) {
+  EXPECT_EQ(
+      error_of("rank1,1F0,1B0\nrank0,0F0,0B0\n"),
+      "f.csv:2: the rows' labels are 'rank1', 'rank0', needed the ranks in ascending order, as "
+      "in rank0, rank1");
+  EXPECT_EQ(
+      error_of("left,0F0,0B0\nright,1F0,1B0\n"),
+      "f.csv:1: the rows' labels are 'left', 'right', needed the ranks in ascending order, as "
+      "in rank0, rank1");
+  EXPECT_EQ(error_of("\"0F0,0B0\n1F0,1B0\n"),
+            "f.csv:1: a quote is not closed, needed another on its line");
+  // The line is the file's, also behind a header.
+  EXPECT_EQ(error_of("step0,step1\n0F0,0B0\n1F0,1x0\n"),
+            "f.csv:3: in '1x0': found 'x', needed an action type such as F or SEND_F, in capitals");
+  // A wrong cell in a plain file is no header.
+  EXPECT_EQ(error_of("0F0,step1\n1F0,1B0\n"), "f.csv:1:5: in 'step1': found 's', needed a stage");
+}
+
+TEST(Csv, LettersOfTorch25AreOneHint) {
+  const auto hint_of = [](const std::string& text) {
+    const Expected<Schedule> read = read_schedule(text, "f.csv", {});
+    return read ? "no error" : read.error().text();
+  };
+  const std::string hint =
+      "f.csv: the letters are those of torch 2.5, where B is the backward for inputs (now I) and "
+      "BW "
+      "the whole one (now B); sed -E 's/([0-9])B([0-9])/\\1I\\2/g; s/BW/B/g' translates them";
+  EXPECT_EQ(hint_of("0F0,0B0,0W0\n1F0,1B0,1W0\n"), hint);
+  EXPECT_EQ(hint_of("0F0,0BW0\n1F0,1BW0\n"), hint);
+  EXPECT_EQ(hint_of("0F0,0F1,0B0,0W0,0BW1\n"), hint);
+  // A W that lost its I is not that.
+  EXPECT_TRUE(read_schedule("0F0,0F1,0B0,0W1\n", "f", {}));
 }
 
 TEST(Csv, AbsurdNumbersAreErrorsNotMemory) {

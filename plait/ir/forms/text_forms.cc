@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include "plait/ir/forms/csv_sheet.h"
 #include "plait/ir/text_placement.h"
 
 namespace plait {
@@ -9,15 +10,25 @@ namespace {
 
 constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
 
-/// The first character that is neither blank nor in a comment, or 0.
-char first_character(std::string_view text) {
+/// From the first character on that is neither blank nor in a comment.
+std::string_view first_text(std::string_view text) {
   bool in_comment = false;
-  for (const char c : text) {
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
     if (c == '\n') in_comment = false;
     if (c == '#') in_comment = true;
-    if (!in_comment && c != ' ' && c != '\t' && c != '\r' && c != '\n') return c;
+    if (!in_comment && c != ' ' && c != '\t' && c != '\r' && c != '\n') return text.substr(i);
   }
-  return '\0';
+  return {};
+}
+
+/// That the first line holds the cells of a table: labels, or a header. Our own text begins with
+/// `plait 1`; where that is forgotten, what follows has no commas, and semicolons in pairs alone.
+bool has_cells(std::string_view text) {
+  const std::string_view line = text.substr(0, text.find_first_of("#\n"));
+  if (line.starts_with("plait")) return false;
+  return line.find_first_of(",\t") != std::string_view::npos ||
+         (line.find(';') != std::string_view::npos && line.find('(') == std::string_view::npos);
 }
 
 Expected<void> check_number(std::string_view what, int found, std::optional<int> needed,
@@ -48,16 +59,19 @@ Expected<void> check_shape(const Schedule& schedule, const std::string& file,
 }  // namespace
 
 Expected<Schedule> read_schedule(std::string_view text, const std::string& file,
-                                 const CsvShape& shape) {
-  if (text.starts_with(kByteOrderMark)) {
-    return fail(ErrorCode::kInvalidInput,
-                "found a byte-order mark, needed plain text (save the file as UTF-8 without it)",
-                file + ":1:1");
+                                 const CsvShape& shape, std::vector<std::string>* notes) {
+  if (text.starts_with("\xff\xfe") || text.starts_with("\xfe\xff"))
+    return fail(ErrorCode::kInvalidInput, "found UTF-16, needed UTF-8", file + ":1:1");
+  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
+  const std::string_view begin = first_text(text);
+  const char first = begin.empty() ? '\0' : begin.front();
+  const bool is_word = (first >= 'a' && first <= 'z') || (first >= 'A' && first <= 'Z');
+  if (first != '{' && (!is_word || has_cells(begin))) {
+    PLAIT_TRY(Schedule of_csv, read_csv(text, file, shape, notes));
+    if (has_letters_of_torch_2_5(of_csv)) return letters_of_torch_2_5(file);
+    return of_csv;
   }
-  const char first = first_character(text);
-  const bool is_text = (first >= 'a' && first <= 'z') || (first >= 'A' && first <= 'Z');
-  if (first != '{' && !is_text) return read_csv(text, file, shape);
-  PLAIT_TRY(Schedule schedule, is_text ? read_text(text, file) : read_json(text, file));
+  PLAIT_TRY(Schedule schedule, is_word ? read_text(text, file) : read_json(text, file));
   PLAIT_TRY_VOID(check_shape(schedule, file, shape));
   return schedule;
 }

@@ -4,6 +4,7 @@
 #include <array>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "plait/base/error.h"
 #include "plait/ir/forms/csv.h"
@@ -25,10 +26,12 @@ inline constexpr std::array kForms = {
     FormInfo{"json", "for programs", print_json},
 };
 
-/// Reads any of the forms: JSON begins with `{`, our own text with a word, all else is CSV.
-/// `shape` fills in what a CSV does not say; where another form says otherwise, that is an error.
-/// Errors name `file` and the place in it. Cost: O(text).
+/// Reads any of the forms: JSON begins with `{`, our own text with a word, all else is CSV, and
+/// what begins with a word but has cells. A byte-order mark of UTF-8 is passed over. `shape` fills
+/// in what a CSV does not say; where another form says otherwise, that is an error. `notes` gets
+/// what the user should know of how the file was taken. Errors name `file` and the place in it.
+/// Cost: O(text).
 Expected<Schedule> read_schedule(std::string_view text, const std::string& file,
-                                 const CsvShape& shape);
+                                 const CsvShape& shape, std::vector<std::string>* notes = nullptr);
 
 }  // namespace plait

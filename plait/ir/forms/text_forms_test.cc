@@ -137,13 +137,19 @@ TEST(ReadSchedule, FindsTheForm) {
                           "f", {})
                 ->microbatches,
             9);
-  EXPECT_EQ(
-      read_schedule("\xef\xbb\xbf"
-                    "0F0\n",
-                    "f", {})
-          .error()
-          .text(),
-      "f:1:1: found a byte-order mark, needed plain text (save the file as UTF-8 without it)");
+  const std::string_view mark = "\xef\xbb\xbf";
+  EXPECT_EQ(read_schedule(std::string(mark) + "0F0,0B0\n", "f", {})->microbatches, 1);
+  EXPECT_EQ(read_schedule(std::string_view("\xff\xfe"
+                                           "0\0F\0",
+                                           6),
+                          "f", {})
+                .error()
+                .text(),
+            "f:1:1: found UTF-16, needed UTF-8");
+  // Words in front of cells are a table, words without are our own text.
+  EXPECT_TRUE(read_schedule("rank0,0F0,0B0\n", "f", {}));
+  EXPECT_EQ(read_schedule("ranks 1\n", "f", {}).error().text(),
+            "f:1:1: found 'ranks', needed 'plait 1' as the first line");
 }
 
 TEST(ReadSchedule, AHeaderMustNotSayOtherwise) {

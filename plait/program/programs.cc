@@ -1,4 +1,4 @@
-#include "plait/train/programs.h"
+#include "plait/program/programs.h"
 
 #include <fmt/core.h>
 
@@ -24,9 +24,9 @@ bool has_reductions(const Schedule& schedule) {
 
 }  // namespace
 
-Expected<VerifiedSchedule> prove(Schedule schedule, bool reduce) {
+Expected<VerifiedSchedule> prove_lowered(Schedule schedule, Reductions reductions) {
   const std::string name = schedule.name;
-  if (reduce && !has_reductions(schedule)) {
+  if (reductions == Reductions::kInserted && !has_reductions(schedule)) {
     PLAIT_TRY(schedule, insert_reduce_grad(std::move(schedule), {}));
   }
   if (!is_lowered(schedule)) {

@@ -1,0 +1,43 @@
+/// CSV as spreadsheets write it, brought to the plain form that read_csv() reads.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "plait/base/error.h"
+#include "plait/ir/schedule.h"
+
+namespace plait {
+
+/// One rank's cells, separated by commas, and the line of the file that holds them, from 1.
+struct CsvRow {
+  std::string text;
+  int line = 0;
+};
+
+struct CsvSheet {
+  std::vector<CsvRow> rows;
+  std::vector<std::string> notes;  ///< what was taken for what, for the user to look at
+  bool plain = true;               ///< nothing was there that a spreadsheet adds
+};
+
+/// Takes off quotes, a header row, a column of labels and blank rows at the end; cells may be
+/// separated by commas, tabs or semicolons.
+///
+/// Example:  rank,step0,step1        Rows:  0F0,(0F1;0B0)OVERLAP_F_B  of line 2
+///           rank0,0F0,"(0F1;0B0)OVERLAP_F_B"
+///
+/// A header is a first row without an action. Labels are a first column without an action, in which
+/// the same text is followed by 0, 1, … or 1, 2, …: the ranks in their order.
+/// Errors: a quote that is not closed; labels in another order. Cost: O(text).
+Expected<CsvSheet> read_csv_sheet(std::string_view text, const std::string& file);
+
+/// Whether W stand there without any I, each beside a B of the same stage and micro-batch: that B
+/// is the backward for inputs of torch 2.5. Cost: O(actions), O(A log A) where there is no I.
+bool has_letters_of_torch_2_5(const Schedule& schedule);
+
+/// What is said of such a file.
+tl::unexpected<Error> letters_of_torch_2_5(const std::string& file);
+
+}  // namespace plait

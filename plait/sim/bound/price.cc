@@ -1,0 +1,45 @@
+#include "plait/sim/bound/price.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "plait/passes/insert_comm.h"
+#include "plait/verify/prove.h"
+
+namespace plait {
+
+Nanoseconds Price::worst_idle() const {
+  Nanoseconds worst = 0;
+  for (const RankPrediction& rank : prediction.ranks) worst = std::max(worst, rank.idle_ns);
+  return worst;
+}
+
+double Price::share_above_bound() const {
+  if (bound.makespan == 0) return 0;
+  return static_cast<double>(above_bound()) / static_cast<double>(bound.makespan);
+}
+
+std::int64_t Price::worst_peak() const {
+  std::int64_t worst = 0;
+  for (const RankPrediction& rank : prediction.ranks)
+    worst = std::max(worst, (has_bytes ? rank.peak_bytes : rank.peak_activations).amount);
+  return worst;
+}
+
+Expected<Price> price(Schedule schedule, const CostModel& costs, const SimulateOptions& options) {
+  if (costs.network && !is_lowered(schedule)) {
+    PLAIT_TRY(schedule, insert_comm(schedule));
+  }
+  Price price;
+  PLAIT_TRY(price.bound, best_bound(bound_input(schedule, costs)));
+  price.schedule = schedule.name;
+  price.ranks = schedule.placement.ranks;
+  price.microbatches = schedule.microbatches;
+  price.chunks = (schedule.placement.stages() + price.ranks - 1) / price.ranks;
+  price.has_bytes = costs.has_bytes();
+  PLAIT_TRY(const VerifiedSchedule verified, prove(std::move(schedule)));
+  PLAIT_TRY(price.prediction, simulate(verified, costs, options));
+  return price;
+}
+
+}  // namespace plait

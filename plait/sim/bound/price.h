@@ -1,0 +1,37 @@
+/// What a schedule takes under given costs, beside what no order of its actions can beat.
+#pragma once
+
+#include <string>
+
+#include "plait/base/error.h"
+#include "plait/base/units.h"
+#include "plait/sim/bound/bounds.h"
+#include "plait/sim/cost_model.h"
+#include "plait/sim/simulate.h"
+
+namespace plait {
+
+/// A proven schedule under given costs.
+struct Price {
+  std::string schedule;
+  int ranks = 0;
+  int microbatches = 0;
+  int chunks = 0;
+  bool has_bytes = false;
+  Prediction prediction;
+  Bound bound;  ///< no order of these actions on this placement is faster
+
+  Nanoseconds worst_idle() const;
+  /// Makespan less bound: what any order could save at most.
+  Nanoseconds above_bound() const { return prediction.makespan_ns - bound.makespan; }
+  /// above_bound() as a share of the bound.
+  double share_above_bound() const;
+  std::int64_t worst_peak() const;  ///< bytes, or stage activations without byte costs
+};
+
+/// Proves the schedule, with its communication if links are priced, and simulates it.
+/// Errors: also a schedule that breaks a rule (the first finding). Cost: those of insert_comm(),
+/// verify(), simulate() and best_bound(). Thread-safe.
+Expected<Price> price(Schedule schedule, const CostModel& costs, const SimulateOptions& options);
+
+}  // namespace plait

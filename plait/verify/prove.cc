@@ -1,0 +1,21 @@
+#include "plait/verify/prove.h"
+
+#include <fmt/core.h>
+
+#include <string>
+#include <utility>
+
+namespace plait {
+
+Expected<VerifiedSchedule> prove(Schedule schedule, const VerifyOptions& options) {
+  const std::string name = schedule.name;
+  auto verified = verify(std::move(schedule), options);
+  if (verified) return *std::move(verified);
+  const Diagnostics& findings = verified.error();
+  return fail(ErrorCode::kCheckFailed,
+              fmt::format("the schedule breaks a rule ({} found, plait check lists them): {}",
+                          findings.size(), findings.front().text()),
+              name);
+}
+
+}  // namespace plait
