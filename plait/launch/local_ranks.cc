@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -331,16 +332,20 @@ LocalRanks::Outcome LocalRanks::judge() const {
 
 namespace {
 
-bool write_to_parent(const std::string& text) {
+/// Async-signal-safe.
+bool write_to_parent(std::string_view text, std::string_view end) {
   const char* pipe = std::getenv(kPipeVariable);
   if (pipe == nullptr) return false;
-  return write(std::atoi(pipe), text.data(), text.size()) == static_cast<ssize_t>(text.size());
+  const std::array<iovec, 2> parts = {iovec{const_cast<char*>(text.data()), text.size()},
+                                      iovec{const_cast<char*>(end.data()), end.size()}};
+  return writev(std::atoi(pipe), parts.data(), parts.size()) ==
+         static_cast<ssize_t>(text.size() + end.size());
 }
 
 }  // namespace
 
-bool tell_parent(const std::string& words) { return write_to_parent(words + "\n"); }
+bool tell_parent(std::string_view words) { return write_to_parent(words, "\n"); }
 
-void tell_parent_of_meeting() { write_to_parent(std::string(1, kMet)); }
+void tell_parent_of_meeting() { write_to_parent(std::string_view(&kMet, 1), ""); }
 
 }  // namespace plait

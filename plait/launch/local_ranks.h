@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "plait/base/error.h"
@@ -69,8 +70,8 @@ class LocalRanks {
 };
 
 /// In a rank started by LocalRanks: tells the parent in a line why it fails or what it waited for.
-/// False if there is no such parent.
-bool tell_parent(const std::string& words);
+/// False if there is no such parent. Async-signal-safe.
+bool tell_parent(std::string_view words);
 
 /// In a rank started by LocalRanks: tells the parent that this rank has met all others, and so
 /// would notice the death of one. Does nothing if there is no such parent.

@@ -6,7 +6,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
+#include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <optional>
 #include <system_error>
@@ -16,10 +19,62 @@
 
 namespace plait {
 
+namespace {
+
+/// What the handler of SIGBUS finds: a mapping, and what to say when its file is cut short.
+struct Watched {
+  const char* begin;
+  const char* end;
+  std::string words;
+};
+
+// A signal handler can reach nothing but globals. A job maps two files.
+constexpr std::size_t kMaxWatched = 64;
+std::array<std::atomic<const Watched*>, kMaxWatched> watched_mappings;
+std::atomic<void (*)(const char*)> end_of_process = nullptr;
+
+void handle_bus_error(int signal, siginfo_t* info, void* /*context*/) {
+  const auto* address = static_cast<const char*>(info->si_addr);
+  for (const std::atomic<const Watched*>& slot : watched_mappings) {
+    const Watched* watched = slot.load();
+    if (watched != nullptr && address >= watched->begin && address < watched->end)
+      end_of_process.load()(watched->words.c_str());
+  }
+  std::signal(signal, SIG_DFL);  // the read is tried once more, and is what it was without us
+}
+
+}  // namespace
+
+void on_lost_data(void (*end)(const char* words)) {
+  end_of_process = end;
+  struct sigaction action {};
+  action.sa_sigaction = handle_bus_error;
+  action.sa_flags = SA_SIGINFO;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGBUS, &action, nullptr);
+}
+
 struct Dataset::Mapping {
   Mapping(std::string path_of_file, TokenFormat format_of_file, void* mapped, std::size_t size)
-      : path(std::move(path_of_file)), format(format_of_file), data(mapped), bytes(size) {}
-  ~Mapping() { munmap(data, bytes); }
+      : path(std::move(path_of_file)), format(format_of_file), data(mapped), bytes(size) {
+    const char* begin = static_cast<const char*>(data);
+    watched = {
+        begin, begin + bytes,
+        fmt::format("{}: the data file has been cut short while it was read: it had {} bytes "
+                    "when the run began",
+                    path, bytes)};
+    for (std::atomic<const Watched*>& slot : watched_mappings) {
+      const Watched* none = nullptr;
+      if (slot.compare_exchange_strong(none, &watched)) return;
+    }
+  }
+  ~Mapping() {
+    for (std::atomic<const Watched*>& slot : watched_mappings) {
+      const Watched* mine = &watched;
+      if (slot.compare_exchange_strong(mine, nullptr)) break;
+    }
+    munmap(data, bytes);
+  }
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
 
@@ -47,6 +102,7 @@ struct Dataset::Mapping {
   TokenFormat format;
   void* data;
   std::size_t bytes;
+  Watched watched{};
 };
 
 namespace {

@@ -14,7 +14,8 @@ namespace plait {
 
 enum class TokenFormat : std::uint8_t { kBytes, kUint16, kUint32 };
 
-/// A range of the tokens of a file; copies share the mapping. Read-only, thread-safe.
+/// A range of the tokens of a file; copies share the mapping. Read-only, thread-safe. A file that
+/// is cut short while it is mapped ends the process: on_lost_data() says how.
 class Dataset {
  public:
   /// Maps the file and checks every token once. Errors (kInvalidInput) name the file: missing,
@@ -36,6 +37,11 @@ class Dataset {
   std::size_t begin_ = 0;
   std::size_t end_ = 0;
 };
+
+/// Reading behind the end that a file has now is SIGBUS, on whatever thread reads. `end` is called
+/// in its handler with "PATH: the data file …" and ends the process; it may call async-signal-safe
+/// functions only. Installs the handler; a fault of other memory stays what it was.
+void on_lost_data(void (*end)(const char* words));
 
 /// What a job trains on and what it validates on.
 struct DataSplit {

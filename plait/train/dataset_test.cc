@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <set>
@@ -82,6 +83,34 @@ TEST_F(DatasetTest, ErrorsNameTheFileFoundAndNeeded) {
   EXPECT_EQ(
       error_of(write("wide", std::string("\0\0\0\0\0\0\1\0", 8)), TokenFormat::kUint32, 65536),
       "wide: token 65536 at position 1 is outside the vocabulary of 65536");
+}
+
+[[noreturn]] void end_with_words(const char* words) {
+  (void)!write(STDERR_FILENO, words, std::strlen(words));
+  _exit(7);
+}
+
+TEST_F(DatasetTest, AFileThatIsCutShortIsSaid) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  const std::string path = write("cut", std::string(100'000, 'a'));
+  EXPECT_EXIT(
+      {
+        on_lost_data(end_with_words);
+        const Expected<Dataset> data = Dataset::open(path, TokenFormat::kBytes, 256);
+        std::filesystem::resize_file(path, 10);
+        for (std::size_t i = 0; i < data->size(); ++i) (void)data->at(i);
+      },
+      ::testing::ExitedWithCode(7),
+      "cut: the data file has been cut short while it was read: it had 100000 bytes when the run");
+  std::filesystem::resize_file(path, 100'000);
+}
+
+TEST_F(DatasetTest, AFileThatIsRemovedOrReplacedStaysReadable) {
+  const std::string path = write("kept", std::string(100'000, 'a'));
+  const Expected<Dataset> data = Dataset::open(path, TokenFormat::kBytes, 256);
+  std::filesystem::remove(path);
+  write("kept", "b");
+  EXPECT_EQ(data->at(99'999), 'a');
 }
 
 TEST_F(DatasetTest, TheTailIsHeldOutUnlessThereIsAFile) {

@@ -213,6 +213,50 @@ class InterruptedRun(command.CommandTest):
         self.assertIn("rank 1 was killed by signal 9 (SIGKILL)", output)
         self.assertFalse((self.folder / "runs").exists(), output)
 
+    def test_a_data_file_that_is_cut_short_is_said(self) -> None:
+        for comm in ("inproc", "gloo"):
+            with self.subTest(comm=comm):
+                (self.folder / "text.txt").write_bytes(command.TEXT * 10)
+                process = self.start("--comm", comm, "--overwrite")
+                ranks = children(process.pid)
+                os.truncate(self.folder / "text.txt", 10)
+                output = "".join(self.end(process, ranks))
+                self.assertEqual(process.returncode, 1, output)
+                self.assertIn("text.txt: the data file has been cut short while it was read: it had 40000 bytes", output)
+
+    def test_a_data_file_that_is_removed_does_not_matter(self) -> None:
+        process = self.start()
+        (self.folder / "text.txt").unlink()
+        steps = self.steps_done()
+        self.wait_until(lambda: self.steps_done() > steps + 2)
+        process.send_signal(signal.SIGINT)
+        self.end(process, [])
+        self.assertEqual(process.returncode, 130)
+
+    def test_a_working_directory_that_is_gone_is_said(self) -> None:
+        gone = self.folder / "gone"
+        gone.mkdir()
+        line = (f"cd gone && rmdir ../gone && exec {command.PLAIT} train {self.folder}/job.toml --set "
+                f"data.train={self.folder}/text.txt")
+        for comm in ("inproc", "gloo"):
+            with self.subTest(comm=comm):
+                gone.mkdir(exist_ok=True)
+                result = subprocess.run(["sh", "-c", f"{line} --comm {comm}"], cwd=self.folder, capture_output=True, text=True,
+                                        timeout=120, check=False)
+                self.assertEqual(result.returncode, 2, result.stderr)
+                self.assertEqual(result.stderr, "plait train: error: the working directory is gone (No such file or directory), needed one\n")
+
+    def test_a_run_whose_folder_is_removed_ends_with_words(self) -> None:
+        for comm in ("inproc", "gloo"):
+            with self.subTest(comm=comm):
+                process = self.start("--comm", comm)
+                ranks = children(process.pid)
+                shutil.rmtree(self.folder / "runs")
+                process.send_signal(signal.SIGTERM)
+                output = "".join(self.end(process, ranks))
+                self.assertEqual(process.returncode, 1, output)
+                self.assertRegex(output, "plait train: (error: )?.*runs/job")
+
     def test_second_signal_ends_at_once(self) -> None:
         process = self.start("--comm", "gloo")
         ranks = children(process.pid)

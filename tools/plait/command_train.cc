@@ -202,6 +202,17 @@ void leave_at_once(int signal) {
     (void)!write(STDERR_FILENO, part.data(), part.size());
 }
 
+/// In the handler of a read behind the end of a data file.
+void end_without_data(const char* words) {
+  SecondScreen::leave();
+  if (!tell_parent(words)) {
+    const std::string_view before = "plait train: error: ", after = "\n";
+    for (const std::string_view part : {before, std::string_view(words), after})
+      (void)!write(STDERR_FILENO, part.data(), part.size());
+  }
+  _exit(kExitFailed);
+}
+
 /// Calls `hook`, if there is one, from when on a signal waits for the end of a step.
 std::function<Expected<void>()> deferring_stops(std::function<Expected<void>()> hook) {
   return [hook = std::move(hook)]() -> Expected<void> {
@@ -329,6 +340,7 @@ Expected<DataSplit> look_around(const JobPlan& plan, const TrainOptions& options
 
 Expected<int> train(TrainOptions options) {
   const StopSignals signals(leave_at_once);
+  on_lost_data(end_without_data);
   if (options.watch && !is_terminal()) {
     options.watch = false;
     if (std::getenv(kRankVariable) == nullptr)

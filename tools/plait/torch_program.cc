@@ -26,6 +26,13 @@ Expected<std::string> find_torch_program() {
 /// The same arguments for plait-torch, which takes this process's place: its number, parent,
 /// terminal and environment stay. Returns only if that fails.
 Error become_torch_program() {
+  // MKL ends a process without one, in words of its own.
+  std::error_code gone;
+  (void)std::filesystem::current_path(gone);
+  if (gone) {
+    return Error{ErrorCode::kInvalidInput,
+                 fmt::format("the working directory is gone ({}), needed one", gone.message()), ""};
+  }
   const Expected<std::string> program = find_torch_program();
   if (!program) return program.error();
   std::vector<std::string> arguments = given_arguments();
