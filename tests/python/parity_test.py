@@ -53,6 +53,19 @@ class Parity(command.CommandTest):
                                     row["comm"], "--set", f"parallel.layers_per_stage={self.layers(stages, row['even'])}")
                 self.assert_same_training(run, references[microbatches])
 
+    def test_embedding_and_head_on_stages_of_their_own(self) -> None:
+        model = ("--microbatches", "8", "--set", "run.batch_size=16", "--set", f"model.num_hidden_layers={LAYERS}")
+        reference = self.run_case("reference", "--reference", "--schedule", "1f1b", *model)
+        for schedule, ranks, comm, layers in (("1f1b", 4, "gloo", "[0,4,5,0]"), ("zbv", 2, "inproc", "[0,5,4,0]"),
+                                              ("gpipe", 3, "inproc", "[0,9,0]")):
+            with self.subTest(schedule=schedule):
+                run = self.run_case("pipelined", *model, "--schedule", schedule, "--ranks", str(ranks), "--comm", comm, "--set",
+                                    f"parallel.layers_per_stage={layers}")
+                self.assert_same_training(run, reference)
+        result = self.train(*model, "--schedule", "1f1b", "--ranks", "3", "--set", "parallel.layers_per_stage=[5,0,4]")
+        self.assertEqual(result.returncode, 2)
+        self.assertIn("stage 1 would hold nothing", result.stderr)
+
     def test_tied_embeddings(self) -> None:
         model = ("--microbatches", "8", "--set", "run.batch_size=16", "--set", "model.tie_word_embeddings=true")
         reference = self.run_case("reference", "--reference", *model)
