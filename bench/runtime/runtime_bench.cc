@@ -65,11 +65,15 @@ class SpinStage final : public Stage {
   at::Tensor tensor_ = at::zeros({kFloats});
 };
 
+Boundary boundary() { return Boundary({{{kFloats}, TensorDtype::kFloat32}}); }
+
 struct Pipeline {
   Pipeline(int ranks, Nanoseconds forward_time)
       : schedule(*verify(*insert_comm(*generate("1f1b", {ranks, kMicrobatches})))) {
+    LowerOptions options;
+    options.boundaries.assign(static_cast<std::size_t>(ranks - 1), boundary());
     for (int rank = 0; rank < ranks; ++rank) {
-      programs.push_back(*lower(schedule, rank));
+      programs.push_back(*lower(schedule, rank, options));
       stages.push_back(std::make_unique<SpinStage>(rank == 0, rank == ranks - 1, forward_time));
       pointers.push_back(stages.back().get());
     }
@@ -180,10 +184,10 @@ Expected<void> ping_pong(Comm& comm, int rank, int round) {
   const Message back{1, 0, Direction::kBackward, 1, round};
   if (rank == 0) {
     comm.send(there, make_value({at::zeros({kFloats})}), 0, sent);
-    comm.recv(back, 0, received);
+    comm.recv(back, boundary().activation, 0, received);
     PLAIT_TRY_VOID(received.wait());
   } else {
-    comm.recv(there, 0, received);
+    comm.recv(there, boundary().activation, 0, received);
     PLAIT_TRY(Value value, received.wait());
     comm.send(back, std::move(value), 0, sent);
   }
@@ -198,7 +202,7 @@ Expected<void> bench_gloo_rank(const RankPlace& place, int steps) {
   options.grid = {place.ranks, 1, 1};
   options.address = place.master_address;
   options.port = place.master_port;
-  options.message_shape = {kFloats};
+  options.tags = {place.ranks, std::max(kMicrobatches, steps * 10), 1};
   PLAIT_TRY(const std::unique_ptr<C10dWorld> world, C10dWorld::connect(options));
   std::vector<Nanoseconds> bare;
   for (int round = 0; round < steps * 10; ++round) {

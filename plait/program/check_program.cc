@@ -10,6 +10,9 @@
 #include <set>
 #include <tuple>
 
+#include "plait/ir/action_text.h"
+#include "plait/ir/direction.h"
+
 namespace plait {
 namespace {
 
@@ -38,7 +41,7 @@ class ProgramChecker {
         slots_(static_cast<std::size_t>(std::max(program.slots, 0))) {}
 
   void run() {
-    if (!check_lanes() || !check_actions()) return;
+    if (!check_lanes() || !check_counts() || !check_actions()) return;
     for (std::size_t i = 0; i < program_.instructions.size(); ++i) {
       index_ = static_cast<int>(i);
       learn();
@@ -81,6 +84,41 @@ class ProgramChecker {
     return false;
   }
 
+  /// Every action of the list as often as instructions carry it out, whatever its type. An action
+  /// is carried out as often as its most frequent instruction: F of a stage of three parts has
+  /// three instructions, of which each stands once.
+  bool check_counts() {
+    std::map<std::tuple<int, int, ActionType>, int> expected, found;
+    const auto key = [](const Action& action) {
+      return std::tuple(action.stage, action.microbatch, action.type);
+    };
+    for (const Action& action :
+         schedule_.schedule().ranks[static_cast<std::size_t>(program_.rank)]) {
+      if (action.type != ActionType::kIdle && action.type != ActionType::kOverlapFB)
+        ++expected[key(action)];
+    }
+    std::map<std::tuple<int, int, ActionType, Opcode, int, Group>, int> of_each;
+    for (const Instruction& one : program_.instructions) {
+      const Action& action = one.action;
+      const int count = ++of_each[{action.stage, action.microbatch, action.type, one.opcode,
+                                   one.part, one.group}];
+      int& most = found[key(action)];
+      most = std::max(most, count);
+    }
+    std::map<std::tuple<int, int, ActionType>, int> all = expected;
+    all.insert(found.begin(), found.end());
+    bool same = true;
+    for (const auto& [action, count] : all) {
+      if (expected[action] == found[action]) continue;
+      const auto& [stage, microbatch, type] = action;
+      complain(fmt::format("{} is {} times in the schedule and {} times in the program",
+                           print_action({stage, microbatch, type, 0}), expected[action],
+                           found[action]));
+      same = false;
+    }
+    return same;
+  }
+
   /// The schedule's actions with the opcodes, parts and peers they need, in the schedule's order;
   /// inside a braided pair the parts of each member in theirs, and the sends of what they make.
   bool check_actions() {
@@ -100,7 +138,12 @@ class ProgramChecker {
         for (const PartCall& call : calls_of(list[i], false))
           same = same && check_next(list[i], call.opcode, call.part, false);
       } else if (list[i].type == ActionType::kReduceGrad) {
-        same = check_reduction(list[i], Opcode::kReduceScatter, 0);
+        same = is_reduced(list[i]) ? check_reduction(list[i], Opcode::kReduceScatter, 0)
+                                   : check_next(list[i], Opcode::kReduceNothing, 0, false);
+      } else if (list[i].type == ActionType::kUnshard) {
+        same = check_next(list[i], Opcode::kUnshard, 0, false);
+      } else if (list[i].type == ActionType::kReshard) {
+        same = check_next(list[i], Opcode::kReshard, 0, false);
       }
       if (same) continue;
       complain("the actions are not those of the schedule, in its order");
@@ -113,6 +156,11 @@ class ProgramChecker {
     if (next_ == program_.instructions.size()) return true;
     complain("there are more instructions than actions");
     return false;
+  }
+
+  bool is_reduced(const Action& action) const {
+    return !program_.reduced.empty() &&
+           !program_.reduced[static_cast<std::size_t>(action.stage)].empty();
   }
 
   bool check_reduction(const Action& action, Opcode opcode, int phase) {
@@ -189,8 +237,7 @@ class ProgramChecker {
 
   void check_peer(const Instruction& instruction, const Action& action) {
     if (!is_communication(action.type)) return;
-    const bool up = action.type == ActionType::kSendF || action.type == ActionType::kRecvB;
-    const int peer = schedule_.schedule().rank_of(action.stage + (up ? 1 : -1), action.microbatch);
+    const int peer = schedule_.schedule().rank_of(other_end(action).stage, action.microbatch);
     if (peer != instruction.peer)
       complain(fmt::format("the peer is rank {}, needed rank {}", instruction.peer, peer));
   }
@@ -342,6 +389,12 @@ class ProgramChecker {
         return write(instruction.out[0], reduced("sums", instruction));
       case Opcode::kReduceEnd:
         return read(instruction.in[0], reduced("sums", instruction));
+      case Opcode::kReduceNothing:
+      case Opcode::kUnshard:
+      case Opcode::kReshard:
+        for (const std::int32_t slot : instruction.in) need_none(slot, "what it reads");
+        for (const std::int32_t slot : instruction.out) need_none(slot, "what it writes");
+        return;
     }
   }
 
@@ -407,9 +460,9 @@ class ProgramChecker {
 
   void check_message(const Instruction& instruction) {
     const Action& action = instruction.action;
-    const bool forward = action.type == ActionType::kSendF || action.type == ActionType::kRecvF;
+    const bool forward = direction_of(action.type) == Direction::kForward;
     const bool send = instruction.opcode == Opcode::kSend;
-    const int reader = send ? action.stage + (forward ? 1 : -1) : action.stage;
+    const int reader = send ? other_end(action).stage : action.stage;
     const std::string value = name(forward ? "activation" : "gradient", reader,
                                    forward ? 0 : last_part(reader), action.microbatch);
     send ? read(instruction.in[0], value) : write(instruction.out[0], value);

@@ -14,10 +14,11 @@ struct ProgramViolation {
   std::string message;
 };
 
-/// Checks all ranks' programs against the schedule they were lowered from: the same actions in the
-/// same order, the same messages, every operand the right value, every writer before its reader,
-/// every slot free when it is written, nothing left at the end. Follows the instructions by itself
-/// and uses nothing of lower(). Cost: O(instructions).
+/// Checks all ranks' programs against the schedule they were lowered from: every action counted by
+/// its stage, micro-batch and type, whatever its type; the same actions in the same order, the same
+/// messages, every operand the right value, every writer before its reader, every slot free when it
+/// is written, nothing left at the end. Follows the instructions by itself and uses nothing of
+/// lower(). Cost: O(instructions).
 std::vector<ProgramViolation> check_programs(const VerifiedSchedule& schedule,
                                              const std::vector<RankProgram>& programs);
 

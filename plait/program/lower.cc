@@ -7,6 +7,7 @@
 
 #include "plait/base/check.h"
 #include "plait/ir/action_text.h"
+#include "plait/ir/direction.h"
 #include "plait/program/rank_program.h"
 
 namespace plait {
@@ -41,6 +42,7 @@ class Lowering {
     program_.forward_only = schedule.schedule().forward_only;
     program_.shapes = options.shapes;
     program_.reduced = options.reduced;
+    program_.boundaries = options.boundaries;
   }
 
   Expected<RankProgram> run() {
@@ -54,12 +56,8 @@ class Lowering {
         if (!is_braided(list, i)) continue;
         PLAIT_TRY_VOID(add_braid(list, i));
         i = pair_end - 1;
-      } else if (is_communication(list[i].type)) {
-        if (sent_.erase(i) == 0) add({}, list[i], {});
-      } else if (is_compute(list[i].type)) {
-        add_action(list[i], i < pair_end ? pair_ : -1);
-      } else if (list[i].type == ActionType::kReduceGrad) {
-        add_scatters(list[i]);
+      } else if (sent_.erase(i) == 0) {
+        add_single(list[i], i < pair_end ? pair_ : -1);
       }
     }
     PLAIT_TRY_VOID(check_reductions());
@@ -97,6 +95,34 @@ class Lowering {
     return has_exchange(list[pair + 1].stage) || has_exchange(list[pair + 2].stage);
   }
 
+  /// What stands by itself or is a member of a pair that runs in sequence. Without a default, so
+  /// that the compiler names a type of action that would be skipped.
+  void add_single(const Action& action, std::int32_t pair) {
+    switch (action.type) {
+      case ActionType::kIdle:
+        return;
+      case ActionType::kForward:
+      case ActionType::kBackwardInput:
+      case ActionType::kBackwardWeight:
+      case ActionType::kBackward:
+        return add_action(action, pair);
+      case ActionType::kSendF:
+      case ActionType::kRecvF:
+      case ActionType::kSendB:
+      case ActionType::kRecvB:
+        return add({}, action, {});
+      case ActionType::kUnshard:
+        return add(Opcode::kUnshard, action, {});
+      case ActionType::kReshard:
+        return add(Opcode::kReshard, action, {});
+      case ActionType::kReduceGrad:
+        return add_scatters(action);
+      case ActionType::kOverlapFB:
+        break;
+    }
+    PLAIT_CHECK(false, "a pair within a pair is no verified schedule");
+  }
+
   void add_action(const Action& action, std::int32_t pair) {
     const int last = last_part(action.stage);
     for (int i = 0; i <= last; ++i) {
@@ -120,6 +146,7 @@ class Lowering {
 
   void add_scatters(const Action& action) {
     reductions_.push_back(action);
+    if (groups_of(action.stage).empty()) add(Opcode::kReduceNothing, action, {});
     for (const Group group : groups_of(action.stage))
       add(Opcode::kReduceScatter, action, {0, -1, false, group});
   }
@@ -225,6 +252,8 @@ class Lowering {
     lane_position_.push_back(position_);
     if (is_communication(action.type)) {
       message(instruction);
+    } else if (has_nothing_to_do(opcode)) {
+      // Neither reads nor writes a value.
     } else if (action.type == ActionType::kReduceGrad) {
       reduction(instruction);
     } else {
@@ -289,18 +318,16 @@ class Lowering {
 
   void message(Instruction& instruction) {
     const Action& action = instruction.action;
-    const bool forward = action.type == ActionType::kSendF || action.type == ActionType::kRecvF;
+    const bool forward = direction_of(action.type) == Direction::kForward;
+    const bool send = is_send(action.type);
     const ValueKind kind = forward ? ValueKind::kActivation : ValueKind::kGradient;
-    const int reader = is_send(action.type) ? action.stage + (forward ? 1 : -1) : action.stage;
+    const int reader = send ? other_end(action).stage : action.stage;
     const int reading_part = forward ? 0 : last_part(reader);
-    if (is_send(action.type)) {
-      instruction.opcode = Opcode::kSend;
-      instruction.peer = schedule_.schedule().rank_of(reader, action.microbatch);
+    instruction.peer = schedule_.schedule().rank_of(other_end(action).stage, action.microbatch);
+    instruction.opcode = send ? Opcode::kSend : Opcode::kRecv;
+    if (send) {
       instruction.in[0] = read(instruction, kind, reader, reading_part);
     } else {
-      instruction.opcode = Opcode::kRecv;
-      instruction.peer =
-          schedule_.schedule().rank_of(action.stage + (forward ? -1 : 1), action.microbatch);
       instruction.out[0] = write(instruction, kind, reader, reading_part);
     }
   }
@@ -384,20 +411,14 @@ class Lowering {
 }  // namespace
 
 Message message_of(const RankProgram& program, const Instruction& instruction) {
-  const Action& action = instruction.action;
-  const bool send = is_send(action.type);
-  const bool forward = action.type == ActionType::kSendF || action.type == ActionType::kRecvF;
-  Message message;
-  message.source = send ? program.rank : instruction.peer;
-  message.destination = send ? instruction.peer : program.rank;
-  message.direction = forward ? Direction::kForward : Direction::kBackward;
-  message.sender_stage = send ? action.stage : action.stage + (forward ? -1 : 1);
-  message.microbatch = action.microbatch;
-  return message;
+  return message_of(instruction.action, program.rank, instruction.peer);
 }
 
 Collective collective_of(const Instruction& instruction) {
   Collective collective;
+  if (instruction.opcode == Opcode::kReduceScatter)
+    collective.kind = CollectiveKind::kReduceScatter;
+  if (instruction.opcode == Opcode::kReduceGather) collective.kind = CollectiveKind::kAllGather;
   collective.group = instruction.group;
   collective.direction =
       instruction.opcode == Opcode::kExchangeBack ? Direction::kBackward : Direction::kForward;
@@ -414,11 +435,12 @@ std::string describe(const RankProgram& program, const Instruction& instruction,
   if (instruction.opcode == Opcode::kSend) return text + " to rank " + std::to_string(peer);
   if (instruction.opcode == Opcode::kRecv) return text + " from rank " + std::to_string(peer);
   if (instruction.action.type == ActionType::kReduceGrad) {
+    if (instruction.opcode == Opcode::kReduceNothing) return text;
     static constexpr std::array<const char*, 3> kPhases{" scatter", " gather", " end"};
     text += kPhases[static_cast<std::size_t>(instruction.part)];
     return text + (instruction.group == Group::kData ? " of experts" : "");
   }
-  if (program.shapes.empty()) return text;
+  if (program.shapes.empty() || has_nothing_to_do(instruction.opcode)) return text;
   const StageShape& shape = program.shapes[static_cast<std::size_t>(instruction.action.stage)];
   const PartShape& part = shape[static_cast<std::size_t>(instruction.part)];
   if (shape.size() > 1) text += " " + part.kind;

@@ -18,8 +18,8 @@ struct PairStep {
   friend bool operator==(const PairStep&, const PairStep&) = default;
 };
 
-/// One order for both lanes: each lane takes its own of it, and every step stands behind what it
-/// needs, so that one thread can issue it too.
+/// One order for both lanes: each lane runs its own steps in this order, and every step stands
+/// behind the steps that it needs, so that one thread can issue them all.
 using PairOrder = std::vector<PairStep>;
 
 /// F runs the forward stage's parts from the first to the last; B the backward stage's from the
@@ -34,10 +34,18 @@ using PairOrder = std::vector<PairStep>;
 /// rounds are the other's alone. The backward's tail (B and W) runs before the first round, the
 /// forward's tail behind the forward's last.
 ///
-/// Otherwise by exchanges, for any other stages: round i runs on the compute lane what the backward
-/// has before its i-th exchange (B, then W) and what the forward has before its own, then these two
-/// exchanges on the other lane; so each side's exchange passes under the other side's compute.
-/// A backward without exchanges runs behind the forward's first part instead, under its exchange.
+/// Otherwise by exchanges, for any other stages. Each side's parts, in the order in which that side
+/// runs them, are cut behind each exchange; round i takes piece i of the backward, then piece i of
+/// the forward. Two stages of parts a x b y c, of which x and y are exchanges:
+///
+///   round              0           1           2
+///   forward's piece    a x         b y         c
+///   backward's piece   c y         b x         a
+///   compute lane       cB cW aF    bB bW bF    aB aW cF
+///   communication      yB xF       xB yF
+///
+/// So the backward's exchange yB passes under the forward's aF, and xF under bB and bW. A backward
+/// without exchanges runs behind the forward's first piece instead, under that piece's exchange.
 /// Such an order never waits in a circle.
 ///
 /// The lanes are joined as early as possible, the communication lane first. Cost: O(parts * words).

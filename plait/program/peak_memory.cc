@@ -6,15 +6,20 @@
 #include <tuple>
 
 #include "plait/base/check.h"
+#include "plait/ir/direction.h"
 
 namespace plait {
 namespace {
 
 using Index = std::int32_t;
 
-/// What is known to be over, as numbers of instructions at the beginning of a lane: [2 r] compute
-/// of rank r that has ended, [2 r + 1] communication of rank r that has been issued, and last the
-/// compute that every member of this rank's expert group has ended.
+/// A vector clock: what one instruction knows when it begins. Each component is the length of a
+/// prefix of a lane:
+///   [2 r]      compute instructions of rank r that have ended
+///   [2 r + 1]  communication instructions of rank r that have been issued
+///   [2 P]      compute instructions that every member of this rank's expert group has ended
+/// Example of two ranks: {3, 1, 0, 0, 0} knows that rank 0 has ended its first three compute
+/// instructions and issued its first message, and nothing of rank 1.
 using Clock = std::vector<Index>;
 
 void join(Clock& clock, const Clock& other) {
@@ -32,8 +37,9 @@ MessageName name_of(const Message& message) {
           message.microbatch};
 }
 
-/// What each instruction knows when it begins or is issued, by Lamport's order of events: a program
-/// that was checked always gets to its end.
+/// The clock of every instruction, by Lamport's order of events: each lane's clock grows along the
+/// lane, and at a wait takes over what the awaited instruction knew. A checked program always gets
+/// to its end.
 class Clocks {
  public:
   explicit Clocks(const std::vector<RankProgram>& programs)
@@ -181,7 +187,8 @@ class RankPeak {
   }
 
   Bytes made(const Instruction& instruction) const {
-    if (instruction.action.type == ActionType::kReduceGrad) return 0;
+    if (instruction.action.type == ActionType::kReduceGrad || has_nothing_to_do(instruction.opcode))
+      return 0;
     const PartMemory& memory = part(instruction);
     switch (instruction.opcode) {
       case Opcode::kForward:
@@ -239,10 +246,10 @@ class RankPeak {
 
   Bytes bytes_read(const Instruction& reader, int side) const {
     if (reader.opcode == Opcode::kSend) {
-      const bool forward = reader.action.type == ActionType::kSendF;
-      const int stage = reader.action.stage + (forward ? 1 : -1);
-      const std::vector<PartMemory>& there = parts_[static_cast<std::size_t>(stage)];
-      return forward ? there.front().input : there.back().gradient;
+      const std::vector<PartMemory>& there =
+          parts_[static_cast<std::size_t>(other_end(reader.action).stage)];
+      return direction_of(reader.action.type) == Direction::kForward ? there.front().input
+                                                                     : there.back().gradient;
     }
     const PartMemory& memory = part(reader);
     switch (reader.opcode) {

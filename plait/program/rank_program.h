@@ -10,6 +10,7 @@
 #include "plait/ir/action.h"
 #include "plait/ir/lane.h"
 #include "plait/ir/message.h"
+#include "plait/program/boundary.h"
 #include "plait/program/collective.h"
 #include "plait/program/pair_order.h"
 #include "plait/program/part.h"
@@ -29,7 +30,10 @@ enum class Opcode : std::uint8_t {
   kExchangeBack,
   kReduceScatter,
   kReduceGather,
-  kReduceEnd
+  kReduceEnd,
+  kReduceNothing,  ///< REDUCE_GRAD of a stage that one rank alone holds
+  kUnshard,        ///< of parameters that a rank holds whole
+  kReshard         ///< of parameters that a rank holds whole
 };
 
 constexpr bool is_exchange(Opcode opcode) {
@@ -41,6 +45,13 @@ constexpr bool is_collective(Opcode opcode) {
 
 inline constexpr int kNoSlot = -1;
 inline constexpr int kNoWait = -1;
+
+/// Lowered from an action so that none is skipped, and over as soon as it begins. On the compute
+/// lane.
+constexpr bool has_nothing_to_do(Opcode opcode) {
+  return opcode == Opcode::kReduceNothing || opcode == Opcode::kUnshard ||
+         opcode == Opcode::kReshard;
+}
 
 /// One step of a rank. Slots by opcode (kNoSlot where there is nothing):
 ///   forward          in: input                    out: output, saved
@@ -69,16 +80,19 @@ struct Instruction {
   std::array<std::int32_t, 2> out{kNoSlot, kNoSlot};
 };
 
-/// Instructions in the schedule's order, those of a braided pair in the braid's, with a send of a
-/// member's result right behind the part that makes it. A REDUCE_GRAD scatters where it stands;
-/// what is left of all of them comes last, so that no message waits behind a gather. Each lane runs
-/// its own in that order. A value has one writer and one reader, which moves it out of its slot.
+/// Every action of the rank's list has one instruction or more; idle slots and the marks of pairs
+/// are no actions. Instructions in the schedule's order, those of a braided pair in the braid's,
+/// with a send of a member's result right behind the part that makes it. A REDUCE_GRAD scatters
+/// where it stands; what is left of all of them comes last, so that no message waits behind a
+/// gather. Each lane runs its own in that order. A value has one writer and one reader, which moves
+/// it out of its slot.
 struct RankProgram {
   int rank = 0;  ///< in the pipeline; all columns run the same program
   int slots = 0;
   bool forward_only = false;
   std::vector<StageShape> shapes;  ///< by stage; empty: each stage is one part that computes
   std::vector<std::vector<Group>> reduced;  ///< by stage: LowerOptions
+  Boundaries boundaries;                    ///< what its messages carry: LowerOptions
   std::vector<Instruction> instructions;
   std::array<std::vector<std::int32_t>, 2> lanes;  ///< indices into instructions, by Lane
 
@@ -92,7 +106,8 @@ struct LowerOptions {
   std::vector<StageShape> shapes;  ///< by stage; empty: each stage is one part that computes
   /// By stage, the groups over which its gradients add up; empty: nothing is reduced.
   std::vector<std::vector<Group>> reduced;
-  bool braid = false;  ///< pairs with exchanges are braided, others run in sequence
+  Boundaries boundaries;  ///< what crosses them; empty: it is not declared, and not checked
+  bool braid = false;     ///< pairs with exchanges are braided, others run in sequence
   LayerOrder order = default_layer_order();  ///< of a braided pair
 };
 
@@ -110,7 +125,8 @@ std::string describe(const RankProgram& program, const Instruction& instruction,
 /// Lowers one rank's list. A send waits for its producer, a reader for its receive. A slot is used
 /// again by a later writer only if its old reader is known to have run before: on the same lane, or
 /// on the other one as far as a wait proves it. Needs schedule.lowered(). Cost: O(actions * live
-/// values). Errors: a layer order whose lanes wait in a circle for the stages of a pair; a stage
+/// values). No action is skipped: the schedule's switch of types has no default. Errors: a layer
+/// order whose lanes wait in a circle for the stages of a pair; a stage
 /// that is reduced and has no REDUCE_GRAD.
 Expected<RankProgram> lower(const VerifiedSchedule& schedule, int rank,
                             const LowerOptions& options = {});

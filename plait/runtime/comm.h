@@ -10,6 +10,7 @@
 
 #include "plait/base/error.h"
 #include "plait/ir/message.h"
+#include "plait/program/boundary.h"
 #include "plait/program/collective.h"
 #include "plait/program/grid.h"
 #include "plait/runtime/stage.h"
@@ -43,9 +44,17 @@ class Comm {
   virtual ~Comm() = default;
   virtual void send(const Message& message, Value value, std::uint32_t token,
                     CompletionSink& sink) = 0;
-  virtual void recv(const Message& message, std::uint32_t token, CompletionSink& sink) = 0;
-  /// What the other members have for this one, joined by its `value`, comes as the result.
-  virtual void all_to_all(const Collective& collective, std::unique_ptr<ExchangeValue> value,
+  /// `spec`: what the message's boundary declares (program/boundary.h). A comm that hands values
+  /// over as they are does not need it.
+  virtual void recv(const Message& message, const ValueSpec& spec, std::uint32_t token,
+                    CompletionSink& sink) = 0;
+  /// What the members have for this one, in order of members and joined by its `value`, comes as
+  /// the result. Nobody adds up on the way: the result of a reduce-scatter is the addends, and its
+  /// reader adds them in ascending order of members. So the bits of a sum are the same over every
+  /// transport; one that adds up by itself in another order moves slices instead.
+  /// What leaves each rank of n: all-to-all value->bytes_leaving(), reduce-scatter (n - 1) / n of
+  /// its value, all-gather n - 1 times its value.
+  virtual void collective(const Collective& which, std::unique_ptr<ExchangeValue> value,
                           std::uint32_t token, CompletionSink& sink) = 0;
   /// Ends what is under way and everything after it with `error`. Idempotent. After it has
   /// returned no completed() is called any more.

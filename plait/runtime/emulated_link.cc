@@ -92,16 +92,17 @@ void DelayedComm::send(const Message& message, Value value, std::uint32_t token,
   });
 }
 
-void DelayedComm::recv(const Message& message, std::uint32_t token, CompletionSink& sink) {
-  state_->below.recv(message, token, sink);
+void DelayedComm::recv(const Message& message, const ValueSpec& spec, std::uint32_t token,
+                       CompletionSink& sink) {
+  state_->below.recv(message, spec, token, sink);
 }
 
-void DelayedComm::all_to_all(const Collective& collective, std::unique_ptr<ExchangeValue> value,
+void DelayedComm::collective(const Collective& which, std::unique_ptr<ExchangeValue> value,
                              std::uint32_t token, CompletionSink& sink) {
   const Bytes bytes = value->bytes_leaving();
   auto shared = std::make_shared<std::unique_ptr<ExchangeValue>>(std::move(value));
-  state_->post(bytes, [this, collective, shared, token, &sink] {
-    state_->below.all_to_all(collective, std::move(*shared), token, sink);
+  state_->post(bytes, [this, which, shared, token, &sink] {
+    state_->below.collective(which, std::move(*shared), token, sink);
   });
 }
 

@@ -16,9 +16,10 @@ struct EmulatedLink {
   bool is_given() const { return latency > 0 || bytes_per_s > 0; }
 };
 
-/// One rank's end over another comm. A rank's messages and exchanges leave one after the other:
+/// One rank's end over another comm. A rank's messages and collectives leave one after the other:
 /// each is handed to the comm below when the bytes before it and its own have gone out, `latency`
-/// later. Of an exchange the bytes that leave the rank count. Thread-safe; has a thread of its own.
+/// later. Of a collective the bytes that leave the rank count. Thread-safe; has a thread of its
+/// own.
 class DelayedComm final : public Comm {
  public:
   /// `below` must outlive it.
@@ -27,8 +28,9 @@ class DelayedComm final : public Comm {
 
   void send(const Message& message, Value value, std::uint32_t token,
             CompletionSink& sink) override;
-  void recv(const Message& message, std::uint32_t token, CompletionSink& sink) override;
-  void all_to_all(const Collective& collective, std::unique_ptr<ExchangeValue> value,
+  void recv(const Message& message, const ValueSpec& spec, std::uint32_t token,
+            CompletionSink& sink) override;
+  void collective(const Collective& which, std::unique_ptr<ExchangeValue> value,
                   std::uint32_t token, CompletionSink& sink) override;
   void abort(const Error& error) override;
 

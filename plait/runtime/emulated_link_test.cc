@@ -33,8 +33,8 @@ TEST(DelayedComm, AMessageTakesLatencyAndItsBytesTime) {
   const Message first{0, 1, Direction::kForward, 0, 0};
   const Message second{0, 1, Direction::kForward, 0, 1};
   Clock sent, received_first, received_second;
-  world.comm(1).recv(first, 0, received_first);
-  world.comm(1).recv(second, 0, received_second);
+  world.comm(1).recv(first, {}, 0, received_first);
+  world.comm(1).recv(second, {}, 0, received_second);
   const Nanoseconds begin = now();
   comm.send(first, testing::numbers({1, 2}), 0, sent);
   comm.send(second, testing::numbers({1}), 0, sent);
@@ -48,10 +48,10 @@ TEST(DelayedComm, AnExchangePaysForWhatLeaves) {
   Collective collective;
   Clock mine, theirs;
   const Nanoseconds begin = now();
-  comm.all_to_all(collective,
+  comm.collective(collective,
                   std::make_unique<testing::NumbersExchange>(std::vector<double>(20, 1.0), 2), 0,
                   mine);
-  world.comm(1).all_to_all(
+  world.comm(1).collective(
       collective, std::make_unique<testing::NumbersExchange>(std::vector<double>(20, 2.0), 2), 0,
       theirs);
   EXPECT_GE(theirs.wait() - begin, 10'000'000);
@@ -62,7 +62,7 @@ TEST(DelayedComm, AbortReachesTheCommBelow) {
   InprocWorld world(2);
   DelayedComm comm(world.comm(0), {1'000, 0});
   Clock received;
-  comm.recv({1, 0, Direction::kForward, 0, 0}, 0, received);
+  comm.recv({1, 0, Direction::kForward, 0, 0}, {}, 0, received);
   comm.abort({ErrorCode::kPeer, "rank 1 died", ""});
   received.wait();
   EXPECT_TRUE(received.failed);

@@ -7,7 +7,6 @@
 
 #include "plait/passes/insert_comm.h"
 #include "plait/program/check_program.h"
-#include "plait/program/collective_order.h"
 #include "plait/program/rank_program.h"
 #include "plait/runtime/driver.h"
 #include "plait/runtime/executor.h"
@@ -246,35 +245,6 @@ TEST(Exchange, TheSecondProofCatchesEveryKindOfMutant) {
     }
     return false;
   });
-}
-
-TEST(Exchange, RanksOfAGroupIssueTheirCollectivesInOneOrder) {
-  const Case given({"dualpipe-v", 2, 5, 2}, true);
-  const auto by_rank = [&](const std::vector<RankProgram>& of_last) {
-    std::vector<const RankProgram*> all;
-    for (int rank = 0; rank < given.grid.ranks(); ++rank) {
-      const auto& programs = rank + 1 == given.grid.ranks() ? of_last : given.programs;
-      all.push_back(&programs[static_cast<std::size_t>(given.grid.pipeline_of(rank))]);
-    }
-    return all;
-  };
-  EXPECT_TRUE(check_collective_order(given.grid, by_rank(given.programs)));
-
-  std::vector<RankProgram> other = given.programs;
-  std::vector<std::int32_t>& lane = other[1].lanes[static_cast<std::size_t>(Lane::kCommunication)];
-  const auto exchanges = [&](std::int32_t index) {
-    return is_exchange(other[1].instructions[static_cast<std::size_t>(index)].opcode);
-  };
-  const auto first = std::find_if(lane.begin(), lane.end(), exchanges);
-  std::iter_swap(first, std::find_if(first + 1, lane.end(), exchanges));
-  const Expected<void> swapped = check_collective_order(given.grid, by_rank(other));
-  ASSERT_FALSE(swapped);
-  EXPECT_EQ(swapped.error().message,
-            "collective 0 of the expert group of rank 2 is 1F0 counts 0 on rank 2, and 1F0 "
-            "dispatch 0 on rank 3; needed one order");
-
-  other[1].lanes[static_cast<std::size_t>(Lane::kCommunication)].clear();
-  EXPECT_FALSE(check_collective_order(given.grid, by_rank(other)));  // one issues fewer
 }
 
 TEST(Exchange, ErrorsNameRankPartAndMember) {

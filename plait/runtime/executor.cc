@@ -161,11 +161,16 @@ void Executor::count(const Instruction& instruction) {
 
 Expected<void> Executor::issue(std::uint32_t index, const Instruction& instruction) {
   if (instruction.opcode == Opcode::kSend) {
-    comm_.send(message_of(program_, instruction), take(instruction.in[0]), index, *this);
+    const Message message = message_of(program_, instruction);
+    Value value = take(instruction.in[0]);
+    if (!program_.boundaries.empty())
+      PLAIT_TRY_VOID(check_value(program_.boundaries, message, value->spec()));
+    comm_.send(message, std::move(value), index, *this);
     return {};
   }
   if (instruction.opcode == Opcode::kRecv) {
-    comm_.recv(message_of(program_, instruction), index, *this);
+    const Message message = message_of(program_, instruction);
+    comm_.recv(message, spec_of(program_.boundaries, message), index, *this);
     return {};
   }
   if (!is_exchange(instruction.opcode)) return issue_reduction(index, instruction);
@@ -180,7 +185,7 @@ Expected<void> Executor::issue(std::uint32_t index, const Instruction& instructi
   put(instruction.out[0], std::move(start.carried));
   put(instruction.out[1], std::move(start.saved));
   if (asynchronous_) mark_outputs(instruction, device_.record(instruction.lane));
-  comm_.all_to_all(collective_of(instruction), std::move(start.exchange), index, *this);
+  comm_.collective(collective_of(instruction), std::move(start.exchange), index, *this);
   return {};
 }
 
@@ -190,11 +195,12 @@ Expected<void> Executor::issue_reduction(std::uint32_t index, const Instruction&
             instruction.opcode == Opcode::kReduceScatter
                 ? reducer_->scatter(stage, instruction.group)
                 : reducer_->gather(stage, instruction.group, take(instruction.in[0])));
-  comm_.all_to_all(collective_of(instruction), std::move(exchange), index, *this);
+  comm_.collective(collective_of(instruction), std::move(exchange), index, *this);
   return {};
 }
 
 Expected<void> Executor::run_compute(const Instruction& instruction) {
+  if (has_nothing_to_do(instruction.opcode)) return {};
   if (instruction.opcode == Opcode::kReduceEnd) {
     return reducer_->finish(instruction.action.stage, instruction.group, take(instruction.in[0]));
   }

@@ -40,8 +40,8 @@ struct OpenShare {
   CompletionSink* sink = nullptr;
 };
 
-/// Group, its first rank, direction, stage, part, micro-batch.
-using CollectiveKey = std::tuple<int, int, int, int, int, int>;
+/// Kind, group, its first rank, direction, stage, part, micro-batch.
+using CollectiveKey = std::tuple<CollectiveKind, int, int, int, int, int, int>;
 
 }  // namespace
 
@@ -78,11 +78,9 @@ struct InprocWorld::Shared {
 
   void post(const Collective& collective, int rank, OpenShare mine) {
     const std::vector<int> members = grid.members(collective.group, rank);
-    const CollectiveKey key{static_cast<int>(collective.group),
-                            members.front(),
-                            static_cast<int>(collective.direction),
-                            collective.stage,
-                            collective.part,
+    const CollectiveKey key{collective.kind,      static_cast<int>(collective.group),
+                            members.front(),      static_cast<int>(collective.direction),
+                            collective.stage,     collective.part,
                             collective.microbatch};
     std::map<int, OpenShare> all;
     {
@@ -174,12 +172,13 @@ class InprocWorld::RankComm final : public Comm {
             CompletionSink& sink) override {
     shared_.post(message, rank_, {true, std::move(value), token, &sink});
   }
-  void recv(const Message& message, std::uint32_t token, CompletionSink& sink) override {
+  void recv(const Message& message, const ValueSpec&, std::uint32_t token,
+            CompletionSink& sink) override {
     shared_.post(message, rank_, {false, nullptr, token, &sink});
   }
-  void all_to_all(const Collective& collective, std::unique_ptr<ExchangeValue> value,
+  void collective(const Collective& which, std::unique_ptr<ExchangeValue> value,
                   std::uint32_t token, CompletionSink& sink) override {
-    shared_.post(collective, rank_, {std::move(value), token, &sink});
+    shared_.post(which, rank_, {std::move(value), token, &sink});
   }
   void abort(const Error& error) override { shared_.abort(error); }
 

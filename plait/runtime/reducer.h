@@ -18,11 +18,14 @@ namespace plait {
 class Reducer {
  public:
   virtual ~Reducer() = default;
-  /// The stage's gradients, which are complete on this rank: to each member its slice.
+  /// What a reduce-scatter takes: the stage's gradients, which are complete on this rank, as one
+  /// slice for each member.
   virtual Expected<std::unique_ptr<ExchangeValue>> scatter(int stage, Group group) = 0;
-  /// `rows`: every member's numbers for this rank's slice. Their sum, to all members.
-  virtual Expected<std::unique_ptr<ExchangeValue>> gather(int stage, Group group, Value rows) = 0;
-  /// `sums`: the slices of all members.
+  /// `addends`: what the reduce-scatter brought, each member's numbers for this rank's slice. What
+  /// an all-gather takes: their sum, added up in ascending order of members.
+  virtual Expected<std::unique_ptr<ExchangeValue>> gather(int stage, Group group,
+                                                          Value addends) = 0;
+  /// `sums`: what the all-gather brought, the summed slices in order of members.
   virtual Expected<void> finish(int stage, Group group, Value sums) = 0;
 };
 

@@ -23,7 +23,7 @@ struct BackwardInputResult {
   bool whole = false;      ///< this part could not be split: I ran the whole B, W has nothing to do
 };
 
-/// What one rank gives to an all-to-all, by member of the group.
+/// What one rank gives to a collective, by member of the group.
 class ExchangeValue : public Payload {
  public:
   /// What `member` gets. Asked once for each member.

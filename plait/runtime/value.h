@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "plait/base/units.h"
+#include "plait/program/boundary.h"
 
 namespace plait {
 
@@ -22,6 +23,8 @@ class Payload {
  public:
   virtual ~Payload() = default;
   virtual Bytes bytes() const = 0;
+  /// Its tensors, for payloads that cross a boundary between stages.
+  virtual ValueSpec spec() const { return {}; }
   /// True of a value whose reader needs some of its numbers on the host, to know how large its own
   /// results are: the row counts of an exchange. The reader is issued when `ready` has passed.
   virtual bool read_on_host() const { return false; }

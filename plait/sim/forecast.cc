@@ -164,6 +164,7 @@ class Forecast {
   Expected<Nanoseconds> cost(int rank, const Instruction& instruction) const {
     if (const auto* mean = costs_.find(InstructionCosts::name_of(instruction)))
       return mean->value();
+    if (has_nothing_to_do(instruction.opcode)) return Nanoseconds{0};
     if (instruction.opcode == Opcode::kBackward) {
       Instruction half = instruction;
       half.opcode = Opcode::kBackwardInput;

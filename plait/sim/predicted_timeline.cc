@@ -5,16 +5,16 @@
 namespace plait::sim_detail {
 namespace {
 
-/// Numbers a rank's instructions as lower() does for stages of one part. A recompute is an
-/// instruction of its own, right before its I or B. A reduction's instructions stand at the end of
-/// the list and have no events here. predicted_timeline_test.cc holds the numbers against lower().
+/// Numbers a rank's instructions as lower() does for stages of one part that one rank alone holds:
+/// every action is one, and a recompute is an instruction of its own right before its I or B.
+/// predicted_timeline_test.cc holds the numbers against lower().
 class InstructionNumbers {
  public:
   explicit InstructionNumbers(const Engine& engine) : engine_(engine) {}
 
   /// Of the next action of the rank's list; -1 if it is lowered to none.
   std::int32_t next(const Action& action) {
-    if (!is_compute(action.type) && !is_communication(action.type)) return -1;
+    if (action.type == ActionType::kIdle || action.type == ActionType::kOverlapFB) return -1;
     if (engine_.recompute(action) > 0) ++next_;
     return next_++;
   }

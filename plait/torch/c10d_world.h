@@ -1,4 +1,4 @@
-/// Ranks as processes over c10d's Gloo.
+/// Ranks as processes that meet over c10d.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,7 @@
 #include "plait/base/error.h"
 #include "plait/base/units.h"
 #include "plait/runtime/comm.h"
+#include "plait/torch/comm_gloo.h"
 #include "plait/torch/memory.h"
 
 namespace plait {
@@ -25,15 +26,13 @@ struct C10dOptions {
   std::string run_id;        ///< tells this run from others at the same store
   double start_timeout_s = 300;
   double timeout_s = 60;
-  std::vector<std::int64_t> message_shape;  ///< float32; the same for every message of a job
+  MessageTags tags;
   MemoryAccount* receive_buffers = nullptr;
   std::function<void()> on_met;  ///< all ranks are connected; from here on a death is noticed
 };
 
-/// One process's ends. A message has a tag of its own, so messages match in any order. Waits run on
-/// threads per peer and direction, each wait once with the whole timeout: a Gloo wait cannot be
-/// polled and a work that nobody waits for is lost. Expert and replica groups are process groups of
-/// their own, with a waiting thread each.
+/// One process's ends: the store where the ranks meet, process groups of all ranks and of each
+/// group of the grid, host data between all ranks, and the comm of the step (comm_gloo.h).
 class C10dWorld {
  public:
   /// Blocks until all ranks are there. Errors as of meet() (plait/torch/rendezvous.h), and of
@@ -50,11 +49,7 @@ class C10dWorld {
  private:
   C10dWorld();
   struct State;
-  std::shared_ptr<State> state_;
+  std::unique_ptr<State> state_;
 };
-
-/// Compares the text of the job and of what it was lowered to between ranks. Errors
-/// (kInvalidInput): the first line that differs from rank 0's, and the rank.
-Expected<void> agree_on_job(Exchange& exchange, const std::string& job);
 
 }  // namespace plait

@@ -3,11 +3,33 @@
 #include <ATen/ops/cat.h>
 #include <fmt/core.h>
 
+#include <array>
 #include <memory>
 #include <numeric>
+#include <utility>
+
+#include "plait/base/check.h"
 
 namespace plait {
 namespace {
+
+constexpr std::array<std::pair<TensorDtype, at::ScalarType>, kTensorDtypes.size() - 1> kScalarTypes{
+    {
+        {TensorDtype::kBool, at::kBool},
+        {TensorDtype::kUint8, at::kByte},
+        {TensorDtype::kInt8, at::kChar},
+        {TensorDtype::kInt16, at::kShort},
+        {TensorDtype::kInt32, at::kInt},
+        {TensorDtype::kInt64, at::kLong},
+        {TensorDtype::kFloat16, at::kHalf},
+        {TensorDtype::kBfloat16, at::kBFloat16},
+        {TensorDtype::kFloat32, at::kFloat},
+        {TensorDtype::kFloat64, at::kDouble},
+        {TensorDtype::kComplex64, at::kComplexFloat},
+        {TensorDtype::kComplex128, at::kComplexDouble},
+        {TensorDtype::kFloat8E4m3fn, at::kFloat8_e4m3fn},
+        {TensorDtype::kFloat8E5m2, at::kFloat8_e5m2},
+    }};
 
 Bytes bytes_of(const std::vector<at::Tensor>& tensors) {
   Bytes sum = 0;
@@ -17,13 +39,45 @@ Bytes bytes_of(const std::vector<at::Tensor>& tensors) {
   return sum;
 }
 
+Value joined(const std::vector<Value>& shares) {
+  std::vector<at::Tensor> pieces;
+  for (const Value& share : shares) pieces.push_back(static_cast<Tensors&>(*share).tensors.front());
+  return make_value(std::move(pieces));
+}
+
 std::int64_t sum_of(const std::vector<std::int64_t>& rows) {
   return std::accumulate(rows.begin(), rows.end(), std::int64_t{0});
 }
 
 }  // namespace
 
+at::ScalarType torch_type_of(TensorDtype dtype) {
+  for (const auto& [ours, theirs] : kScalarTypes) {
+    if (ours == dtype) return theirs;
+  }
+  PLAIT_CHECK(false, "a tensor has a dtype");
+}
+
+TensorDtype dtype_of(at::ScalarType type) {
+  for (const auto& [ours, theirs] : kScalarTypes) {
+    if (theirs == type) return ours;
+  }
+  throw SegmentError(ErrorCode::kRuntime,
+                     fmt::format("a tensor of {} cannot cross a boundary", c10::toString(type)));
+}
+
+ValueSpec spec_of(const std::vector<at::Tensor>& tensors) {
+  ValueSpec spec;
+  for (const at::Tensor& tensor : tensors) {
+    spec.emplace_back();
+    if (tensor.defined()) spec.back() = {tensor.sizes().vec(), dtype_of(tensor.scalar_type())};
+  }
+  return spec;
+}
+
 Bytes Tensors::bytes() const { return bytes_of(tensors); }
+
+ValueSpec Tensors::spec() const { return spec_of(tensors); }
 
 Value make_value(std::vector<at::Tensor> list) {
   return std::make_unique<Tensors>(std::move(list));
@@ -49,11 +103,10 @@ Value RowExchange::share_for(int receiver) {
   return make_value({rows.narrow(0, first, *end)});
 }
 
-Value RowExchange::join(std::vector<Value> shares) {
-  std::vector<at::Tensor> pieces;
-  for (const Value& share : shares) pieces.push_back(static_cast<Tensors&>(*share).tensors.front());
-  return make_value(std::move(pieces));
-}
+Value RowExchange::join(std::vector<Value> shares) { return joined(shares); }
+
+Value SliceGather::share_for(int) { return make_value({slice}); }
+Value SliceGather::join(std::vector<Value> shares) { return joined(shares); }
 
 Bytes ArrivedRows::bytes() const { return bytes_of(others_) + bytes_of(pieces); }
 

@@ -17,9 +17,16 @@ class Tensors final : public Payload {
  public:
   explicit Tensors(std::vector<at::Tensor> list) : tensors(std::move(list)) {}
   Bytes bytes() const override;
+  ValueSpec spec() const override;
 
   std::vector<at::Tensor> tensors;
 };
+
+/// Of at::ScalarType; PLAIT_CHECKs that torch's list has it.
+at::ScalarType torch_type_of(TensorDtype dtype);
+/// Errors: a dtype that boundaries do not know, with its name.
+TensorDtype dtype_of(at::ScalarType type);
+ValueSpec spec_of(const std::vector<at::Tensor>& tensors);
 
 Value make_value(std::vector<at::Tensor> list);
 
@@ -39,6 +46,22 @@ class RowExchange final : public ExchangeValue {
   at::Tensor rows;
   RowSplits splits;
   int member;
+};
+
+/// One slice on its way to all members of a group, which get it whole.
+class SliceGather final : public ExchangeValue {
+ public:
+  SliceGather(at::Tensor own, std::int64_t of_members)
+      : slice(std::move(own)), members(of_members) {}
+  Bytes bytes() const override { return static_cast<Bytes>(slice.nbytes()); }
+  Bytes bytes_leaving() const override { return bytes() * (members - 1); }
+  /// A view, no copy.
+  Value share_for(int) override;
+  /// Tensors with one slice from each member.
+  Value join(std::vector<Value> shares) override;
+
+  at::Tensor slice;
+  std::int64_t members;
 };
 
 /// What passed an exchange by, and the pieces that came. Whoever takes them joins the pieces.

@@ -30,12 +30,12 @@ MicrobatchShape shape_of(const MemoryInput& input) {
   return shape;
 }
 
-/// What one group's reduction holds (train/reduce.h): its rows flat and as they came, then the sum
-/// for each member and as those came, and the slice that is added up.
+/// What one group's reduction holds (train/reduce.h), in slices of n members: the gradients that
+/// leave (n), the addends that come (n), their sum (1), and the sums of all members (n).
 Bytes reduction(std::int64_t numbers, int members) {
   if (members == 1) return 0;
   const std::int64_t slice = (numbers + members - 1) / members;
-  return kParameter * slice * (4 * std::int64_t{members} + 1);
+  return kParameter * slice * (3 * std::int64_t{members} + 1);
 }
 
 /// What is there before and after a step.

@@ -11,7 +11,6 @@
 #include "plait/checkpoint/model_folder.h"
 #include "plait/model/architectures.h"
 #include "plait/passes/passes.h"
-#include "plait/program/collective_order.h"
 #include "plait/program/programs.h"
 #include "plait/schedule/generators.h"
 #include "plait/schedule/source.h"
@@ -20,19 +19,16 @@
 namespace plait {
 namespace {
 
-/// All columns run the same.
-std::vector<const RankProgram*> by_rank(const Grid& grid,
-                                        const std::vector<RankProgram>& programs) {
-  std::vector<const RankProgram*> all;
-  for (int rank = 0; rank < grid.ranks(); ++rank)
-    all.push_back(&programs[static_cast<std::size_t>(grid.pipeline_of(rank))]);
-  return all;
-}
-
 Expected<LayerOrder> read_layer_order(const std::string& path) {
   PLAIT_TRY(const std::string text, read_file(path, "braid"));
   PLAIT_TRY(const LayerBraid braid, read_braid_text(text, path));
   return braid.order();
+}
+
+/// The residual stream of one micro-batch's sequences in one column.
+TensorSpec stream_of(const JobConfig& job, const Grid& grid) {
+  const std::int64_t sequences = job.run.batch_size / (job.parallel.microbatches * grid.columns());
+  return {{sequences, job.data.sequence_length, job.model.hidden_size}, TensorDtype::kFloat32};
 }
 
 std::string megabytes(Bytes bytes) {
@@ -95,10 +91,11 @@ Expected<JobPlan> make_plan(JobConfig job) {
   for (const StagePart& part : parts)
     options.shapes.push_back(
         stage_shape(segments_of(job.model, part), parallel.expert, recomputed));
+  options.boundaries.assign(static_cast<std::size_t>(placement.stages() - 1),
+                            Boundary({stream_of(job, grid)}));
   PLAIT_TRY(std::vector<RankProgram> validation_programs, lower_all(validation, options));
   options.reduced = reduced_groups(job.model, parts, grid);
   PLAIT_TRY(std::vector<RankProgram> training_programs, lower_all(training, options));
-  PLAIT_TRY_VOID(check_collective_order(grid, by_rank(grid, training_programs)));
   std::vector<RankMemory> memory =
       plan_memory({job, placement, parts, recomputed, training_programs, validation_programs});
   PLAIT_TRY_VOID(check_memory(job, memory));
@@ -108,6 +105,8 @@ Expected<JobPlan> make_plan(JobConfig job) {
       std::move(parts),      std::move(options.shapes),    std::move(memory),
       std::move(notes)};
 }
+
+Bytes JobPlan::message_bytes() const { return stream_of(job, grid()).bytes(); }
 
 bool JobPlan::has_exchanges() const {
   return std::any_of(shapes.begin(), shapes.end(),
@@ -137,6 +136,28 @@ std::string describe_pairs(const JobPlan& plan) {
         plan.job.parallel.pairs == "braid" ? "no exchange to hide" : "as parallel.pairs asks");
   }
   return text + "\n";
+}
+
+std::string describe_nothing_to_do(const JobPlan& plan) {
+  int sharding = 0, reductions = 0;
+  for (const RankProgram& program : plan.training_programs) {
+    for (const Instruction& one : program.instructions) {
+      if (one.opcode == Opcode::kUnshard || one.opcode == Opcode::kReshard) ++sharding;
+      if (one.opcode == Opcode::kReduceNothing) ++reductions;
+    }
+  }
+  std::string text;
+  if (sharding > 0) {
+    text += fmt::format(
+        "UNSHARD and RESHARD: {} instructions with nothing to do, parameters are held whole\n",
+        sharding);
+  }
+  if (reductions > 0) {
+    text += fmt::format(
+        "REDUCE_GRAD: {} instructions with nothing to do, no two ranks hold the same parameters\n",
+        reductions);
+  }
+  return text;
 }
 
 namespace {

@@ -39,10 +39,7 @@ struct JobPlan {
   int stages() const { return placement().stages(); }
   int microbatches() const { return job.parallel.microbatches; }
   /// Of what one stage hands to the next.
-  Bytes message_bytes() const {
-    return bytes_of(kDtypes.compute) * sequences() * job.data.sequence_length *
-           job.model.hidden_size;
-  }
+  Bytes message_bytes() const;
   /// Sequences of one micro-batch in one column.
   int sequences() const {
     return job.run.batch_size / (job.parallel.microbatches * grid().columns());
@@ -56,6 +53,10 @@ Expected<JobPlan> make_plan(JobConfig job);
 
 /// The share of forwards that run in pairs, and how those pairs run.
 std::string describe_pairs(const JobPlan& plan);
+
+/// "UNSHARD and RESHARD: 16 instructions with nothing to do, parameters are held whole": actions of
+/// the schedule that this run has no work for, a line each. Empty if there are none.
+std::string describe_nothing_to_do(const JobPlan& plan);
 
 /// The table of stages, layers, parameters and ranks.
 std::string describe_stages(const JobPlan& plan);

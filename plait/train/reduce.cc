@@ -10,18 +10,44 @@
 namespace plait {
 namespace {
 
-/// Row k goes to member k; its row comes back in place k.
-std::unique_ptr<ExchangeValue> exchange_of(const at::Tensor& rows) {
-  const std::vector<std::int64_t> ones(static_cast<std::size_t>(rows.size(0)), 1);
-  return std::make_unique<RowExchange>(rows, RowSplits{ones, ones});
+/// What came from the members, one flat tensor each. A transport brings one tensor a member, or
+/// all of them as the rows of one.
+std::vector<at::Tensor> slices_in(const Value& arrived, std::int64_t members) {
+  std::vector<at::Tensor> slices;
+  for (const at::Tensor& piece : static_cast<const Tensors&>(*arrived).tensors) {
+    if (piece.dim() == 1) {
+      slices.push_back(piece);
+      continue;
+    }
+    for (at::Tensor& row : piece.unbind()) slices.push_back(std::move(row));
+  }
+  PLAIT_CHECK(static_cast<std::int64_t>(slices.size()) == members, "a slice from each member");
+  return slices;
 }
 
-at::Tensor rows_in(const Value& arrived, std::int64_t members) {
-  ArrivedRows whole({at::Tensor()}, 0,
-                    std::vector<std::int64_t>(static_cast<std::size_t>(members), 1));
-  whole.pieces = std::move(static_cast<Tensors&>(*arrived).tensors);
-  return whole.take().front();
-}
+/// Hands out the numbers of several flat tensors one after the other.
+class NumberReader {
+ public:
+  explicit NumberReader(std::vector<at::Tensor> from) : from_(std::move(from)) {}
+
+  void fill(const at::Tensor& flat) {
+    for (std::int64_t done = 0; done < flat.numel();) {
+      const at::Tensor& slice = from_[next_];
+      const std::int64_t count = std::min(flat.numel() - done, slice.numel() - position_);
+      flat.narrow(0, done, count).copy_(slice.narrow(0, position_, count));
+      done += count;
+      position_ += count;
+      if (position_ < slice.numel()) continue;
+      ++next_;
+      position_ = 0;
+    }
+  }
+
+ private:
+  std::vector<at::Tensor> from_;
+  std::size_t next_ = 0;
+  std::int64_t position_ = 0;  // in from_[next_]
+};
 
 }  // namespace
 
@@ -38,9 +64,9 @@ std::vector<std::vector<Group>> reduced_groups(const ModelConfig& model,
 }
 
 GradientReducer::GradientReducer(const ModelConfig& model, const std::vector<StagePart>& parts,
-                                 const Grid& grid, const RankProgram& program,
+                                 const Grid& grid, int column, const RankProgram& program,
                                  ParameterStore& store, MemoryAccount& buffers)
-    : grid_(grid), store_(store), buffers_(buffers) {
+    : grid_(grid), column_(column), store_(store), buffers_(buffers) {
   std::vector<int> order;  // of the stages' scatters
   for (const Instruction& instruction : program.instructions) {
     if (instruction.opcode != Opcode::kReduceScatter) continue;
@@ -76,26 +102,26 @@ Expected<std::unique_ptr<ExchangeValue>> GradientReducer::scatter(int stage, Gro
     flat.narrow(0, first, gradient.numel()).copy_(gradient.reshape({-1}));
     first += gradient.numel();
   }
-  return exchange_of(rows);
+  const std::vector<std::int64_t> ones(static_cast<std::size_t>(members(group)), 1);
+  return std::make_unique<RowExchange>(rows, RowSplits{ones, ones}, member(group));
 }
 
-Expected<std::unique_ptr<ExchangeValue>> GradientReducer::gather(int, Group group, Value rows) {
+Expected<std::unique_ptr<ExchangeValue>> GradientReducer::gather(int, Group group, Value addends) {
   const ScopedAccount scope(buffers_);
-  const at::Tensor theirs = rows_in(rows, members(group));
-  const at::Tensor sum = theirs.select(0, 0).clone();
-  for (std::int64_t member = 1; member < members(group); ++member)
-    sum.add_(theirs.select(0, member));
-  return exchange_of(sum.unsqueeze(0).expand({members(group), sum.numel()}).contiguous());
+  const std::vector<at::Tensor> slices = slices_in(addends, members(group));
+  at::Tensor sum = slices.front().clone();
+  for (std::size_t other = 1; other < slices.size(); ++other) sum.add_(slices[other]);
+  return std::make_unique<SliceGather>(std::move(sum), members(group));
 }
 
 Expected<void> GradientReducer::finish(int stage, Group group, Value sums) {
   const ScopedAccount scope(buffers_);
-  const at::Tensor all = rows_in(sums, members(group)).view({-1});
-  std::int64_t first = 0;
+  NumberReader numbers(slices_in(sums, members(group)));
   for (const Parameter& parameter : parameters(stage, group)) {
-    const at::Tensor& gradient = parameter.tensor.grad();
-    gradient.copy_(all.narrow(0, first, gradient.numel()).view(gradient.sizes()));
-    first += gradient.numel();
+    at::Tensor& gradient = parameter.tensor.mutable_grad();
+    const at::Tensor flat = gradient.contiguous().view({-1});
+    numbers.fill(flat);
+    if (!gradient.is_contiguous()) gradient.copy_(flat.view(gradient.sizes()));
   }
   return {};
 }

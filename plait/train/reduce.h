@@ -22,18 +22,20 @@ std::vector<std::vector<Group>> reduced_groups(const ModelConfig& model,
 
 /// Experts' gradients over the replicas of the expert group, all others over all columns; each sum
 /// in ascending order of columns, so that it has the same bits on every rank, and those of a loop
-/// over the columns. Each member adds up its own slice and hands it to the others: 2 (n - 1) / n of
-/// the gradients' bytes leave a rank of n. A tensor that two stages of the rank share is reduced
+/// over the columns. Each of n members gets the addends of its own slice by a reduce-scatter, adds
+/// them up, and hands the sum to the others by an all-gather: (n - 1) / n of the gradients' bytes
+/// leave a rank in each. A tensor that two stages of the rank share is reduced
 /// with the one whose REDUCE_GRAD comes later, its two gradients added up before.
 class GradientReducer final : public Reducer {
  public:
-  /// For the store of the rank of `program`, which outlives it. What it makes is charged to
-  /// `buffers`.
+  /// For the store of the rank that runs `program` in `column`; the store outlives it. What it
+  /// makes is charged to `buffers`.
   GradientReducer(const ModelConfig& model, const std::vector<StagePart>& parts, const Grid& grid,
-                  const RankProgram& program, ParameterStore& store, MemoryAccount& buffers);
+                  int column, const RankProgram& program, ParameterStore& store,
+                  MemoryAccount& buffers);
 
   Expected<std::unique_ptr<ExchangeValue>> scatter(int stage, Group group) override;
-  Expected<std::unique_ptr<ExchangeValue>> gather(int stage, Group group, Value rows) override;
+  Expected<std::unique_ptr<ExchangeValue>> gather(int stage, Group group, Value addends) override;
   Expected<void> finish(int stage, Group group, Value sums) override;
 
  private:
@@ -44,8 +46,11 @@ class GradientReducer final : public Reducer {
   std::int64_t members(Group group) const {
     return group == Group::kData ? grid_.data : grid_.columns();
   }
+  /// This column's place among them.
+  int member(Group group) const { return group == Group::kData ? column_ / grid_.expert : column_; }
 
   Grid grid_;
+  int column_;
   ParameterStore& store_;
   MemoryAccount& buffers_;
   std::map<std::pair<int, Group>, std::vector<Parameter>> parameters_;

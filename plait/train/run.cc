@@ -8,7 +8,7 @@
 
 #include "plait/job/validate.h"
 #include "plait/launch/pin.h"
-#include "plait/program/collective_order.h"
+#include "plait/runtime/agree.h"
 #include "plait/runtime/driver.h"
 #include "plait/runtime/inproc_comm.h"
 #include "plait/runtime/watchdog.h"
@@ -36,8 +36,8 @@ Expected<void> check_threads(const RunConfig& run) {
               "run.threads");
 }
 
-}  // namespace
-
+/// One rank's share of a run. `exchange` is the trainer's. `on_first_step` is called when the first
+/// step has ended.
 Expected<RunOutcome> run_rank(RankTrainer& trainer, const JobPlan& plan, Exchange& exchange,
                               const RunHooks& hooks, const std::function<void()>& on_first_step) {
   RunOutcome outcome;
@@ -69,6 +69,8 @@ Expected<RunOutcome> run_rank(RankTrainer& trainer, const JobPlan& plan, Exchang
   if (rank == 0 && hooks.on_end) PLAIT_TRY_VOID(hooks.on_end(parameters, gradients));
   return outcome;
 }
+
+}  // namespace
 
 Expected<RunOutcome> run_in_process(const JobPlan& plan, const DataSplit& data, bool reference,
                                     const RunHooks& hooks) {
@@ -118,8 +120,9 @@ Expected<RunOutcome> run_as_process(const JobPlan& plan, const DataSplit& data,
   // Before Gloo starts its threads.
   if (plan.job.run.pin) PLAIT_TRY_VOID(pin_to_cores(options.rank_on_machine, plan.job.run.threads));
   PLAIT_TRY(const std::unique_ptr<C10dWorld> world, C10dWorld::connect(options));
-  PLAIT_TRY_VOID(agree_on_job(world->exchange(),
-                              print_job_config(plan.job) + print_programs(plan.training_programs)));
+  PLAIT_TRY_VOID(agree_on_job(world->exchange(), print_job_config(plan.job)));
+  PLAIT_TRY_VOID(agree_on_programs(world->exchange(), plan.training_programs));
+  PLAIT_TRY_VOID(agree_on_programs(world->exchange(), plan.validation_programs));
   PLAIT_TRY(const std::unique_ptr<RankTrainer> trainer,
             make_pipeline_trainer(plan, data, options.rank, world->comm(), world->exchange()));
   Watchdog watchdog(trainer->executors(), [&](const Error& error) { world->abort(error); });

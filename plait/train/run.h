@@ -31,11 +31,6 @@ struct RunOutcome {
   int stop_signal = 0;  ///< the signal that ended the run early, 0 if none did
 };
 
-/// One rank's share of a run. `exchange` is the trainer's. `on_first_step` is called when the first
-/// step has ended.
-Expected<RunOutcome> run_rank(RankTrainer& trainer, const JobPlan& plan, int rank,
-                              const RunHooks& hooks, const std::function<void()>& on_first_step);
-
 /// All ranks as threads of this process, or the reference in the calling thread.
 Expected<RunOutcome> run_in_process(const JobPlan& plan, const DataSplit& data, bool reference,
                                     const RunHooks& hooks);

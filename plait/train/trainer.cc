@@ -265,7 +265,7 @@ class PipelineTrainer final : public TrainerBase {
     };
     if (grid.columns() > 1) {
       reducer_ = std::make_unique<GradientReducer>(
-          plan_.job.model, plan_.parts, grid,
+          plan_.job.model, plan_.parts, grid, column,
           plan_.training_programs[static_cast<std::size_t>(pipeline_rank)],
           shards_.front()->store(), lasting_);
     }

@@ -88,6 +88,27 @@ class Parity(command.CommandTest):
         self.assertEqual(len(events("predicted.json")), 4 * 4 * 4)  # F, R, I and W of four stages
         self.assertEqual(events("predicted.json"), events("runs/job/timeline.json"))
 
+    def test_every_action_of_a_lowered_file_is_carried_out(self) -> None:
+        """UNSHARD, RESHARD and REDUCE_GRAD are instructions: counted in the plan, seen in timelines, and no bit changes."""
+        shape = ("--ranks", "2", "--microbatches", "4")
+        (self.folder / "s.csv").write_text(self.plait("make", "gpipe", *shape, "--lower").stdout)
+        plain = self.run_case("plain", "--schedule", "gpipe", *shape)
+        run = self.run_case("lowered", "--schedule", "s.csv", *shape, "--record", "2")
+        self.assert_same_training(run, plain)
+        plan = self.train("--schedule", "s.csv", *shape, "--dry-run").stdout
+        self.assertIn("UNSHARD and RESHARD: 4 instructions with nothing to do, parameters are held whole\n", plan)
+        self.assertIn("REDUCE_GRAD: 2 instructions with nothing to do, no two ranks hold the same parameters\n", plan)
+        self.assertNotIn("nothing to do", self.train("--schedule", "gpipe", *shape, "--dry-run").stdout)
+        self.plait("simulate", "s.csv", "--timeline", "predicted.json")
+
+        def events(file: str) -> set[tuple]:
+            trace = json.loads((self.folder / file).read_text())["traceEvents"]
+            return {(one["pid"], one["args"]["instruction"], one["name"]) for one in trace if one["ph"] == "X"}
+
+        measured = events("runs/lowered/timeline.json")
+        self.assertEqual(sum("SHARD" in name or "REDUCE" in name for _, _, name in measured), 6)
+        self.assertEqual(events("predicted.json"), measured)
+
     def test_dropout_is_the_same_whatever_runs_it(self) -> None:
         job = ("--microbatches", "8", "--set", "run.batch_size=16", "--set", "model.hidden_dropout=0.1")
         runs = (("--schedule", "dualpipe-v", "--ranks", "4"), ("--schedule", "1f1b", "--ranks", "2"),

@@ -90,21 +90,22 @@ class LateComm final : public Comm, public CompletionSink {
       transport_.send(message, clocked(sent), operation, *this);
     });
   }
-  void recv(const Message& message, std::uint32_t token, CompletionSink& sink) override {
-    issue(token, sink, device_.allocate(),
-          [this, message](std::uint32_t operation) { transport_.recv(message, operation, *this); });
+  void recv(const Message& message, const ValueSpec&, std::uint32_t token,
+            CompletionSink& sink) override {
+    issue(token, sink, device_.allocate(), [this, message](std::uint32_t operation) {
+      transport_.recv(message, {}, operation, *this);
+    });
   }
-  void all_to_all(const Collective& collective, std::unique_ptr<ExchangeValue> value,
+  void collective(const Collective& which, std::unique_ptr<ExchangeValue> value,
                   std::uint32_t token, CompletionSink& sink) override {
     const LateRef sent = static_cast<const LateExchange&>(*value).numbers.ref();
-    const int members = static_cast<int>(grid_.members(collective.group, rank_).size());
-    issue(token, sink, device_.allocate(),
-          [this, collective, sent, members](std::uint32_t operation) {
-            transport_.all_to_all(collective,
-                                  std::make_unique<ClockedExchange>(device_.read(sent), members,
-                                                                    device_.running_clock()),
-                                  operation, *this);
-          });
+    const int members = static_cast<int>(grid_.members(which.group, rank_).size());
+    issue(token, sink, device_.allocate(), [this, which, sent, members](std::uint32_t operation) {
+      transport_.collective(
+          which,
+          std::make_unique<ClockedExchange>(device_.read(sent), members, device_.running_clock()),
+          operation, *this);
+    });
   }
   void abort(const Error& error) override { transport_.abort(error); }
 

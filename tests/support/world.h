@@ -117,17 +117,18 @@ class TestWorld {
       ends.send_sink = &sink;
       if (world_.options_.buffered) complete(sink, token, Value());
     }
-    void recv(const Message& message, std::uint32_t token, CompletionSink& sink) override {
+    void recv(const Message& message, const ValueSpec&, std::uint32_t token,
+              CompletionSink& sink) override {
       Ends& ends = world_.post(world_.grid_.column_of(rank_), message, false);
       ends.has_receive = true;
       ends.receive_token = token;
       ends.receive_sink = &sink;
     }
-    void all_to_all(const Collective& collective, std::unique_ptr<ExchangeValue> value,
+    void collective(const Collective& which, std::unique_ptr<ExchangeValue> value,
                     std::uint32_t token, CompletionSink& sink) override {
-      const int first = world_.grid_.members(collective.group, rank_).front();
-      world_.collectives_[{collective.group, first}][rank_].push_back(
-          {collective, std::move(value), token, &sink});
+      const int first = world_.grid_.members(which.group, rank_).front();
+      world_.collectives_[{which.group, first}][rank_].push_back(
+          {which, std::move(value), token, &sink});
     }
     void abort(const Error&) override {}
 
@@ -138,7 +139,7 @@ class TestWorld {
 
   static bool is_same(const Share& one, const Share& other) {
     const auto key = [](const Collective& of) {
-      return std::tuple(of.direction, of.stage, of.part, of.microbatch);
+      return std::tuple(of.kind, of.direction, of.stage, of.part, of.microbatch);
     };
     return key(one.collective) == key(other.collective);
   }

@@ -44,8 +44,8 @@ Expected<JobConfig> read_job(const TrainOptions& options) {
 Expected<void> print_plan(const JobPlan& plan, bool reference) {
   PLAIT_TRY(const std::string picture,
             draw_schedule(plan.compute_only, {has_colours(), terminal_size().columns}));
-  print("{}\nproven: {}\n{}\n{}\n", picture, plan.training.summary(), describe_pairs(plan),
-        describe_stages(plan));
+  print("{}\nproven: {}\n{}{}\n{}\n", picture, plan.training.summary(), describe_pairs(plan),
+        describe_nothing_to_do(plan), describe_stages(plan));
   if (reference)
     print("reference: all stages in one process, unpipelined, micro-batches ascending\n");
   for (const std::string& note : plan.notes) print("note: {}\n", note);
@@ -265,8 +265,7 @@ Expected<int> train_as_rank(const JobPlan& plan, const DataSplit& data, const Tr
   c10d.on_met = tell_parent_of_meeting;
   c10d.start_timeout_s = plan.job.run.start_timeout_s;
   c10d.timeout_s = plan.job.run.timeout_s;
-  c10d.message_shape = {plan.sequences(), plan.job.data.sequence_length,
-                        plan.job.model.hidden_size};
+  c10d.tags = {plan.stages(), plan.microbatches(), 1};
   if (place.rank == 0) PLAIT_TRY_VOID(print_plan(plan, false));
   Reporter reporter(plan, data, options);
   RunHooks hooks = reporter.hooks();
