@@ -2,6 +2,7 @@
 #include <torch/torch.h>
 
 #include <cstdio>
+#include <utility>
 
 #include "plait/torch/module_segment.h"
 #include "plait/train/pipeline.h"
@@ -47,12 +48,12 @@ int main() {
       inputs.push_back(torch::randn({16, kWidth}));
       targets.push_back(torch::tanh(inputs.back().matmul(matrix)));
     }
-    const auto mean_loss = (*pipeline)->step(inputs, targets);
-    if (!mean_loss) {
-      std::fprintf(stderr, "%s\n", mean_loss.error().text().c_str());
+    const auto outcome = (*pipeline)->step({std::move(inputs), std::move(targets)});
+    if (!outcome) {
+      std::fprintf(stderr, "%s\n", outcome.error().text().c_str());
       return 1;
     }
     optimizer.step();
-    if (step % 10 == 0) std::printf("step %2d  loss %.4f\n", step, *mean_loss);
+    if (step % 10 == 0) std::printf("step %2d  loss %.4f\n", step, outcome->line.loss);
   }
 }

@@ -1,15 +1,22 @@
 // A module of your own as a list of segments. What is a segment of its own can be recomputed by
 // itself: here mlp keeps its input only, and runs again before its backward.
+//   own_module_segments              ranks are threads
+//   own_module_segments --comm gloo  ranks are processes, started here or by torchrun, mpirun,
+//   Slurm own_module_segments --data 2     two replicas, in either way
 #include <torch/torch.h>
 
 #include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <vector>
 
 #include "plait/torch/module_segment.h"
 #include "plait/train/pipeline.h"
+#include "plait/train/processes.h"
 
 namespace {
 
-constexpr int kStages = 4, kMicrobatches = 8, kTokens = 16, kWidth = 32;
+constexpr int kRanks = 2, kMicrobatches = 8, kTokens = 16, kWidth = 32, kSteps = 30;
 
 struct AttentionImpl : torch::nn::Module {
   AttentionImpl() {
@@ -36,40 +43,77 @@ struct MlpImpl : torch::nn::Module {
 };
 TORCH_MODULE(Mlp);
 
-}  // namespace
-
-int main() {
-  torch::manual_seed(1);
-  std::vector<plait::StageSegments> stages;
-  for (int stage = 0; stage < kStages; ++stage) {
-    const std::string layer = std::to_string(stage);
-    stages.push_back({plait::module_segment(layer + ".attn", Attention()),
-                      plait::module_segment(layer + ".mlp", Mlp())});
-  }
-  const auto loss = [](const torch::Tensor& output, const torch::Tensor& target) {
+plait::OwnModel make_model() {
+  plait::OwnModel model;
+  // Made anew for each rank that holds the stage: the seed gives all replicas the same numbers.
+  model.make_stage = [](const plait::StagePlace& place) {
+    torch::manual_seed(1 + place.stage);
+    const std::string layer = std::to_string(place.stage);
+    return plait::StageSegments{plait::module_segment(layer + ".attn", Attention()),
+                                plait::module_segment(layer + ".mlp", Mlp())};
+  };
+  model.loss = [](const torch::Tensor& output, const torch::Tensor& target) {
     return torch::mse_loss(output, target);
   };
-  const auto pipeline = plait::Pipeline::make(
-      std::move(stages), loss,
-      {.ranks = 2, .microbatches = kMicrobatches, .schedule = "zbv", .recompute = {"mlp"}});
-  if (!pipeline) {
-    std::fprintf(stderr, "%s\n", pipeline.error().text().c_str());
-    return 1;
+  model.sample = torch::zeros({4, kTokens, kWidth});
+  return model;
+}
+
+/// Every process draws the whole batch and reads what is its own.
+plait::StepBatch make_batch(int step, int columns) {
+  torch::manual_seed(1000 + step);
+  plait::StepBatch batch;
+  for (int i = 0; i < kMicrobatches * columns; ++i) {
+    batch.inputs.push_back(torch::randn({4, kTokens, kWidth}));
+    batch.targets.push_back(
+        batch.inputs.back().mean(1, true).expand({4, kTokens, kWidth}).contiguous());
   }
-  std::printf("%s\n", (*pipeline)->summary().c_str());
-  torch::optim::AdamW optimizer((*pipeline)->parameters(), torch::optim::AdamWOptions(3e-3));
-  for (int step = 1; step <= 30; ++step) {
-    std::vector<torch::Tensor> inputs, targets;
-    for (int i = 0; i < kMicrobatches; ++i) {
-      inputs.push_back(torch::randn({4, kTokens, kWidth}));
-      targets.push_back(inputs.back().mean(1, true).expand({4, kTokens, kWidth}).contiguous());
-    }
-    const auto mean_loss = (*pipeline)->step(inputs, targets);
-    if (!mean_loss) {
-      std::fprintf(stderr, "%s\n", mean_loss.error().text().c_str());
+  return batch;
+}
+
+plait::Expected<void> train(const plait::PipelineOptions& options) {
+  PLAIT_TRY(const auto pipeline, plait::Pipeline::make(make_model(), options));
+  const bool prints = !options.process || options.process->rank == 0;
+  if (prints)
+    std::printf("%s\n%s", pipeline->summary().c_str(), pipeline->describe_memory().c_str());
+  for (int step = 1; step <= kSteps; ++step) {
+    PLAIT_TRY(const plait::StepOutcome outcome, pipeline->step(make_batch(step, options.data)));
+    if (prints && step % 10 == 0)
+      std::printf("step %2d  loss %.17g  gradient %.17g\n", step, outcome.line.loss,
+                  outcome.line.grad_norm);
+  }
+  return {};
+}
+
+}  // namespace
+
+int main(int count, char** words) {
+  const std::vector<std::string> arguments(words + 1, words + count);
+  plait::PipelineOptions options{
+      .ranks = kRanks, .microbatches = kMicrobatches, .schedule = "zbv", .recompute = {"mlp"}};
+  options.optimizer.emplace();  // plait's AdamW, with a course of the learning rate
+  options.steps = kSteps;
+  bool gloo = false;
+  for (std::size_t i = 0; i + 1 < arguments.size(); i += 2) {
+    if (arguments[i] == "--comm") gloo = arguments[i + 1] == "gloo";
+    if (arguments[i] == "--data") options.data = std::atoi(arguments[i + 1].c_str());
+    if (arguments[i] == "--schedule") options.schedule = arguments[i + 1];
+  }
+  if (gloo) {
+    const auto process = plait::join_processes(kRanks * options.data, arguments);
+    if (!process) {
+      std::fprintf(stderr, "%s\n", process.error().text().c_str());
       return 1;
     }
-    optimizer.step();
-    if (step % 10 == 0) std::printf("step %2d  loss %.4f\n", step, *mean_loss);
+    if (process->exit_code) {
+      if (!process->message.empty()) std::fprintf(stderr, "%s\n", process->message.c_str());
+      return *process->exit_code;
+    }
+    options.process = process->options;
   }
+  const plait::Expected<void> trained = train(options);
+  if (trained) return 0;
+  std::fprintf(stderr, "%s\n", trained.error().text().c_str());
+  std::fflush(nullptr);
+  std::_Exit(1);  // a wait of Gloo cannot be called back
 }

@@ -257,27 +257,42 @@ Expected<LanguageModel> load_language_model(const std::string& folder, std::int6
   return result;
 }
 
-Expected<void> write_model_folder(const std::string& folder, const ModelConfig& model,
-                                  std::int64_t max_sequence,
-                                  const std::vector<Parameter>& tensors) {
-  auto needed = tensor_shapes(model);
-  for (const Parameter& tensor : tensors) {
+ModelFolderSink::ModelFolderSink(std::string folder, ModelConfig model, std::int64_t max_sequence)
+    : folder_(std::move(folder)),
+      model_(std::move(model)),
+      max_sequence_(max_sequence),
+      tensors_(in_folder(folder_, kModel), {{"format", "pt"}}) {}
+
+Expected<void> ModelFolderSink::begin(const std::vector<TensorInfo>& tensors) {
+  auto needed = tensor_shapes(model_);
+  for (const TensorInfo& tensor : tensors) {
     const auto found = needed.find(tensor.name);
-    if (found == needed.end() || at::IntArrayRef(found->second) != tensor.tensor.sizes()) {
-      return invalid(folder, fmt::format("tensor {} [{}] is not one of this model's", tensor.name,
-                                         fmt::join(tensor.tensor.sizes().vec(), ", ")));
+    if (found == needed.end() || found->second != tensor.shape) {
+      return invalid(folder_, fmt::format("tensor {} [{}] is not one of this model's", tensor.name,
+                                          fmt::join(tensor.shape, ", ")));
     }
     needed.erase(found);
   }
   if (!needed.empty()) {
-    return invalid(folder, fmt::format("tensor {} is missing", needed.begin()->first));
+    return invalid(folder_, fmt::format("tensor {} is missing", needed.begin()->first));
   }
   std::error_code error;
-  fs::create_directories(folder, error);
-  if (error) return fail(ErrorCode::kIo, "cannot make the folder: " + error.message(), folder);
-  PLAIT_TRY_VOID(write_safetensors(in_folder(folder, kModel), tensors, {{"format", "pt"}}));
-  return write_file_atomically(in_folder(folder, kConfig),
-                               print_folder_config(model, max_sequence));
+  fs::create_directories(folder_, error);
+  if (error) return fail(ErrorCode::kIo, "cannot make the folder: " + error.message(), folder_);
+  return tensors_.begin(tensors);
+}
+
+Expected<void> ModelFolderSink::end() {
+  PLAIT_TRY_VOID(tensors_.end());
+  return write_file_atomically(in_folder(folder_, kConfig),
+                               print_folder_config(model_, max_sequence_));
+}
+
+Expected<void> write_model_folder(const std::string& folder, const ModelConfig& model,
+                                  std::int64_t max_sequence,
+                                  const std::vector<Parameter>& tensors) {
+  ModelFolderSink sink(folder, model, max_sequence);
+  return write_tensors(sink, tensors);
 }
 
 }  // namespace plait

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "plait/base/error.h"
+#include "plait/checkpoint/safetensors.h"
+#include "plait/checkpoint/tensor_sink.h"
 #include "plait/model/model_config.h"
 #include "plait/nn/model.h"
 #include "plait/nn/parameter_store.h"
@@ -35,6 +37,22 @@ Expected<void> load_parameters(const std::string& folder, const ModelConfig& mod
 /// A whole model in one process, with the folder's weights. `notes`: of check_model_folder().
 Expected<LanguageModel> load_language_model(const std::string& folder, std::int64_t max_sequence,
                                             std::vector<std::string>* notes = nullptr);
+
+/// Writes model.safetensors tensor by tensor, then config.json; makes the folder. Errors: begin()
+/// names a tensor that is not the model's (kInvalidInput) or is missing; kIo.
+class ModelFolderSink final : public TensorSink {
+ public:
+  ModelFolderSink(std::string folder, ModelConfig model, std::int64_t max_sequence);
+  Expected<void> begin(const std::vector<TensorInfo>& tensors) override;
+  Expected<void> write(std::span<const std::byte> bytes) override { return tensors_.write(bytes); }
+  Expected<void> end() override;
+
+ private:
+  std::string folder_;
+  ModelConfig model_;
+  std::int64_t max_sequence_;
+  SafetensorsSink tensors_;
+};
 
 /// Writes model.safetensors and config.json; makes the folder. `tensors` must be all of the model's
 /// parameters and buffers, in any order. `max_sequence` becomes max_position_embeddings.

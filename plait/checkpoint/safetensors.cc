@@ -19,7 +19,7 @@
 #include <string_view>
 #include <utility>
 
-#include "plait/base/write_file.h"
+#include "plait/base/check.h"
 #include "plait/nn/tensor_options.h"
 
 namespace plait {
@@ -259,41 +259,72 @@ Expected<at::Tensor> SafetensorsFile::read(const std::string& name) const {
   return tensor.to(options_of(kDtypes.parameter));
 }
 
-Expected<void> write_safetensors(const std::string& path, const std::vector<Parameter>& tensors,
-                                 const std::map<std::string, std::string>& metadata) {
-  std::map<std::string, at::Tensor> sorted;
-  for (const Parameter& parameter : tensors) {
-    if (!sorted.emplace(parameter.name, parameter.tensor.detach().contiguous()).second) {
-      return invalid(path, fmt::format("tensor {} is given twice", parameter.name));
-    }
-    if (find_dtype(parameter.tensor.scalar_type()) == nullptr) {
-      return invalid(path,
-                     fmt::format("tensor {} is {}, needed one of {}", parameter.name,
-                                 c10::toString(parameter.tensor.scalar_type()), readable_dtypes()));
-    }
-  }
+Expected<void> SafetensorsSink::begin(const std::vector<TensorInfo>& tensors) {
   Json header = Json::object();
-  if (!metadata.empty()) header["__metadata__"] = metadata;
-  std::size_t offset = 0;
-  for (const auto& [name, tensor] : sorted) {
-    const std::size_t end = offset + tensor.nbytes();
-    header[name] = {{"dtype", find_dtype(tensor.scalar_type())->name},
-                    {"shape", tensor.sizes().vec()},
-                    {"data_offsets", {offset, end}}};
+  if (!metadata_.empty()) header["__metadata__"] = metadata_;
+  std::int64_t offset = 0;
+  for (const TensorInfo& tensor : tensors) {
+    const FileDtype* dtype = find_dtype(tensor.dtype);
+    if (dtype == nullptr) {
+      return invalid(path_,
+                     fmt::format("tensor {} has a dtype that the format lacks", tensor.name));
+    }
+    const std::optional<std::int64_t> bytes = tensor_bytes(dtype->bytes, tensor.shape);
+    PLAIT_CHECK(bytes.has_value(), "a tensor that exists has a size");
+    const std::int64_t end = offset + *bytes;
+    header[tensor.name] = {
+        {"dtype", tensor.dtype}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
     offset = end;
   }
+  missing_ = offset;
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');  // data are aligned, as the format advises
   const auto length = static_cast<std::uint64_t>(text.size());
+  PLAIT_TRY_VOID(file_.open());
+  PLAIT_TRY_VOID(file_.write(&length, sizeof length));
+  return file_.write(text.data(), text.size());
+}
 
-  AtomicFile file(path);
-  PLAIT_TRY_VOID(file.open());
-  PLAIT_TRY_VOID(file.write(&length, sizeof length));
-  PLAIT_TRY_VOID(file.write(text.data(), text.size()));
-  for (const auto& [name, tensor] : sorted) {
-    PLAIT_TRY_VOID(file.write(tensor.data_ptr(), tensor.nbytes()));
+Expected<void> SafetensorsSink::write(std::span<const std::byte> bytes) {
+  missing_ -= static_cast<std::int64_t>(bytes.size());
+  return file_.write(bytes.data(), bytes.size());
+}
+
+Expected<void> SafetensorsSink::end() {
+  PLAIT_CHECK(missing_ == 0, "all bytes that the header announces have come");
+  return file_.commit();
+}
+
+Expected<void> write_tensors(TensorSink& sink, const std::vector<Parameter>& tensors) {
+  std::map<std::string, at::Tensor> sorted;
+  std::vector<TensorInfo> infos;
+  for (const Parameter& one : tensors) {
+    if (!sorted.emplace(one.name, one.tensor.detach().contiguous()).second)
+      return fail(ErrorCode::kInvalidInput, fmt::format("tensor {} is given twice", one.name));
+    if (find_dtype(one.tensor.scalar_type()) == nullptr) {
+      return fail(ErrorCode::kInvalidInput,
+                  fmt::format("tensor {} is {}, needed one of {}", one.name,
+                              c10::toString(one.tensor.scalar_type()), readable_dtypes()));
+    }
   }
-  return file.commit();
+  for (const auto& [name, tensor] : sorted) {
+    infos.push_back(
+        {name, std::string(find_dtype(tensor.scalar_type())->name), tensor.sizes().vec()});
+  }
+  PLAIT_TRY_VOID(sink.begin(infos));
+  for (const auto& [name, tensor] : sorted) {
+    PLAIT_TRY_VOID(
+        sink.write({static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()}));
+  }
+  return sink.end();
+}
+
+Expected<void> write_safetensors(const std::string& path, const std::vector<Parameter>& tensors,
+                                 const std::map<std::string, std::string>& metadata) {
+  SafetensorsSink sink(path, metadata);
+  Expected<void> written = write_tensors(sink, tensors);
+  if (!written && written.error().where.empty()) written.error().where = path;
+  return written;
 }
 
 }  // namespace plait

@@ -7,9 +7,12 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "plait/base/error.h"
+#include "plait/base/write_file.h"
+#include "plait/checkpoint/tensor_sink.h"
 #include "plait/torch/segment.h"
 
 namespace plait {
@@ -43,6 +46,26 @@ class SafetensorsFile {
   std::map<std::string, Entry> entries_;
   std::map<std::string, std::string> metadata_;
 };
+
+/// Writes a file tensor by tensor; it takes its name when it is whole. Errors (kInvalidInput): a
+/// dtype that the format does not have; kIo: what cannot be written.
+class SafetensorsSink final : public TensorSink {
+ public:
+  SafetensorsSink(const std::string& path, std::map<std::string, std::string> metadata)
+      : path_(path), metadata_(std::move(metadata)), file_(path) {}
+  Expected<void> begin(const std::vector<TensorInfo>& tensors) override;
+  Expected<void> write(std::span<const std::byte> bytes) override;
+  Expected<void> end() override;
+
+ private:
+  std::string path_;
+  std::map<std::string, std::string> metadata_;
+  AtomicFile file_;
+  std::int64_t missing_ = 0;  // bytes that the header announces and that have not come
+};
+
+/// All of `tensors`, of dtypes that read() reads, in order of names.
+Expected<void> write_tensors(TensorSink& sink, const std::vector<Parameter>& tensors);
 
 /// Writes tensors of dtypes that read() reads, in order of names, atomically.
 Expected<void> write_safetensors(const std::string& path, const std::vector<Parameter>& tensors,

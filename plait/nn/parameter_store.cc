@@ -43,7 +43,9 @@ at::Tensor ParameterStore::create(const std::string& name, at::IntArrayRef shape
   PLAIT_CHECK(!contains(name), "a parameter was made twice");
   at::Tensor leaf = at::empty(shape, options_of(kDtypes.parameter));
   leaf.set_requires_grad(true);
-  return entries_.emplace(name, Entry{std::move(leaf), {}}).first->second.leaf;
+  Entry entry;
+  entry.leaf = std::move(leaf);
+  return entries_.emplace(name, std::move(entry)).first->second.leaf;
 }
 
 at::Tensor ParameterStore::alias(const std::string& name) {
@@ -56,7 +58,41 @@ at::Tensor ParameterStore::alias(const std::string& name) {
 
 at::Tensor ParameterStore::create_buffer(const std::string& name, at::IntArrayRef shape) {
   PLAIT_CHECK(!contains(name), "a buffer was made twice");
-  return buffers_.emplace(name, at::zeros(shape, options_of(kDtypes.parameter))).first->second;
+  Parameter buffer{name, at::zeros(shape, options_of(kDtypes.parameter))};
+  return buffers_.emplace(name, std::move(buffer)).first->second.tensor;
+}
+
+Expected<bool> ParameterStore::is_new(const Parameter& parameter) const {
+  const at::Tensor& tensor = parameter.tensor;
+  for (const Parameter& held : tensors()) {
+    if (held.tensor.is_same(tensor)) return false;
+  }
+  if (contains(parameter.name)) {
+    return fail(ErrorCode::kInvalidInput, "two tensors have this name, needed one for each",
+                parameter.name);
+  }
+  if (!tensor.is_contiguous() || !tensor.is_cpu()) {
+    return fail(ErrorCode::kInvalidInput, "the tensor must be contiguous and on the CPU",
+                parameter.name);
+  }
+  return true;
+}
+
+Expected<void> ParameterStore::adopt(const Parameter& parameter) {
+  if (!parameter.tensor.requires_grad()) return adopt_buffer(parameter);
+  PLAIT_TRY(const bool added, is_new(parameter));
+  if (added) entries_.emplace(parameter.name, Entry{parameter.tensor, {}, parameter.holders});
+  return {};
+}
+
+Expected<void> ParameterStore::adopt_buffer(const Parameter& buffer) {
+  PLAIT_TRY(const bool added, is_new(buffer));
+  if (added) buffers_.emplace(buffer.name, buffer);
+  return {};
+}
+
+void ParameterStore::set_holders(const std::string& name, Group holders) {
+  entries_.at(name).holders = holders;
 }
 
 bool ParameterStore::contains(const std::string& name) const {
@@ -66,19 +102,19 @@ bool ParameterStore::contains(const std::string& name) const {
 at::Tensor ParameterStore::find(const std::string& name) const {
   if (const auto found = entries_.find(name); found != entries_.end()) return found->second.leaf;
   const auto found = buffers_.find(name);
-  return found == buffers_.end() ? at::Tensor() : found->second;
+  return found == buffers_.end() ? at::Tensor() : found->second.tensor;
 }
 
 std::vector<Parameter> ParameterStore::parameters() const {
   std::vector<Parameter> all;
   all.reserve(entries_.size());
-  for (const auto& [name, entry] : entries_) all.push_back({name, entry.leaf});
+  for (const auto& [name, entry] : entries_) all.push_back({name, entry.leaf, entry.holders});
   return all;
 }
 
 std::vector<Parameter> ParameterStore::buffers() const {
   std::vector<Parameter> all;
-  for (const auto& [name, tensor] : buffers_) all.push_back({name, tensor});
+  for (const auto& [name, buffer] : buffers_) all.push_back(buffer);
   return all;
 }
 

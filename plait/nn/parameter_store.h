@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "plait/base/error.h"
 #include "plait/torch/segment.h"
 
 namespace plait {
@@ -25,6 +26,14 @@ class ParameterStore {
   /// A new tensor of zeros that belongs to the model but is not trained: it has no gradient and is
   /// not among the parameters. The name must be new.
   at::Tensor create_buffer(const std::string& name, at::IntArrayRef shape);
+
+  /// A tensor that exists already: a leaf that is trained, or one that needs no gradient as a
+  /// buffer. A tensor that is here already, under whatever name, changes nothing.
+  /// Errors (kInvalidInput): another tensor has the name; it is not contiguous or not on the CPU.
+  Expected<void> adopt(const Parameter& parameter);
+  Expected<void> adopt_buffer(const Parameter& buffer);
+  /// Says which ranks hold the same numbers of a parameter; kReplicas until it is said.
+  void set_holders(const std::string& name, Group holders);
 
   /// Of parameters and buffers.
   bool contains(const std::string& name) const;
@@ -52,9 +61,11 @@ class ParameterStore {
   struct Entry {
     at::Tensor leaf;
     std::vector<at::Tensor> aliases;
+    Group holders = Group::kReplicas;
   };
   std::map<std::string, Entry> entries_;
-  std::map<std::string, at::Tensor> buffers_;
+  Expected<bool> is_new(const Parameter& parameter) const;
+  std::map<std::string, Parameter> buffers_;
 };
 
 /// Fills with normal numbers of that deviation, drawn by counter from (seed, name): the same bits

@@ -1,8 +1,10 @@
 /// How values move between ranks: point-to-point messages for the step, small host data beside it.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -70,6 +72,10 @@ class Exchange {
   virtual int ranks() const = 0;
   /// Each rank's bytes, in rank order; lengths may differ.
   virtual Expected<std::vector<std::string>> all_gather(std::string_view mine) = 0;
+  /// Moves bytes from rank `from`, which is not 0, to rank 0: read there, filled here. These two
+  /// call it, with spans of one length. May wait an hour for the other, which may be writing what
+  /// it got before.
+  virtual Expected<void> hand_to_first(int from, std::span<std::byte> bytes) = 0;
 };
 
 }  // namespace plait

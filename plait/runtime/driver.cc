@@ -6,6 +6,8 @@
 #include <optional>
 #include <thread>
 
+#include "plait/runtime/rank_threads.h"
+
 namespace plait {
 namespace {
 
@@ -51,24 +53,8 @@ Expected<void> run_step(Executor& executor, Wait wait, Chaining chaining) {
 
 Expected<void> run_ranks(int ranks, const std::function<Expected<void>(int)>& run,
                          const std::function<void(const Error&)>& abort) {
-  std::mutex mutex;
-  std::optional<Error> first;
-  std::vector<std::thread> threads;
-  threads.reserve(static_cast<std::size_t>(ranks));
-  for (int rank = 0; rank < ranks; ++rank) {
-    threads.emplace_back([&, rank] {
-      Expected<void> result = run(rank);
-      if (result) return;
-      {
-        const std::lock_guard lock(mutex);
-        if (!first) first = result.error();
-      }
-      abort({ErrorCode::kPeer, fmt::format("rank {} failed: {}", rank, result.error().text()), ""});
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-  if (first) return tl::unexpected<Error>(*std::move(first));
-  return {};
+  RankThreads threads(ranks);
+  return threads.run(run, abort);
 }
 
 }  // namespace plait

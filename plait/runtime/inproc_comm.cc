@@ -150,6 +150,29 @@ struct InprocWorld::Shared {
     return gathered;
   }
 
+  /// The sender leaves its span and waits until rank 0 has copied it.
+  Expected<void> hand_to_first(int rank, int from, std::span<std::byte> bytes) {
+    std::unique_lock lock(exchange_mutex);
+    std::optional<std::span<std::byte>>& offered = handed_over[from];
+    const auto wait_for = [&](bool there) {
+      exchange_changed.wait(lock, [&] { return offered.has_value() == there || exchange_aborted; });
+    };
+    if (rank == 0) {
+      wait_for(true);
+      if (!offered) return tl::unexpected<Error>(*exchange_aborted);
+      PLAIT_CHECK(offered->size() == bytes.size(), "both ends know the length");
+      std::copy(offered->begin(), offered->end(), bytes.begin());
+      offered.reset();
+    } else {
+      offered = bytes;
+      exchange_changed.notify_all();
+      wait_for(false);
+      if (offered) return tl::unexpected<Error>(*exchange_aborted);
+    }
+    exchange_changed.notify_all();
+    return {};
+  }
+
   Grid grid;
   int ranks;
   std::vector<Mailbox> mailboxes;
@@ -161,6 +184,7 @@ struct InprocWorld::Shared {
   std::optional<Error> exchange_aborted;
   std::uint64_t exchange_round = 0;
   int arrived = 0;
+  std::map<int, std::optional<std::span<std::byte>>> handed_over;  // to rank 0, by sender
   std::vector<std::string> gathering;
   std::vector<std::string> gathered;  // of the last round; every rank reads it before the next ends
 };
@@ -194,6 +218,9 @@ class InprocWorld::RankExchange final : public Exchange {
   int ranks() const override { return shared_.ranks; }
   Expected<std::vector<std::string>> all_gather(std::string_view mine) override {
     return shared_.all_gather(rank_, mine);
+  }
+  Expected<void> hand_to_first(int from, std::span<std::byte> bytes) override {
+    return shared_.hand_to_first(rank_, from, bytes);
   }
 
  private:

@@ -1,12 +1,15 @@
 #include "plait/torch/c10d_world.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <limits>
 #include <map>
+#include <span>
 #include <stdexcept>
 #include <string_view>
 #include <torch/csrc/distributed/c10d/Backend.hpp>
@@ -27,6 +30,9 @@ struct C10dWorld::State {
     int ranks() const override { return state_.options.ranks; }
     Expected<std::vector<std::string>> all_gather(std::string_view mine) override {
       return state_.all_gather(mine);
+    }
+    Expected<void> hand_to_first(int from, std::span<std::byte> bytes) override {
+      return state_.hand_to_first(from, bytes);
     }
 
    private:
@@ -86,6 +92,21 @@ struct C10dWorld::State {
       texts[rank].assign(static_cast<const char*>(gathered[rank].const_data_ptr()), sizes[rank]);
     }
     return texts;
+  }
+
+  Expected<void> hand_to_first(int from, std::span<std::byte> bytes) {
+    constexpr std::chrono::hours kLongest(1);
+    constexpr int kTag = std::numeric_limits<int>::max();  // no message of a step has it
+    std::vector<at::Tensor> tensors{
+        at::from_blob(bytes.data(), {static_cast<std::int64_t>(bytes.size())}, at::kByte)};
+    try {
+      (options.rank == 0 ? group->recv(tensors, from, kTag) : group->send(tensors, 0, kTag))
+          ->wait(kLongest);
+    } catch (const std::exception& exception) {
+      return tl::unexpected<Error>(
+          gloo_error(exception, fmt::format("rank {}", options.rank == 0 ? from : 0)));
+    }
+    return {};
   }
 
   C10dOptions options;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "plait/base/error.h"
+#include "plait/program/grid.h"
 
 namespace plait {
 
@@ -19,6 +20,9 @@ namespace plait {
 struct Parameter {
   std::string name;
   at::Tensor tensor;
+  /// Which ranks of a grid hold the same numbers: all columns, or of an expert's its replicas
+  /// (kData).
+  Group holders = Group::kReplicas;
 };
 
 /// What a segment throws to name a cause; the stage adds the segment's name.
@@ -44,6 +48,8 @@ class Segment {
   virtual std::vector<at::Tensor> forward(const std::vector<at::Tensor>& inputs,
                                           int microbatch) = 0;
   virtual std::vector<Parameter> parameters() const = 0;
+  /// What belongs to the model and is not trained.
+  virtual std::vector<Parameter> buffers() const { return {}; }
 };
 
 /// Rows that each member of the expert group gets from this rank and gives to it, by member.

@@ -1,5 +1,7 @@
 #include "plait/train/adamw.h"
 
+#include <ATen/TensorOperators.h>
+#include <ATen/core/Tensor.h>
 #include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
@@ -7,6 +9,7 @@
 #include <numbers>
 
 #include "plait/base/check.h"
+#include "plait/train/tensor_slices.h"
 
 namespace plait {
 namespace {
@@ -50,8 +53,13 @@ std::vector<std::pair<std::string, double>> square_sums(const std::vector<Parame
   std::vector<std::pair<std::string, double>> sums;
   for (const Parameter& parameter : parameters) {
     const at::Tensor& gradient = parameter.tensor.grad();
-    PLAIT_CHECK(gradient.defined() && gradient.is_contiguous(),
-                "gradients are allocated before the step");
+    PLAIT_CHECK(gradient.defined(), "gradients are allocated before the step");
+    if (!gradient.is_contiguous() || gradient.scalar_type() != at::kFloat) {
+      // A module of the caller's own.
+      const at::Tensor wide = gradient.to(at::kDouble);
+      sums.emplace_back(parameter.name, (wide * wide).sum().item().toDouble());
+      continue;
+    }
     const float* values = gradient.const_data_ptr<float>();
     // Eight sums that are added at the end: a fixed order that a compiler can make vectors of.
     std::array<double, 8> lanes{};
@@ -86,8 +94,10 @@ void AdamW::step(double rate, double gradient_scale) {
   update.scale = static_cast<float>(gradient_scale);
   update.beta1 = static_cast<float>(config_.betas.first);
   update.beta2 = static_cast<float>(config_.betas.second);
-  update.step_size = static_cast<float>(rate / (1 - std::pow(config_.betas.first, steps_)));
-  update.correction = static_cast<float>(1 / std::sqrt(1 - std::pow(config_.betas.second, steps_)));
+  update.step_size =
+      static_cast<float>(rate / (1 - std::pow(config_.betas.first, static_cast<double>(steps_))));
+  update.correction = static_cast<float>(
+      1 / std::sqrt(1 - std::pow(config_.betas.second, static_cast<double>(steps_))));
   update.eps = static_cast<float>(config_.eps);
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     const at::Tensor& tensor = parameters_[i].tensor;
@@ -97,6 +107,16 @@ void AdamW::step(double rate, double gradient_scale) {
                first_[i].mutable_data_ptr<float>(), second_[i].mutable_data_ptr<float>(),
                count_of(tensor));
   }
+}
+
+TrainState AdamW::state() {
+  TrainState state;
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    state.push_back(slice_of("optimizer.first", {parameters_[i].name, first_[i]}));
+    state.push_back(slice_of("optimizer.second", {parameters_[i].name, second_[i]}));
+  }
+  state.push_back(slice_of("optimizer.steps", steps_));
+  return state;
 }
 
 }  // namespace plait

@@ -9,6 +9,7 @@
 
 #include "plait/job/job_config.h"
 #include "plait/torch/segment.h"
+#include "plait/train/optimizer.h"
 
 namespace plait {
 
@@ -24,18 +25,20 @@ double global_norm(std::vector<std::pair<std::string, double>> sums);
 
 /// Keeps two moments a parameter. Matrices decay, vectors do not. Element by element, so equal bits
 /// wherever a parameter lies. Source: arXiv:1711.05101.
-class AdamW {
+class AdamW final : public Optimizer {
  public:
   AdamW(std::vector<Parameter> parameters, const OptimizerConfig& config);
   /// `gradient_scale` multiplies every gradient first (clipping).
-  void step(double learning_rate, double gradient_scale);
+  void step(double learning_rate, double gradient_scale) override;
+  /// optimizer.first and optimizer.second of each parameter, and optimizer.steps.
+  TrainState state() override;
 
  private:
   std::vector<Parameter> parameters_;
   OptimizerConfig config_;
   std::vector<at::Tensor> first_;
   std::vector<at::Tensor> second_;
-  int steps_ = 0;
+  std::int64_t steps_ = 0;
 };
 
 }  // namespace plait

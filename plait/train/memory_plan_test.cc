@@ -14,8 +14,9 @@
 #include "plait/model/part_memory.h"
 #include "plait/nn/model.h"
 #include "plait/torch/memory.h"
+#include "plait/train/column_share.h"
+#include "plait/train/job_model.h"
 #include "plait/train/run.h"
-#include "plait/train/shard.h"
 
 namespace plait {
 namespace {
@@ -75,7 +76,7 @@ class MemoryPlan : public testing::Test {
       }
       return {};
     };
-    const auto ran = run_in_process(plan, data, /*reference=*/false, hooks);
+    const auto ran = run_in_process(plan, data, hooks);
     EXPECT_TRUE(ran) << ran.error().text();
     return shares;
   }
@@ -179,7 +180,7 @@ TEST_F(MemoryPlan, HoldsWhereAllRowsGoToOneRank) {
   one.parallel.token_bound = 1.5;
   const JobPlan plan = make_plan(one).value();
   const DataSplit data = open_data(plan.job.data, plan.job.model.vocab_size).value();
-  const auto ran = run_in_process(plan, data, /*reference=*/false, {});
+  const auto ran = run_in_process(plan, data, {});
   ASSERT_FALSE(ran);
   EXPECT_EQ(ran.error().code, ErrorCode::kRuntime);
   // 2 sequences of 32 tokens with 2 copies each are 128 rows; 2 times as many come.
@@ -202,9 +203,11 @@ TEST_F(MemoryPlan, WhatStaysIsWhatIsAllocated) {
       install_counting_allocator();
       for (int rank = 0; rank < plan.placement().ranks; ++rank) {
         MemoryAccount account, activations;
-        Shard shard(plan, data, 0);
-        ASSERT_TRUE(shard.build(plan.placement().stages_of(rank), {account, activations}));
-        shard.begin_step(0);
+        JobModel model = job_model(plan, data);
+        const TrainSetup setup = job_setup(plan, model);
+        ColumnShare share(setup, 0);
+        ASSERT_TRUE(share.build(plan.placement().stages_of(rank), {account, activations}));
+        share.begin_step(0);
         const RankMemory& memory = plan.memory[static_cast<std::size_t>(rank)];
         EXPECT_EQ(account.live(), memory.total() - memory.activations - memory.reductions)
             << "expert " << expert << " tied " << tied << " rank " << rank;

@@ -1,179 +1,216 @@
 #include "plait/train/pipeline.h"
 
-#include <ATen/Parallel.h>
-#include <ATen/ops/zeros_like.h>
 #include <fmt/core.h>
 
-#include <optional>
+#include <algorithm>
 #include <utility>
 
-#include "plait/program/measured_timeline.h"
-#include "plait/program/programs.h"
-#include "plait/runtime/driver.h"
-#include "plait/runtime/inproc_comm.h"
-#include "plait/schedule/source.h"
-#include "plait/torch/torch_stage.h"
+#include "plait/checkpoint/safetensors.h"
+#include "plait/train/adamw.h"
+#include "plait/train/own_model.h"
+#include "plait/train/trainer_group.h"
 
 namespace plait {
 namespace {
 
-/// Hands its micro-batch to what the caller's first segment is.
-class InputSegment final : public Segment {
- public:
-  explicit InputSegment(const std::vector<at::Tensor>& batch) : batch_(batch) {}
-  const std::string& name() const override { return name_; }
-  std::vector<at::Tensor> forward(const std::vector<at::Tensor>&, int microbatch) override {
-    return {batch_[static_cast<std::size_t>(microbatch)]};
-  }
-  std::vector<Parameter> parameters() const override { return {}; }
+ParallelConfig parallel_of(const PipelineOptions& options) {
+  ParallelConfig parallel;
+  parallel.pipeline = options.ranks;
+  parallel.data = options.data;
+  parallel.expert = options.expert;
+  parallel.schedule = options.schedule;
+  parallel.microbatches = options.microbatches;
+  parallel.pairs = options.pairs;
+  return parallel;
+}
 
- private:
-  const std::vector<at::Tensor>& batch_;
-  std::string name_ = "input";
-};
+TrainSettings settings_of(const PipelineOptions& options) {
+  TrainSettings settings;
+  settings.threads = options.threads;
+  settings.timeout_s = options.timeout_s;
+  settings.start_timeout_s = options.start_timeout_s;
+  settings.recompute = options.recompute;
+  if (!options.optimizer) return settings;
+  const OptimizerConfig& optimizer = *options.optimizer;
+  settings.clip_norm = optimizer.clip_norm;
+  settings.learning_rate = [optimizer, steps = options.steps](int step) {
+    return learning_rate(optimizer, step, steps);
+  };
+  settings.optimizer = [optimizer](std::vector<Parameter> parameters) {
+    return std::make_unique<AdamW>(std::move(parameters), optimizer);
+  };
+  return settings;
+}
 
-class LossSegment final : public Segment {
- public:
-  LossSegment(Pipeline::Loss loss, const std::vector<at::Tensor>& targets)
-      : loss_(std::move(loss)), targets_(targets) {}
-  const std::string& name() const override { return name_; }
-  std::vector<at::Tensor> forward(const std::vector<at::Tensor>& inputs, int microbatch) override {
-    return {loss_(inputs.at(0), targets_[static_cast<std::size_t>(microbatch)])};
+/// Columns of which this process holds the stage.
+std::vector<int> columns_here(const PipelineOptions& options, const Grid& grid, int rank_of_stage) {
+  std::vector<int> columns;
+  for (int column = 0; column < grid.columns(); ++column) {
+    if (!options.process || grid.rank_of(rank_of_stage, column) == options.process->rank)
+      columns.push_back(column);
   }
-  std::vector<Parameter> parameters() const override { return {}; }
+  return columns;
+}
 
- private:
-  Pipeline::Loss loss_;
-  const std::vector<at::Tensor>& targets_;
-  std::string name_ = "loss";
-};
-
-Expected<void> check_stages(const std::vector<StageSegments>& stages, const Schedule& schedule) {
-  if (static_cast<int>(stages.size()) != schedule.placement.stages()) {
-    return fail(ErrorCode::kInvalidInput,
-                fmt::format("{} on {} ranks has {} stages, found segments for {}", schedule.name,
-                            schedule.placement.ranks, schedule.placement.stages(), stages.size()));
-  }
-  std::set<const void*> seen;
-  for (std::size_t stage = 0; stage < stages.size(); ++stage) {
-    if (stages[stage].empty())
-      return fail(ErrorCode::kInvalidInput, fmt::format("stage {} has no segment", stage));
-    std::set<const void*> own;
-    for (const auto& segment : stages[stage]) {
-      for (const Parameter& parameter : segment->parameters()) {
-        if (seen.contains(parameter.tensor.unsafeGetTensorImpl())) {
-          return fail(ErrorCode::kInvalidInput,
-                      fmt::format("stage {} holds {}, which an earlier stage holds too; needed "
-                                  "parameters of its own",
-                                  stage, parameter.name));
-        }
-        own.insert(parameter.tensor.unsafeGetTensorImpl());
-      }
-    }
-    seen.merge(own);
-  }
-  return {};
+C10dOptions process_of(const PipelineOptions& options, const TrainPlan& plan) {
+  C10dOptions process = *options.process;
+  process.ranks = plan.ranks();
+  process.grid = plan.grid();
+  process.start_timeout_s = options.start_timeout_s;
+  process.timeout_s = options.timeout_s;
+  std::size_t most = 1;
+  for (const Boundary& boundary : plan.training_programs.front().boundaries)
+    most = std::max(most, boundary.activation.size());
+  process.tags = {plan.stages(), plan.microbatches(), static_cast<int>(most)};
+  return process;
 }
 
 }  // namespace
 
 struct Pipeline::State {
-  explicit State(VerifiedSchedule proven, Grid ranks)
-      : schedule(std::move(proven)), grid(ranks), world(ranks) {}
+  State(TrainPlan planned, std::unique_ptr<OwnModelSource> stages)
+      : plan(std::move(planned)), source(std::move(stages)) {}
 
-  VerifiedSchedule schedule;
-  Grid grid;
-  InprocWorld world;
-  std::vector<at::Tensor> inputs, targets;  // of the step, by micro-batch
-  std::shared_ptr<LossSink> losses = std::make_shared<LossSink>();
-  std::vector<std::unique_ptr<TorchStage>> stages;
-  std::vector<RankProgram> programs;                 // by rank
-  std::vector<std::unique_ptr<Executor>> executors;  // by rank
-  std::vector<at::Tensor> parameters;
+  TrainPlan plan;
+  std::unique_ptr<OwnModelSource> source;
+  std::vector<Bytes> activations;  // by rank of the pipeline; empty: not known
+  std::unique_ptr<TrainerGroup> group;
   std::optional<Error> error;
 };
 
 Pipeline::Pipeline(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Pipeline::~Pipeline() = default;
 
-Expected<std::unique_ptr<Pipeline>> Pipeline::make(std::vector<StageSegments> stages, Loss loss,
-                                                   const PipelineOptions& options) {
-  PLAIT_TRY(Schedule schedule,
-            schedule_by_name_or_file(options.schedule, {options.ranks, options.microbatches}));
-  if (schedule.forward_only || schedule.placement.copies > 1) {
+Expected<std::unique_ptr<Pipeline>> Pipeline::make(OwnModel model, const PipelineOptions& options) {
+  const ParallelConfig parallel = parallel_of(options);
+  PLAIT_TRY(Schedule schedule, training_schedule(parallel));
+  const Placement placement = schedule.placement;
+  const Grid grid{placement.ranks, options.data, options.expert};
+  const std::vector<std::vector<PartMemory>> memory = std::move(model.memory);
+  install_counting_allocator();
+  auto source = std::make_unique<OwnModelSource>(std::move(model), grid, placement.stages());
+  StagesInfo info;
+  for (int stage = 0; stage < placement.stages(); ++stage) {
+    PLAIT_TRY_VOID(source->add_stage(stage, columns_here(options, grid, placement.rank_of(stage)),
+                                     options.recompute, info));
+  }
+  if (options.process && info.boundaries.empty() && placement.stages() > 1) {
     return fail(ErrorCode::kInvalidInput,
-                fmt::format("{} {}, needed a schedule that trains one copy", schedule.name,
-                            schedule.forward_only ? "has no backward" : "keeps several copies"));
+                "processes must know what crosses the boundaries between stages, needed "
+                "OwnModel::sample");
   }
-  PLAIT_TRY_VOID(check_stages(stages, schedule));
-  PLAIT_TRY(VerifiedSchedule proven, prove_lowered(std::move(schedule), Reductions::kNone));
-  const Grid grid{proven.placement().ranks, 1, 1};
-  auto state = std::make_unique<State>(std::move(proven), grid);
-  stages.front().insert(stages.front().begin(), std::make_shared<InputSegment>(state->inputs));
-  stages.back().push_back(std::make_shared<LossSegment>(std::move(loss), state->targets));
-  LowerOptions lowering;
-  std::vector<Stage*> pointers;
-  for (std::size_t i = 0; i < stages.size(); ++i) {
-    for (const auto& segment : stages[i]) {
-      for (const Parameter& parameter : segment->parameters())
-        state->parameters.push_back(parameter.tensor);
-    }
-    state->stages.push_back(std::make_unique<TorchStage>(
-        std::move(stages[i]), i + 1 == stages.size() ? state->losses : nullptr, GroupPlace{},
-        options.recompute));
-    lowering.shapes.push_back(state->stages.back()->shape());
-    pointers.push_back(state->stages.back().get());
+  PLAIT_TRY(TrainPlan plan, make_train_plan(std::move(schedule), parallel, std::move(info)));
+  auto state = std::make_unique<State>(std::move(plan), std::move(source));
+  if (!memory.empty()) state->activations = peak_memory(state->plan.training_programs, memory);
+  const TrainSetup setup{state->plan, *state->source, settings_of(options), ""};
+  if (options.process) {
+    PLAIT_TRY(state->group, TrainerGroup::as_process(setup, process_of(options, state->plan)));
+  } else if (options.reference) {
+    PLAIT_TRY(state->group, TrainerGroup::as_reference(setup));
+  } else {
+    PLAIT_TRY(state->group, TrainerGroup::as_threads(setup));
   }
-  PLAIT_TRY(state->programs, lower_all(state->schedule, lowering));
-  for (const RankProgram& program : state->programs) {
-    state->executors.push_back(
-        std::make_unique<Executor>(program, pointers, state->world.comm(program.rank)));
+  if (grid.columns() > 1) {
+    PLAIT_TRY_VOID(
+        state->group->run([](RankTrainer& trainer, Exchange&) { return trainer.check_copies(); }));
   }
   return std::unique_ptr<Pipeline>(new Pipeline(std::move(state)));
 }
 
-Expected<double> Pipeline::step(std::vector<at::Tensor> inputs, std::vector<at::Tensor> targets) {
-  State& state = *state_;
-  if (state.error) return tl::unexpected<Error>(*state.error);
-  const auto microbatches = static_cast<std::size_t>(state.schedule.schedule().microbatches);
-  if (inputs.size() != microbatches || targets.size() != microbatches) {
+Expected<std::unique_ptr<Pipeline>> Pipeline::make(std::vector<StageSegments> stages,
+                                                   LossFunction loss,
+                                                   const PipelineOptions& options) {
+  if (options.data * options.expert > 1) {
     return fail(ErrorCode::kInvalidInput,
-                fmt::format("found {} inputs and {} targets, needed one for each of {} "
-                            "micro-batches",
-                            inputs.size(), targets.size(), microbatches));
+                "stages that are made already are one column's, needed OwnModel::make_stage for "
+                "data and expert above 1");
   }
-  state.inputs = std::move(inputs);
-  state.targets = std::move(targets);
-  state.losses->reset(static_cast<int>(microbatches));
-  for (const at::Tensor& parameter : state.parameters) {
-    at::Tensor& gradient = parameter.mutable_grad();
-    gradient.defined() ? gradient.zero_() : gradient = at::zeros_like(parameter.detach());
+  PLAIT_TRY(const Schedule schedule, training_schedule(parallel_of(options)));
+  if (static_cast<int>(stages.size()) != schedule.placement.stages()) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("{} on {} ranks has {} stages, found segments for {}", schedule.name,
+                            schedule.placement.ranks, schedule.placement.stages(), stages.size()));
   }
-  const Expected<void> ran = run_ranks(
-      state.grid.ranks(),
-      [&](int rank) {
-        at::set_num_threads(1);
-        return run_step(*state.executors[static_cast<std::size_t>(rank)], Wait::kSpin,
-                        Chaining::kOwnThread);
-      },
-      [&](const Error& error) { state.world.abort(error); });
-  if (!ran) {
-    state.error = ran.error();
-    return tl::unexpected<Error>(ran.error());
-  }
-  for (const at::Tensor& parameter : state.parameters)
-    parameter.mutable_grad().div_(static_cast<double>(microbatches));
-  return state.losses->mean();
+  OwnModel model;
+  model.loss = std::move(loss);
+  model.make_stage = [made = std::move(stages)](const StagePlace& place) {
+    return made[static_cast<std::size_t>(place.stage)];
+  };
+  return make(std::move(model), options);
 }
 
-std::vector<at::Tensor> Pipeline::parameters() const { return state_->parameters; }
+Expected<StepOutcome> Pipeline::step(StepBatch batch) {
+  State& state = *state_;
+  if (state.error) return tl::unexpected<Error>(*state.error);
+  PLAIT_TRY_VOID(state.source->set_batch(std::move(batch), state.plan.microbatches()));
+  StepOutcome outcome;
+  const RankTrainer* reports = state.group->trainers().front().get();
+  const Expected<void> ran =
+      state.group->run([&](RankTrainer& trainer, Exchange&) -> Expected<void> {
+        PLAIT_TRY(StepOutcome mine, trainer.step(/*stop_signal=*/0));
+        state.group->end_start();
+        if (&trainer == reports) outcome = std::move(mine);
+        return {};
+      });
+  if (ran) return outcome;
+  state.error = ran.error();
+  return tl::unexpected<Error>(ran.error());
+}
 
-std::string Pipeline::summary() const { return state_->schedule.summary(); }
+Expected<double> Pipeline::evaluate(StepBatch batch) {
+  State& state = *state_;
+  if (state.error) return tl::unexpected<Error>(*state.error);
+  PLAIT_TRY_VOID(state.source->set_batch(std::move(batch), state.plan.microbatches()));
+  double loss = 0;
+  const RankTrainer* reports = state.group->trainers().front().get();
+  const Expected<void> ran =
+      state.group->run([&](RankTrainer& trainer, Exchange&) -> Expected<void> {
+        PLAIT_TRY(const ValidationLine line, trainer.validate());
+        if (&trainer == reports) loss = line.loss;
+        return {};
+      });
+  if (ran) return loss;
+  state.error = ran.error();
+  return tl::unexpected<Error>(ran.error());
+}
 
-Timeline Pipeline::timeline() const {
-  std::vector<InstructionTimes> times;
-  for (const auto& executor : state_->executors) times.push_back(executor->times());
-  return MeasuredTimeline(state_->programs, state_->grid).make(times);
+std::vector<at::Tensor> Pipeline::parameters() const {
+  std::vector<at::Tensor> all;
+  for (const Parameter& parameter : named_parameters()) all.push_back(parameter.tensor);
+  return all;
+}
+
+std::vector<Parameter> Pipeline::named_parameters() const {
+  std::vector<Parameter> all;
+  for (const auto& trainer : state_->group->trainers()) {
+    for (Parameter& parameter : trainer->parameters()) all.push_back(std::move(parameter));
+  }
+  return all;
+}
+
+std::vector<TrainState> Pipeline::state() {
+  std::vector<TrainState> all;
+  for (const auto& trainer : state_->group->trainers()) all.push_back(trainer->state());
+  return all;
+}
+
+Expected<void> Pipeline::save(const std::string& path) {
+  return state_->group->run([&](RankTrainer& trainer, Exchange& exchange) {
+    SafetensorsSink sink(path, {{"format", "pt"}});
+    return trainer.stream(Saved::kModel, exchange.rank() == 0 ? &sink : nullptr);
+  });
+}
+
+std::string Pipeline::summary() const { return state_->plan.training.summary(); }
+
+std::string Pipeline::describe_memory() const {
+  if (state_->activations.empty())
+    return "memory: not known, the model's parts do not say what they need\n";
+  std::string text;
+  for (std::size_t rank = 0; rank < state_->activations.size(); ++rank)
+    text +=
+        fmt::format("rank {}: activations of {} bytes at most\n", rank, state_->activations[rank]);
+  return text;
 }
 
 }  // namespace plait

@@ -1,55 +1,115 @@
-/// Trains a model of the caller's own under any schedule; the ranks are threads of this process.
+/// Trains a model of the caller's own under any schedule, with the trainer that trains jobs.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "plait/base/error.h"
-#include "plait/timeline/timeline.h"
-#include "plait/torch/segment.h"
+#include "plait/job/job_config.h"
+#include "plait/program/peak_memory.h"
+#include "plait/record/step_report.h"
+#include "plait/torch/c10d_world.h"
+#include "plait/train/model_source.h"
+#include "plait/train/trainer.h"
 
 namespace plait {
 
-/// What one stage runs, in order: a whole module as one segment, or its parts.
-using StageSegments = std::vector<std::shared_ptr<Segment>>;
+/// Of one micro-batch: a scalar.
+using LossFunction = std::function<at::Tensor(const at::Tensor& output, const at::Tensor& target)>;
+
+/// Which stage is to be made, and for whom.
+struct StagePlace {
+  int stage = 0;
+  int column = 0;
+  GroupPlace expert;  ///< in its expert group
+};
+
+/// A model as the caller has it.
+struct OwnModel {
+  /// The segments of a stage. Every column gets modules of its own, which must begin with the same
+  /// numbers; a parameter of an expert says so (Parameter::holders). The first stage's first
+  /// segment gets the micro-batch; what the last one returns first goes to `loss`. Called from the
+  /// thread that makes the pipeline, for every stage at least once.
+  std::function<StageSegments(const StagePlace&)> make_stage;
+  LossFunction loss;
+  /// The input of one micro-batch. It is run through the stages, without a backward, to find out
+  /// what crosses the boundaries between them; every micro-batch must be like it. Processes need
+  /// it; threads hand tensors over as they are, so it may be undefined.
+  at::Tensor sample{};
+  /// By stage, what its parts need at most; empty: not known.
+  std::vector<std::vector<PartMemory>> memory{};
+};
+
+/// A step's micro-batches over all columns: that of column c is entry m * columns + c. Where a
+/// process does not hold the first (last) stage, its inputs (targets) are not read.
+struct StepBatch {
+  std::vector<at::Tensor> inputs, targets;
+};
 
 struct PipelineOptions {
-  int ranks = 2;
+  int ranks = 2;  ///< of the pipeline; the run has ranks * data * expert
   int microbatches = 8;
   std::string schedule = "dualpipe-v";  ///< a name of `plait list`, or a file
+  int data = 1;                         ///< replicas
+  int expert = 1;                       ///< ranks that share a layer's experts
+  std::string pairs = "sequence";       ///< "braid", "sequence", "off"
   /// Last words ("mlp" of "2.mlp") of the names of segments that keep only their inputs and run
   /// again before their backward.
   std::set<std::string> recompute{};
+  int threads = 1;  ///< intra-op, of each rank
+  double timeout_s = 60;
+  double start_timeout_s = 300;
+  /// AdamW of these settings, its learning rate for `steps` steps; none: the gradients are left for
+  /// the caller's own optimiser.
+  std::optional<OptimizerConfig> optimizer{};
+  int steps = 0;
+  /// One thread, unpipelined: the run to compare with (trainer.h).
+  bool reference = false;
+  /// Set: this process is one rank among others over Gloo (processes.h); of it rank, address, port
+  /// and who hosts the store are read.
+  std::optional<C10dOptions> process{};
 };
 
 /// Not thread-safe. A step that failed ends it: later ones return the same error.
 class Pipeline {
  public:
-  /// Of one micro-batch: a scalar.
-  using Loss = std::function<at::Tensor(const at::Tensor& output, const at::Tensor& target)>;
-
-  /// The first stage's first segment gets the micro-batch; what the last one returns first goes to
-  /// `loss`. Errors (kInvalidInput): a schedule that cannot be made or proven, another number of
-  /// stages than it has, a stage without segments, a parameter that two stages hold.
-  static Expected<std::unique_ptr<Pipeline>> make(std::vector<StageSegments> stages, Loss loss,
+  /// Errors (kInvalidInput): a schedule that cannot be made or proven, a stage without segments, a
+  /// parameter that two stages hold or two names of which are the same, columns that begin with
+  /// different numbers.
+  static Expected<std::unique_ptr<Pipeline>> make(OwnModel model, const PipelineOptions& options);
+  /// Of stages that are made already, for one column. Errors: also another number of stages than
+  /// the schedule has.
+  static Expected<std::unique_ptr<Pipeline>> make(std::vector<StageSegments> stages,
+                                                  LossFunction loss,
                                                   const PipelineOptions& options);
   ~Pipeline();
 
-  /// Inputs and targets by micro-batch. The mean of the losses; its gradients are in the
-  /// parameters' .grad afterwards. Errors: those of segments and of the loss, with their names.
-  Expected<double> step(std::vector<at::Tensor> inputs, std::vector<at::Tensor> targets);
+  /// The mean of the losses is in `line`; the gradients of their mean are in the parameters' .grad
+  /// afterwards. Every process calls it for every step. Errors: those of segments and of the loss,
+  /// with their names.
+  Expected<StepOutcome> step(StepBatch batch);
+  /// The mean of the losses without a backward.
+  Expected<double> evaluate(StepBatch batch);
 
-  /// Of all stages, in order.
+  /// Of the stages of this process, in order of columns and names.
   std::vector<at::Tensor> parameters() const;
+  std::vector<Parameter> named_parameters() const;
+  /// Of each rank of this process, in ascending order. Written between two steps, it is what the
+  /// next one starts from.
+  std::vector<TrainState> state();
+  /// Writes the parameters and buffers of all ranks as a safetensors file, on rank 0's machine.
+  Expected<void> save(const std::string& path);
+
   /// What was proven, in a line.
   std::string summary() const;
-  /// Of the last step.
-  Timeline timeline() const;
+  /// What each rank needs at most, or that the parts do not say it.
+  std::string describe_memory() const;
 
  private:
   struct State;

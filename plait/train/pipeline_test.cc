@@ -3,17 +3,20 @@
 #include <gmock/gmock.h>
 #include <torch/torch.h>
 
+#include <map>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "plait/torch/module_segment.h"
+#include "plait/torch/rendezvous.h"
 
 namespace plait {
 namespace {
 
 using ::testing::HasSubstr;
 
-constexpr int kWidth = 6, kMicrobatches = 4;
+constexpr int kWidth = 6, kMicrobatches = 4, kRows = 4;
 
 struct BlockImpl : torch::nn::Module {
   BlockImpl() { linear = register_module("linear", torch::nn::Linear(kWidth, kWidth)); }
@@ -22,104 +25,279 @@ struct BlockImpl : torch::nn::Module {
 };
 TORCH_MODULE(Block);
 
-std::vector<Block> make_blocks(int count) {
-  torch::manual_seed(3);
-  std::vector<Block> blocks;
-  for (int i = 0; i < count; ++i) blocks.emplace_back();
-  return blocks;
+/// The block of that place in the model, the same wherever it is made.
+Block make_block(int number) {
+  torch::manual_seed(3 + number);
+  return {};
 }
 
 torch::Tensor loss_of(const torch::Tensor& output, const torch::Tensor& target) {
   return torch::mse_loss(output, target);
 }
 
-struct Batch {
-  Batch() {
-    torch::manual_seed(4);
-    for (int i = 0; i < kMicrobatches; ++i) {
-      inputs.push_back(torch::randn({3, kWidth}));
-      targets.push_back(torch::randn({3, kWidth}));
-    }
+StepBatch make_batch(int columns, int step = 0) {
+  torch::manual_seed(400 + step);
+  StepBatch batch;
+  for (int i = 0; i < kMicrobatches * columns; ++i) {
+    batch.inputs.push_back(torch::randn({kRows, kWidth}));
+    batch.targets.push_back(torch::randn({kRows, kWidth}));
   }
-  std::vector<torch::Tensor> inputs, targets;
-};
+  return batch;
+}
+
+std::string block_name(int number) { return std::to_string(number) + ".block"; }
 
 /// Two blocks a stage, each a segment.
-std::vector<StageSegments> stages_of(const std::vector<Block>& blocks) {
-  std::vector<StageSegments> stages(blocks.size() / 2);
-  for (std::size_t i = 0; i < blocks.size(); ++i)
-    stages[i / 2].push_back(module_segment(std::to_string(i) + ".block", blocks[i]));
+OwnModel model_of_blocks() {
+  OwnModel model;
+  model.loss = loss_of;
+  model.sample = torch::zeros({kRows, kWidth});
+  model.make_stage = [](const StagePlace& place) {
+    StageSegments segments;
+    for (int number = 2 * place.stage; number < 2 * place.stage + 2; ++number)
+      segments.push_back(module_segment(block_name(number), make_block(number)));
+    return segments;
+  };
+  return model;
+}
+
+/// Loss and gradients by name.
+struct Result {
+  double loss = 0;
+  std::map<std::string, torch::Tensor> gradients;
+};
+
+/// Without any of our code: micro-batches ascending in each column, columns added up in ascending
+/// order, divided once.
+Result loop_of(int blocks, int columns, const StepBatch& batch) {
+  Result result;
+  for (int column = 0; column < columns; ++column) {
+    std::vector<Block> model;
+    for (int i = 0; i < blocks; ++i) model.push_back(make_block(i));
+    for (int mb = 0; mb < kMicrobatches; ++mb) {
+      const auto entry = static_cast<std::size_t>(mb * columns + column);
+      torch::Tensor x = batch.inputs[entry];
+      for (Block& block : model) x = block->forward(x);
+      const torch::Tensor loss = loss_of(x, batch.targets[entry]);
+      loss.backward();
+      result.loss += loss.item<float>();
+    }
+    for (int i = 0; i < blocks; ++i) {
+      for (const auto& parameter : model[static_cast<std::size_t>(i)]->named_parameters()) {
+        torch::Tensor& sum = result.gradients[block_name(i) + "." + parameter.key()];
+        sum = sum.defined() ? sum + parameter.value().grad() : parameter.value().grad().clone();
+      }
+    }
+  }
+  for (auto& [name, gradient] : result.gradients) gradient = gradient / (kMicrobatches * columns);
+  result.loss /= kMicrobatches * columns;
+  return result;
+}
+
+/// The gradients of every column that is here must be those of the loop.
+void expect_gradients(const Pipeline& pipeline, const Result& expected, std::size_t holders) {
+  std::map<std::string, std::size_t> seen;
+  for (const Parameter& parameter : pipeline.named_parameters()) {
+    ++seen[parameter.name];
+    EXPECT_TRUE(parameter.tensor.grad().equal(expected.gradients.at(parameter.name)))
+        << parameter.name;
+  }
+  for (const auto& [name, count] : seen) EXPECT_EQ(count, holders) << name;
+}
+
+TEST(Pipeline, ThreadsGiveTheBitsOfALoop) {
+  for (const int columns : {1, 2}) {
+    const StepBatch batch = make_batch(columns);
+    const Result expected = loop_of(8, columns, batch);
+    for (const std::set<std::string>& recompute : {std::set<std::string>{}, {"block"}}) {
+      for (const char* schedule : {"dualpipe-v", "zbv", "interleaved-1f1b"}) {
+        SCOPED_TRACE(schedule);
+        const auto pipeline = Pipeline::make(model_of_blocks(), {.microbatches = kMicrobatches,
+                                                                 .schedule = schedule,
+                                                                 .data = columns,
+                                                                 .recompute = recompute});
+        ASSERT_TRUE(pipeline) << pipeline.error().text();
+        for (int step = 0; step < 2; ++step) {
+          const Expected<StepOutcome> outcome = (*pipeline)->step(batch);
+          ASSERT_TRUE(outcome) << outcome.error().text();
+          EXPECT_EQ(outcome->line.loss, expected.loss);
+          EXPECT_FALSE(outcome->timeline.events.empty());
+        }
+        expect_gradients(**pipeline, expected, static_cast<std::size_t>(columns));
+        EXPECT_EQ(*(*pipeline)->evaluate(batch), expected.loss);
+      }
+    }
+  }
+}
+
+/// Each rank over Gloo has a pipeline of its own, as if it were a process.
+void run_over_gloo(const char* schedule, int blocks, int columns) {
+  const StepBatch batch = make_batch(columns);
+  const Result expected = loop_of(blocks, columns, batch);
+  const Expected<StoreServer> server = StoreServer::start(0);
+  ASSERT_TRUE(server);
+  std::vector<std::thread> ranks;
+  std::vector<std::unique_ptr<Pipeline>> pipelines(static_cast<std::size_t>(2 * columns));
+  std::vector<Expected<StepOutcome>> outcomes(pipelines.size());
+  std::mutex making;  // the seed is the process's
+  for (int rank = 0; rank < 2 * columns; ++rank) {
+    ranks.emplace_back([&, rank] {
+      PipelineOptions options;
+      options.microbatches = kMicrobatches;
+      options.schedule = schedule;
+      options.data = columns;
+      options.process.emplace();
+      options.process->rank = rank;
+      options.process->address = "127.0.0.1";
+      options.process->port = server->port();
+      OwnModel model = model_of_blocks();
+      model.make_stage = [&making, make = std::move(model.make_stage)](const StagePlace& place) {
+        const std::lock_guard lock(making);
+        return make(place);
+      };
+      auto pipeline = Pipeline::make(std::move(model), options);
+      ASSERT_TRUE(pipeline) << pipeline.error().text();
+      const auto i = static_cast<std::size_t>(rank);
+      pipelines[i] = std::move(*pipeline);
+      outcomes[i] = pipelines[i]->step(batch);
+    });
+  }
+  for (std::thread& rank : ranks) rank.join();
+  for (std::size_t rank = 0; rank < pipelines.size(); ++rank) {
+    ASSERT_TRUE(outcomes[rank]) << outcomes[rank].error().text();
+    EXPECT_EQ(outcomes[rank]->line.loss, expected.loss);
+    expect_gradients(*pipelines[rank], expected, 1);
+  }
+}
+
+TEST(Pipeline, GlooGivesTheBitsOfALoop) {
+  for (const int columns : {1, 2}) {
+    run_over_gloo("dualpipe-v", 8, columns);
+    run_over_gloo("1f1b", 4, columns);
+  }
+}
+
+/// A stage of each column: a block, then rows in halves to the two experts, and back.
+OwnModel model_of_experts() {
+  OwnModel model = model_of_blocks();
+  model.sample = torch::Tensor();
+  model.make_stage = [](const StagePlace& place) {
+    const auto halves = [](const std::vector<at::Tensor>& in) {
+      const std::int64_t half = in[0].size(0) / 2;
+      return RowSplits{{half, half}, {half, half}};
+    };
+    const std::string stage = std::to_string(place.stage);
+    const std::string expert = stage + ".expert" + std::to_string(place.expert.member);
+    const int seed = 20 + 2 * place.stage + place.expert.member;
+    return StageSegments{module_segment(stage + ".attn", make_block(place.stage)),
+                         std::make_shared<ExchangeSegment>(stage + ".dispatch", 0, true, halves),
+                         module_segment(expert + ".mlp", make_block(seed), Group::kData),
+                         std::make_shared<ExchangeSegment>(stage + ".combine", 0, true, halves),
+                         module_segment(stage + ".join", make_block(10 + place.stage))};
+  };
+  return model;
+}
+
+TEST(Pipeline, ExpertsBraidedGiveTheBitsOfTheReference) {
+  for (const int data : {1, 2}) {
+    std::map<std::string, std::vector<torch::Tensor>> gradients[2];
+    double losses[2];
+    for (const bool reference : {false, true}) {
+      const auto pipeline = Pipeline::make(model_of_experts(), {.microbatches = kMicrobatches,
+                                                                .data = data,
+                                                                .expert = 2,
+                                                                .pairs = "braid",
+                                                                .reference = reference});
+      ASSERT_TRUE(pipeline) << pipeline.error().text();
+      const Expected<StepOutcome> outcome = (*pipeline)->step(make_batch(2 * data));
+      ASSERT_TRUE(outcome) << outcome.error().text();
+      losses[reference] = outcome->line.loss;
+      for (const Parameter& one : (*pipeline)->named_parameters())
+        gradients[reference][one.name].push_back(one.tensor.grad());
+      EXPECT_EQ(outcome->line.pairs_braided > 0, !reference);
+    }
+    EXPECT_EQ(losses[0], losses[1]);
+    ASSERT_EQ(gradients[0].size(), gradients[1].size());
+    for (const auto& [name, mine] : gradients[0]) {
+      const std::vector<torch::Tensor>& theirs = gradients[1].at(name);
+      ASSERT_EQ(mine.size(), theirs.size()) << name;
+      for (std::size_t i = 0; i < mine.size(); ++i) EXPECT_TRUE(mine[i].equal(theirs[i])) << name;
+    }
+  }
+}
+
+TEST(Pipeline, ColumnsMustBeginAlike) {
+  OwnModel model = model_of_blocks();
+  model.make_stage = [](const StagePlace& place) {
+    return StageSegments{module_segment("x" + std::to_string(place.stage),
+                                        make_block(place.stage + 9 * place.column))};
+  };
+  const auto pipeline = Pipeline::make(std::move(model), {.data = 2});
+  ASSERT_FALSE(pipeline);
+  EXPECT_EQ(pipeline.error().text(),
+            "x0.linear.bias: columns 0 and 1 begin with different numbers, needed the same in all "
+            "that hold it");
+}
+
+/// What a stage needs may be said; else nothing is claimed.
+TEST(Pipeline, SaysWhatItNeedsIfThePartsSayIt) {
+  OwnModel model = model_of_blocks();
+  PartMemory part;
+  part.input = part.saved = 1000;
+  model.memory.assign(4, {part});
+  const auto known = Pipeline::make(std::move(model), {.microbatches = kMicrobatches});
+  ASSERT_TRUE(known);
+  EXPECT_THAT((*known)->describe_memory(), HasSubstr("rank 0: activations of "));
+  const auto unknown = Pipeline::make(model_of_blocks(), {.microbatches = kMicrobatches});
+  ASSERT_TRUE(unknown);
+  EXPECT_EQ((*unknown)->describe_memory(),
+            "memory: not known, the model's parts do not say what they need\n");
+}
+
+std::vector<StageSegments> stages_of(int blocks) {
+  std::vector<StageSegments> stages(static_cast<std::size_t>(blocks) / 2);
+  for (int i = 0; i < blocks; ++i) {
+    stages[static_cast<std::size_t>(i) / 2].push_back(module_segment(block_name(i), make_block(i)));
+  }
   return stages;
 }
 
-TEST(Pipeline, GivesTheGradientsOfALoopOverMicrobatches) {
-  const Batch batch;
-  const std::vector<Block> alone = make_blocks(8);
-  double loss = 0;
-  for (int i = 0; i < kMicrobatches; ++i) {
-    torch::Tensor x = batch.inputs[static_cast<std::size_t>(i)];
-    for (Block block : alone) x = block->forward(x);
-    const torch::Tensor one = loss_of(x, batch.targets[static_cast<std::size_t>(i)]);
-    one.backward();
-    loss += one.item<float>();
-  }
-  for (const std::set<std::string>& recompute : {std::set<std::string>{}, {"block"}}) {
-    for (const char* schedule : {"dualpipe-v", "zbv", "interleaved-1f1b"}) {
-      const std::vector<Block> blocks = make_blocks(8);
-      auto pipeline =
-          Pipeline::make(stages_of(blocks), loss_of, {2, kMicrobatches, schedule, recompute});
-      ASSERT_TRUE(pipeline) << pipeline.error().text();
-      for (int step = 0; step < 2; ++step) {
-        const Expected<double> mean = (*pipeline)->step(batch.inputs, batch.targets);
-        ASSERT_TRUE(mean) << mean.error().text();
-        EXPECT_EQ(*mean, loss / kMicrobatches) << schedule;
-      }
-      for (std::size_t i = 0; i < blocks.size(); ++i) {
-        for (std::size_t p = 0; p < 2; ++p) {
-          EXPECT_TRUE(blocks[i]->parameters()[p].grad().equal(alone[i]->parameters()[p].grad() /
-                                                              kMicrobatches))
-              << schedule << " block " << i;
-        }
-      }
-      EXPECT_FALSE((*pipeline)->timeline().events.empty());
-    }
-  }
-}
-
 TEST(Pipeline, SaysWhatDoesNotFit) {
-  const std::vector<Block> blocks = make_blocks(8);
   const auto error = [&](std::vector<StageSegments> stages, const PipelineOptions& options) {
     auto pipeline = Pipeline::make(std::move(stages), loss_of, options);
-    return pipeline ? std::string() : pipeline.error().message;
+    return pipeline ? std::string() : pipeline.error().text();
   };
-  EXPECT_EQ(error(stages_of(make_blocks(6)), {2, 4}),
+  EXPECT_EQ(error(stages_of(6), {2, 4}),
             "dualpipe-v on 2 ranks has 4 stages, found segments for 3");
-  EXPECT_THAT(error(stages_of(blocks), {2, 4, "dualpipe"}), HasSubstr("keeps several copies"));
-  EXPECT_THAT(error(stages_of(blocks), {2, 4, "no-such"}), HasSubstr("no-such"));
-  std::vector<StageSegments> empty = stages_of(blocks);
+  EXPECT_THAT(error(stages_of(8), {2, 4, "dualpipe"}), HasSubstr("keeps 2 copies"));
+  EXPECT_THAT(error(stages_of(8), {2, 4, "no-such"}), HasSubstr("no-such"));
+  std::vector<StageSegments> empty = stages_of(8);
   empty[2].clear();
   EXPECT_EQ(error(std::move(empty), {2, 4}), "stage 2 has no segment");
-  std::vector<StageSegments> shared = stages_of(blocks);
+  std::vector<StageSegments> shared = stages_of(8);
   shared[3] = shared[0];
   EXPECT_EQ(error(std::move(shared), {2, 4}),
             "stage 3 holds 0.block.linear.weight, which an earlier stage holds too; needed "
             "parameters of its own");
+  std::vector<StageSegments> twice = stages_of(8);
+  twice[0].push_back(module_segment(block_name(0), make_block(0)));
+  EXPECT_EQ(error(std::move(twice), {2, 4}),
+            "0.block.linear.weight: two tensors have this name, needed one for each");
 }
 
 TEST(Pipeline, AStepThatFailsNamesTheSegmentAndEndsIt) {
-  const std::vector<Block> blocks = make_blocks(8);
-  auto pipeline = Pipeline::make(stages_of(blocks), loss_of, {2, kMicrobatches, "1f1b"});
+  auto pipeline = Pipeline::make(stages_of(8), loss_of, {2, kMicrobatches, "1f1b"});
   EXPECT_FALSE(pipeline);  // it has two stages
-  pipeline = Pipeline::make(stages_of(blocks), loss_of, {2, kMicrobatches, "zbv"});
+  pipeline = Pipeline::make(stages_of(8), loss_of, {2, kMicrobatches, "zbv"});
   ASSERT_TRUE(pipeline);
-  Batch batch;
-  EXPECT_EQ((*pipeline)->step({}, batch.targets).error().message,
+  StepBatch batch = make_batch(1);
+  EXPECT_EQ((*pipeline)->step({{}, batch.targets}).error().message,
             "found 0 inputs and 4 targets, needed one for each of 4 micro-batches");
   batch.inputs[1] = torch::randn({3, kWidth + 1});
-  const Expected<double> failed = (*pipeline)->step(batch.inputs, batch.targets);
+  const Expected<StepOutcome> failed = (*pipeline)->step(batch);
   ASSERT_FALSE(failed);
   EXPECT_THAT(failed.error().text(), HasSubstr("0.block"));
-  EXPECT_EQ((*pipeline)->step(Batch().inputs, batch.targets).error().text(), failed.error().text());
+  EXPECT_EQ((*pipeline)->step(make_batch(1)).error().text(), failed.error().text());
 }
 
 }  // namespace

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 
-#include "plait/model/names.h"
 #include "plait/torch/tensors.h"
 
 namespace plait {
@@ -63,7 +62,7 @@ std::vector<std::vector<Group>> reduced_groups(const ModelConfig& model,
   return groups;
 }
 
-GradientReducer::GradientReducer(const ModelConfig& model, const std::vector<StagePart>& parts,
+GradientReducer::GradientReducer(const std::map<int, std::set<std::string>>& names,
                                  const Grid& grid, int column, const RankProgram& program,
                                  ParameterStore& store, MemoryAccount& buffers)
     : grid_(grid), column_(column), store_(store), buffers_(buffers) {
@@ -75,12 +74,11 @@ GradientReducer::GradientReducer(const ModelConfig& model, const std::vector<Sta
   }
   for (const Parameter& parameter : store.parameters()) {
     const auto last = std::find_if(order.rbegin(), order.rend(), [&](int stage) {
-      return holds(model, parts[static_cast<std::size_t>(stage)], parameter.name);
+      return names.at(stage).contains(parameter.name);
     });
     PLAIT_CHECK(last != order.rend(), "a rank's parameters belong to its stages");
-    const Group group = expert_of(parameter.name) ? Group::kData : Group::kReplicas;
     // Without replicas of its group an expert is alone.
-    if (const auto found = parameters_.find({*last, group}); found != parameters_.end())
+    if (const auto found = parameters_.find({*last, parameter.holders}); found != parameters_.end())
       found->second.push_back(parameter);
   }
 }

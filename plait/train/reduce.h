@@ -4,6 +4,8 @@
 #include <ATen/core/Tensor.h>
 
 #include <map>
+#include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -28,11 +30,10 @@ std::vector<std::vector<Group>> reduced_groups(const ModelConfig& model,
 /// with the one whose REDUCE_GRAD comes later, its two gradients added up before.
 class GradientReducer final : public Reducer {
  public:
-  /// For the store of the rank that runs `program` in `column`; the store outlives it. What it
-  /// makes is charged to `buffers`.
-  GradientReducer(const ModelConfig& model, const std::vector<StagePart>& parts, const Grid& grid,
-                  int column, const RankProgram& program, ParameterStore& store,
-                  MemoryAccount& buffers);
+  /// For the store of the rank that runs `program` in `column`; the store outlives it. `names`: by
+  /// stage of the rank, the parameters that it uses. What it makes is charged to `buffers`.
+  GradientReducer(const std::map<int, std::set<std::string>>& names, const Grid& grid, int column,
+                  const RankProgram& program, ParameterStore& store, MemoryAccount& buffers);
 
   Expected<std::unique_ptr<ExchangeValue>> scatter(int stage, Group group) override;
   Expected<std::unique_ptr<ExchangeValue>> gather(int stage, Group group, Value addends) override;

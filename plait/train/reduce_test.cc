@@ -61,7 +61,9 @@ struct Columns {
       unsigned seed = 100 * static_cast<unsigned>(column);
       for (const Parameter& parameter : store.parameters())
         parameter.tensor.mutable_grad().copy_(numbers(parameter.tensor.sizes(), seed++));
-      reducers.emplace_back(model, parts, grid, column, program, store, buffers);
+      std::map<int, std::set<std::string>> names;
+      for (const Parameter& parameter : store.parameters()) names[0].insert(parameter.name);
+      reducers.emplace_back(names, grid, column, program, store, buffers);
     }
   }
 

@@ -1,139 +1,97 @@
 #include "plait/train/run.h"
 
-#include <fmt/core.h>
-
-#include <algorithm>
-#include <thread>
+#include <optional>
 #include <utility>
 
 #include "plait/job/validate.h"
-#include "plait/launch/pin.h"
-#include "plait/runtime/agree.h"
-#include "plait/runtime/driver.h"
-#include "plait/runtime/inproc_comm.h"
-#include "plait/runtime/watchdog.h"
+#include "plait/train/job_model.h"
+#include "plait/train/trainer_group.h"
 
 namespace plait {
 namespace {
 
-Nanoseconds nanoseconds(double seconds) { return static_cast<Nanoseconds>(seconds * 1e9); }
+/// How long a run is.
+struct RunLength {
+  int steps = 0;
+  int validate_every = 0;  ///< 0: at the end only
+  bool validates = true;   ///< something is held out, and the caller asks for it
+};
 
-Expected<void> validate(RankTrainer& trainer, int rank, int steps_done, const RunHooks& hooks) {
-  PLAIT_TRY(const ValidationLine line, trainer.validate(steps_done));
-  if (rank == 0 && hooks.on_validation) return hooks.on_validation(line);
+Expected<void> validate(RankTrainer& trainer, bool first, const RunHooks& hooks) {
+  PLAIT_TRY(const ValidationLine line, trainer.validate());
+  if (first && hooks.on_validation) return hooks.on_validation(line);
   return {};
 }
 
-/// torch makes as many threads as it is told, and the process dies where the system has no more.
-Expected<void> check_threads(const RunConfig& run) {
-  constexpr int kForEachCore = 16;
-  const int most =
-      kForEachCore * std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
-  if (run.threads <= most) return {};
-  return fail(ErrorCode::kInvalidInput,
-              fmt::format("run.threads is {}, must be 1 to {}, {} for each core of this machine",
-                          run.threads, most, kForEachCore),
-              "run.threads");
+Expected<void> save(RankTrainer& trainer, bool first, Saved what,
+                    const std::function<std::unique_ptr<TensorSink>()>& make_sink) {
+  if (!make_sink) return {};
+  const std::unique_ptr<TensorSink> sink = first ? make_sink() : nullptr;
+  return trainer.stream(what, sink.get());
 }
 
-/// One rank's share of a run. `exchange` is the trainer's. `on_first_step` is called when the first
-/// step has ended.
-Expected<RunOutcome> run_rank(RankTrainer& trainer, const JobPlan& plan, Exchange& exchange,
-                              const RunHooks& hooks, const std::function<void()>& on_first_step) {
+/// One rank's share of a run.
+Expected<RunOutcome> run_rank(TrainerGroup& group, RankTrainer& trainer, Exchange& exchange,
+                              const RunLength& length, const RunHooks& hooks) {
   RunOutcome outcome;
-  const int rank = exchange.rank();
-  if (rank == 0 && hooks.on_begin) PLAIT_TRY_VOID(hooks.on_begin());
+  const bool first = exchange.rank() == 0;
+  if (first && hooks.on_begin) PLAIT_TRY_VOID(hooks.on_begin());
   PLAIT_TRY_VOID(exchange.all_gather(""));
   if (hooks.on_begun) PLAIT_TRY_VOID(hooks.on_begun());
-  const RunConfig& run = plan.job.run;
-  const bool validates = hooks.validates && has_validation(plan.job.data);
-  while (outcome.steps_done < run.steps && outcome.stop_signal == 0) {
-    PLAIT_TRY(StepOutcome step,
-              trainer.step(outcome.steps_done, hooks.stop_signal ? hooks.stop_signal() : 0));
-    if (outcome.steps_done++ == 0) on_first_step();
+  while (trainer.steps_done() < length.steps && outcome.stop_signal == 0) {
+    PLAIT_TRY(const StepOutcome step, trainer.step(hooks.stop_signal ? hooks.stop_signal() : 0));
+    group.end_start();
     outcome.stop_signal = step.stop_signal;
-    if (rank == 0 && hooks.on_step) PLAIT_TRY_VOID(hooks.on_step(step));
-    const bool due =
-        validates && run.validate_every > 0 && outcome.steps_done % run.validate_every == 0;
-    if (due && outcome.steps_done < run.steps && outcome.stop_signal == 0) {
-      PLAIT_TRY_VOID(validate(trainer, rank, outcome.steps_done, hooks));
-    }
+    if (first && hooks.on_step) PLAIT_TRY_VOID(hooks.on_step(step));
+    const bool due = length.validates && length.validate_every > 0 &&
+                     trainer.steps_done() % length.validate_every == 0;
+    if (due && trainer.steps_done() < length.steps && outcome.stop_signal == 0)
+      PLAIT_TRY_VOID(validate(trainer, first, hooks));
   }
-  if (validates && outcome.stop_signal == 0)
-    PLAIT_TRY_VOID(validate(trainer, rank, outcome.steps_done, hooks));
-  PLAIT_TRY(const std::vector<Parameter> parameters, trainer.gather(false));
-  std::vector<Parameter> gradients;
-  if (hooks.gradients) {
-    PLAIT_TRY(gradients, trainer.gather(true));
-  }
-  if (rank == 0 && hooks.on_end) PLAIT_TRY_VOID(hooks.on_end(parameters, gradients));
+  if (length.validates && outcome.stop_signal == 0) PLAIT_TRY_VOID(validate(trainer, first, hooks));
+  outcome.steps_done = trainer.steps_done();
+  if (first && hooks.on_trained) PLAIT_TRY_VOID(hooks.on_trained());
+  PLAIT_TRY_VOID(save(trainer, first, Saved::kGradients, hooks.gradient_sink));
+  // Last: who follows the run takes the model for its end.
+  PLAIT_TRY_VOID(save(trainer, first, Saved::kModel, hooks.model_sink));
+  if (first && hooks.on_end) PLAIT_TRY_VOID(hooks.on_end());
+  return outcome;
+}
+
+Expected<RunOutcome> run_group(TrainerGroup& group, const JobPlan& plan, const RunHooks& hooks) {
+  const RunLength length{plan.job.run.steps, plan.job.run.validate_every,
+                         hooks.validates && has_validation(plan.job.data)};
+  RunOutcome outcome;
+  const RankTrainer* reports = group.trainers().front().get();
+  PLAIT_TRY_VOID(group.run([&](RankTrainer& trainer, Exchange& exchange) -> Expected<void> {
+    PLAIT_TRY(const RunOutcome mine, run_rank(group, trainer, exchange, length, hooks));
+    if (&trainer == reports) outcome = mine;
+    return {};
+  }));
   return outcome;
 }
 
 }  // namespace
 
-Expected<RunOutcome> run_in_process(const JobPlan& plan, const DataSplit& data, bool reference,
+Expected<RunOutcome> run_in_process(const JobPlan& plan, const DataSplit& data,
                                     const RunHooks& hooks) {
-  PLAIT_TRY_VOID(check_threads(plan.job.run));
-  InprocWorld world(reference ? Grid{} : plan.grid());
-  if (reference) {
-    PLAIT_TRY(const std::unique_ptr<RankTrainer> trainer,
-              make_reference_trainer(plan, data, world.exchange(0)));
-    return run_rank(*trainer, plan, world.exchange(0), hooks, [] {});
-  }
-  std::vector<std::unique_ptr<RankTrainer>> trainers;
-  std::vector<std::unique_ptr<DelayedComm>> delayed;  // ends before what its thread may call
-  std::vector<Executor*> executors;
-  for (int rank = 0; rank < plan.ranks(); ++rank) {
-    Comm* comm = &world.comm(rank);
-    if (hooks.link.is_given()) {
-      delayed.push_back(std::make_unique<DelayedComm>(*comm, hooks.link));
-      comm = delayed.back().get();
-    }
-    PLAIT_TRY(std::unique_ptr<RankTrainer> trainer,
-              make_pipeline_trainer(plan, data, rank, *comm, world.exchange(rank)));
-    for (Executor* executor : trainer->executors()) executors.push_back(executor);
-    trainers.push_back(std::move(trainer));
-  }
-  Watchdog watchdog(executors, [&](const Error& error) { world.abort(error); });
-  watchdog.set_timeout(nanoseconds(plan.job.run.start_timeout_s));
-  for (const auto& trainer : trainers) trainer->set_watchdog(&watchdog);
-  RunOutcome outcome;
-  const auto one_rank = [&](int rank) -> Expected<void> {
-    if (plan.job.run.pin) PLAIT_TRY_VOID(pin_to_cores(rank, plan.job.run.threads));
-    const auto on_first_step = [&] {
-      if (rank == 0) watchdog.set_timeout(nanoseconds(plan.job.run.timeout_s));
-    };
-    PLAIT_TRY(const RunOutcome mine, run_rank(*trainers[static_cast<std::size_t>(rank)], plan,
-                                              world.exchange(rank), hooks, on_first_step));
-    if (rank == 0) outcome = mine;
-    return {};
-  };
-  PLAIT_TRY_VOID(
-      run_ranks(plan.ranks(), one_rank, [&](const Error& error) { world.abort(error); }));
-  return outcome;
+  JobModel model = job_model(plan, data);
+  PLAIT_TRY(const auto group, TrainerGroup::as_threads(job_setup(plan, model), hooks.link));
+  return run_group(*group, plan, hooks);
+}
+
+Expected<RunOutcome> run_reference(const JobPlan& plan, const DataSplit& data,
+                                   const RunHooks& hooks) {
+  JobModel model = job_model(plan, data);
+  PLAIT_TRY(const auto group, TrainerGroup::as_reference(job_setup(plan, model)));
+  return run_group(*group, plan, hooks);
 }
 
 Expected<RunOutcome> run_as_process(const JobPlan& plan, const DataSplit& data,
                                     const C10dOptions& options, const RunHooks& hooks) {
-  PLAIT_TRY_VOID(check_threads(plan.job.run));
-  // Before Gloo starts its threads.
-  if (plan.job.run.pin) PLAIT_TRY_VOID(pin_to_cores(options.rank_on_machine, plan.job.run.threads));
-  PLAIT_TRY(const std::unique_ptr<C10dWorld> world, C10dWorld::connect(options));
-  PLAIT_TRY_VOID(agree_on_job(world->exchange(), print_job_config(plan.job)));
-  PLAIT_TRY_VOID(agree_on_programs(world->exchange(), plan.training_programs));
-  PLAIT_TRY_VOID(agree_on_programs(world->exchange(), plan.validation_programs));
-  PLAIT_TRY(const std::unique_ptr<RankTrainer> trainer,
-            make_pipeline_trainer(plan, data, options.rank, world->comm(), world->exchange()));
-  Watchdog watchdog(trainer->executors(), [&](const Error& error) { world->abort(error); });
-  watchdog.set_timeout(nanoseconds(plan.job.run.start_timeout_s));
-  trainer->set_watchdog(&watchdog);
-  Expected<RunOutcome> outcome = run_rank(*trainer, plan, world->exchange(), hooks, [&] {
-    watchdog.set_timeout(nanoseconds(plan.job.run.timeout_s));
-    world->end_start();
-  });
-  if (!outcome) world->abort(outcome.error());
-  return outcome;
+  JobModel model = job_model(plan, data);
+  PLAIT_TRY(const auto group, TrainerGroup::as_process(job_setup(plan, model), options));
+  return run_group(*group, plan, hooks);
 }
 
 }  // namespace plait

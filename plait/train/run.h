@@ -1,11 +1,14 @@
-/// A whole run: steps, validations, the model at the end.
+/// A whole run of a job: steps, validations, the model at the end.
 #pragma once
 
 #include <functional>
-#include <string>
+#include <memory>
 
+#include "plait/checkpoint/tensor_sink.h"
 #include "plait/runtime/emulated_link.h"
 #include "plait/torch/c10d_world.h"
+#include "plait/train/dataset.h"
+#include "plait/train/plan.h"
 #include "plait/train/trainer.h"
 
 namespace plait {
@@ -18,12 +21,12 @@ struct RunHooks {
   std::function<Expected<void>()> on_begun;  ///< on every rank, when on_begin has returned
   std::function<Expected<void>(const StepOutcome&)> on_step;
   std::function<Expected<void>(const ValidationLine&)> on_validation;
-  /// The parameters at the end, and the last step's gradients if they were asked for.
-  std::function<Expected<void>(const std::vector<Parameter>&, const std::vector<Parameter>&)>
-      on_end;
-  bool gradients = false;
-  bool validates = true;  ///< as the job says, and at the end
-  EmulatedLink link;      ///< between ranks that are threads
+  std::function<Expected<void>()> on_trained;  ///< all steps are done, the sinks have nothing yet
+  /// Where the model at the end goes, and the last step's gradients. Set on all ranks or on none.
+  std::function<std::unique_ptr<TensorSink>()> gradient_sink, model_sink;
+  std::function<Expected<void>()> on_end;  ///< the sinks have what they get
+  bool validates = true;                   ///< as the job says, and at the end
+  EmulatedLink link;                       ///< between ranks that are threads
 };
 
 struct RunOutcome {
@@ -31,12 +34,16 @@ struct RunOutcome {
   int stop_signal = 0;  ///< the signal that ended the run early, 0 if none did
 };
 
-/// All ranks as threads of this process, or the reference in the calling thread.
-Expected<RunOutcome> run_in_process(const JobPlan& plan, const DataSplit& data, bool reference,
+/// All ranks as threads of this process.
+Expected<RunOutcome> run_in_process(const JobPlan& plan, const DataSplit& data,
                                     const RunHooks& hooks);
 
-/// One rank as this process over c10d's Gloo. Not for the reference. After an error leave
-/// the process with _exit: waits of Gloo cannot be called back.
+/// The reference (trainer.h), in the calling thread.
+Expected<RunOutcome> run_reference(const JobPlan& plan, const DataSplit& data,
+                                   const RunHooks& hooks);
+
+/// One rank as this process over c10d's Gloo. After an error leave the process with _exit: waits of
+/// Gloo cannot be called back.
 Expected<RunOutcome> run_as_process(const JobPlan& plan, const DataSplit& data,
                                     const C10dOptions& options, const RunHooks& hooks);
 

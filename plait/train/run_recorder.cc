@@ -56,13 +56,14 @@ Expected<void> RunRecorder::write_costs() const {
   return costs ? write_file_atomically(file(kRunCosts), *costs) : Expected<void>();
 }
 
-Expected<void> RunRecorder::end(const std::vector<Parameter>& parameters,
-                                const std::vector<Parameter>& gradients) {
-  PLAIT_TRY_VOID(write_costs());
-  PLAIT_TRY_VOID(write_model_folder(file("model"), plan_.job.model, plan_.job.data.sequence_length,
-                                    parameters));
-  if (gradients.empty()) return {};
-  return write_safetensors(file("gradients.safetensors"), gradients, {{"format", "pt"}});
+std::unique_ptr<TensorSink> RunRecorder::model_sink() const {
+  return std::make_unique<ModelFolderSink>(file("model"), plan_.job.model,
+                                           plan_.job.data.sequence_length);
+}
+
+std::unique_ptr<TensorSink> RunRecorder::gradient_sink() const {
+  return std::make_unique<SafetensorsSink>(file("gradients.safetensors"),
+                                           std::map<std::string, std::string>{{"format", "pt"}});
 }
 
 }  // namespace plait

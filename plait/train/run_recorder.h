@@ -3,19 +3,19 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
-#include <vector>
 
 #include "plait/base/error.h"
+#include "plait/checkpoint/tensor_sink.h"
 #include "plait/record/recorder.h"
 #include "plait/sim/profile.h"
-#include "plait/torch/segment.h"
 #include "plait/train/plan.h"
 
 namespace plait {
 
-/// The four calls are those of RunHooks, from one thread. `plan` outlives it. A run that took no
+/// The calls are those of RunHooks, from one thread. `plan` outlives it. A run that took no
 /// step leaves nothing behind when its recorder ends.
 class RunRecorder {
  public:
@@ -32,8 +32,11 @@ class RunRecorder {
   Expected<void> begin();
   Expected<void> step(const StepOutcome& outcome);
   Expected<void> validation(const ValidationLine& line) { return recorder_->validation(line); }
-  Expected<void> end(const std::vector<Parameter>& parameters,
-                     const std::vector<Parameter>& gradients);
+  /// Of the folder model/, and of gradients.safetensors.
+  std::unique_ptr<TensorSink> model_sink() const;
+  std::unique_ptr<TensorSink> gradient_sink() const;
+  /// Before the sinks are filled.
+  Expected<void> trained() { return write_costs(); }
 
   /// After begin().
   const std::string& folder() const { return recorder_->folder(); }

@@ -1,24 +1,26 @@
 #include "plait/train/trainer.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/ops/empty.h>
 #include <fmt/core.h>
 #include <time.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <map>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
 #include "plait/base/check.h"
-#include "plait/nn/model.h"
 #include "plait/program/measured_timeline.h"
 #include "plait/runtime/clock_alignment.h"
 #include "plait/runtime/driver.h"
 #include "plait/runtime/reference.h"
+#include "plait/train/adamw.h"
+#include "plait/train/column_share.h"
+#include "plait/train/model_stream.h"
 #include "plait/train/reduce.h"
-#include "plait/train/shard.h"
+#include "plait/train/tensor_slices.h"
 
 namespace plait {
 namespace {
@@ -32,93 +34,107 @@ Nanoseconds thread_cpu_time() {
 /// What the two trainers share: what comes before and after the step's own work.
 class TrainerBase : public RankTrainer {
  public:
-  TrainerBase(const JobPlan& plan, const DataSplit& data, Exchange& exchange)
-      : plan_(plan), data_(data), exchange_(exchange) {}
+  TrainerBase(const TrainSetup& setup, Exchange& exchange)
+      : setup_(setup), plan_(setup.plan), exchange_(exchange) {}
 
   Expected<void> build(const std::vector<int>& columns, const std::vector<int>& stages) {
     install_counting_allocator();
     for (const int column : columns) {
-      shards_.push_back(std::make_unique<Shard>(plan_, data_, column));
-      PLAIT_TRY_VOID(shards_.back()->build(stages, {lasting_, activations_}));
+      shares_.push_back(std::make_unique<ColumnShare>(setup_, column));
+      PLAIT_TRY_VOID(shares_.back()->build(stages, {lasting_, activations_}));
     }
     return {};
   }
 
-  Expected<StepOutcome> step(int step, int stop_signal) override {
+  Expected<StepOutcome> step(int stop_signal) override {
     const Nanoseconds begin = now();
     const Nanoseconds cpu_begin = thread_cpu_time();
-    at::set_num_threads(plan_.job.run.threads);
-    for (const auto& shard : shards_) shard->begin_step(step);
+    at::set_num_threads(setup_.settings.threads);
+    for (const auto& share : shares_) share->begin_step(steps_done());
     activations_.reset_peak();
     RankReport report;
     {
       const ScopedAccount scope(activations_);
-      if (Expected<void> ran = run_training(report); !ran)
-        return at_step(std::move(ran).error(), step);
+      if (Expected<void> ran = run_training(report); !ran) return at_step(std::move(ran).error());
     }
     report.peak_activation_bytes = std::max(report.peak_activation_bytes, activations_.peak());
-    for (const auto& shard : shards_) report_shard(*shard, report);
+    for (const auto& share : shares_) report_share(*share, report);
     report.cpu_ns = thread_cpu_time() - cpu_begin;
     report.stop_signal = stop_signal;
     report.passage = passage_;
     PLAIT_TRY_VOID(begin_clocks());
     PLAIT_TRY(const std::vector<RankReport> reports, gather_reports(report));
     PLAIT_TRY_VOID(follow_clocks(reports));
-    PLAIT_TRY(StepOutcome outcome, conclude(step, reports));
+    PLAIT_TRY(StepOutcome outcome, conclude(reports));
+    ++steps_done_;
     outcome.line.step_ns = now() - begin;
     return outcome;
   }
 
-  Expected<ValidationLine> validate(int steps_done) override {
-    const auto length = static_cast<std::size_t>(plan_.job.data.sequence_length);
-    const std::size_t windows = (data_.validation.size() - 1) / length;
-    const auto batch_size = static_cast<std::size_t>(plan_.job.run.batch_size);
-    std::vector<double> sums(shards_.size());
-    for (std::size_t first = 0; first < windows; first += batch_size) {
-      for (const auto& shard : shards_) shard->begin_validation(first, windows);
+  int steps_done() const override { return static_cast<int>(steps_done_); }
+  MemoryAccount& lasting() override { return lasting_; }
+  std::vector<Parameter> parameters() override {
+    std::vector<Parameter> all;
+    for (const auto& share : shares_) {
+      for (Parameter& parameter : share->store().parameters()) all.push_back(std::move(parameter));
+    }
+    return all;
+  }
+
+  Expected<ValidationLine> validate() override {
+    const HeldOut held_out = shares_.front()->model().held_out();
+    std::vector<double> sums(shares_.size());
+    for (int batch = 0; batch < held_out.batches; ++batch) {
+      for (const auto& share : shares_) share->begin_validation(batch);
       PLAIT_TRY_VOID(run_validation());
-      for (std::size_t i = 0; i < sums.size(); ++i)
-        sums[i] += shards_[i]->validation_sum(first, windows);
+      for (std::size_t i = 0; i < sums.size(); ++i) {
+        if (shares_[i]->has_last_stage())
+          sums[i] += shares_[i]->model().validation_sum(batch, shares_[i]->losses().losses());
+      }
     }
     RankReport report;
     report.losses = sums;
     PLAIT_TRY(const std::vector<RankReport> reports, gather_reports(report));
     ValidationLine line;
-    line.tokens_are_bytes = plan_.job.data.format == "bytes";
-    line.step = steps_done;
-    line.tokens = static_cast<std::int64_t>(windows * length);
+    line.tokens_are_bytes = held_out.tokens_are_bytes;
+    line.step = steps_done();
+    line.tokens = held_out.tokens;
     double total = 0;
     for (const RankReport& one : reports) {
       for (const double loss : one.losses) total += loss;
     }
-    line.loss = total / static_cast<double>(windows);
+    line.loss = total / static_cast<double>(held_out.rows);
     return line;
   }
 
-  Expected<std::vector<Parameter>> gather(bool gradients) override {
-    std::vector<Parameter> all;
-    Shapes shapes = parameter_shapes(plan_.job.model);
-    if (!gradients) shapes.merge(buffer_shapes(plan_.job.model));
-    for (const auto& [name, shape] : shapes) {
-      const at::Tensor tensor = find(name, gradients);
-      std::string_view bytes;
-      if (tensor.defined())
-        bytes = {static_cast<const char*>(tensor.const_data_ptr()), tensor.nbytes()};
-      PLAIT_TRY(const std::vector<std::string> gathered, exchange_.all_gather(bytes));
-      if (exchange_.rank() != 0) continue;
-      at::Tensor whole = at::empty(shape, at::kFloat);
-      bool found = false;
-      for (const std::string& part : gathered) {
-        if (part.empty()) continue;
-        PLAIT_CHECK(part.size() == whole.nbytes(), "every rank knows the shapes");
-        std::memcpy(whole.mutable_data_ptr(), part.data(), part.size());
-        found = true;
+  Expected<void> stream(Saved what, TensorSink* sink) override {
+    std::vector<Parameter> mine;
+    for (const auto& share : shares_) {
+      for (Parameter& parameter : share->spoken_for()) {
+        if (what == Saved::kGradients) parameter.tensor = parameter.tensor.grad();
+        mine.push_back(std::move(parameter));
       }
-      PLAIT_CHECK(found, "every parameter lies on a rank");
-      all.push_back({name, std::move(whole)});
+      if (what == Saved::kGradients) continue;
+      for (Parameter& buffer : share->store().buffers()) {
+        if (share->speaks_for(buffer)) mine.push_back(std::move(buffer));
+      }
     }
-    return all;
+    return stream_tensors(exchange_, std::move(mine), sink, lasting_);
   }
+
+  TrainState state() override {
+    TrainState state;
+    for (const auto& share : shares_) {
+      for (StateSlice& slice : share->state()) state.push_back(std::move(slice));
+    }
+    state.push_back(slice_of("trainer.step", steps_done_));
+    // Every rank has the numbers of the run.
+    for (StateSlice& slice : state)
+      slice.speaks = slice.speaks && (!slice.name.empty() || exchange_.rank() == 0);
+    return state;
+  }
+
+  Expected<void> check_copies() override;
 
  protected:
   /// Runs the step, with gradients added up over columns, and fills in times and counts.
@@ -127,42 +143,33 @@ class TrainerBase : public RankTrainer {
   virtual Timeline timeline_of(const std::vector<RankReport>& reports,
                                const std::vector<ClockOffset>& clocks) const = 0;
 
-  const JobPlan& plan_;
-  const DataSplit& data_;
+  const TrainSetup& setup_;
+  const TrainPlan& plan_;
   Exchange& exchange_;
   MemoryAccount lasting_;      // parameters, gradients, optimiser, received and batch
   MemoryAccount activations_;  // what a step makes
-  std::vector<std::unique_ptr<Shard>> shards_;  // one per column that this process runs
+  std::vector<std::unique_ptr<ColumnShare>> shares_;  // one per column that this process runs
 
  private:
   std::optional<ClockAlignment> clocks_;
   Nanoseconds first_clock_error_ = 0;
   std::array<Nanoseconds, 2> passage_{};  // through the last exchange of reports
+  std::int64_t steps_done_ = 0;
 
-  static tl::unexpected<Error> at_step(Error error, int step) {
-    error.message = fmt::format("step {}: {}", step + 1, error.message);
+  tl::unexpected<Error> at_step(Error error) const {
+    error.message = fmt::format("step {}: {}", steps_done_ + 1, error.message);
     return tl::unexpected<Error>(std::move(error));
   }
 
-  /// The tensor or its gradient if a shard here speaks for it.
-  at::Tensor find(const std::string& name, bool gradient) {
-    for (const auto& shard : shards_) {
-      if (!shard->speaks_for(name) || !shard->store().contains(name)) continue;
-      const at::Tensor tensor = shard->store().find(name);
-      return gradient ? tensor.grad() : tensor;
-    }
-    return {};
-  }
-
-  static void report_shard(Shard& shard, RankReport& report) {
-    shard.finish_gradients();
-    std::vector<std::pair<std::string, double>> sums = square_sums(shard.spoken_for());
+  static void report_share(ColumnShare& share, RankReport& report) {
+    share.finish_gradients();
+    std::vector<std::pair<std::string, double>> sums = square_sums(share.spoken_for());
     report.square_sums.insert(report.square_sums.end(), sums.begin(), sums.end());
-    if (shard.has_head()) {
-      const std::vector<double>& losses = shard.losses().losses();
+    if (share.has_last_stage()) {
+      const std::vector<double>& losses = share.losses().losses();
       report.losses.insert(report.losses.end(), losses.begin(), losses.end());
     }
-    add_loads(shard.loads().sums(), report.router_loads);
+    add_loads(share.model().loads(), report.router_loads);
   }
 
   static void add_loads(const LayerLoads& from, LayerLoads& to) {
@@ -208,13 +215,13 @@ class TrainerBase : public RankTrainer {
   }
 
   /// Everything that is the same on all ranks, then the optimiser.
-  Expected<StepOutcome> conclude(int step, const std::vector<RankReport>& reports) {
+  Expected<StepOutcome> conclude(const std::vector<RankReport>& reports) {
+    const TrainSettings& settings = setup_.settings;
     StepOutcome outcome;
     StepLine& line = outcome.line;
-    line.step = step + 1;
-    line.tokens =
-        static_cast<std::int64_t>(plan_.job.run.batch_size) * plan_.job.data.sequence_length;
-    line.learning_rate = learning_rate(plan_.job.optimizer, step, plan_.job.run.steps);
+    line.step = steps_done() + 1;
+    line.tokens = settings.tokens_per_step;
+    line.learning_rate = settings.learning_rate(steps_done());
     std::vector<std::pair<std::string, double>> sums;
     LayerLoads loads;
     for (const RankReport& report : reports) {
@@ -227,32 +234,68 @@ class TrainerBase : public RankTrainer {
     line.grad_norm = global_norm(std::move(sums));
     if (!std::isfinite(line.grad_norm)) {
       return fail(ErrorCode::kNotFinite,
-                  fmt::format("step {}: the gradient's norm is {}", step + 1, line.grad_norm));
+                  fmt::format("step {}: the gradient's norm is {}", line.step, line.grad_norm));
     }
     outcome.timeline = timeline_of(
         reports, clocks_->is_one_clock() ? std::vector<ClockOffset>{} : clocks_->offsets());
     outcome.timeline.step = line.step;
     fill_step_line(reports, measure(outcome.timeline), line);
     for (const ClockOffset& clock : clocks_->offsets()) line.clock_error_ns.push_back(clock.error);
-    const double limit = plan_.job.optimizer.clip_norm;
+    const double limit = settings.clip_norm;
     const double scale = limit > 0 && line.grad_norm > limit ? limit / line.grad_norm : 1.0;
-    for (const auto& shard : shards_) {
-      shard->update(line.learning_rate, scale);
-      if (plan_.job.model.bias_update_speed > 0)
-        update_router_bias(shard->store(), loads, plan_.job.model.bias_update_speed);
+    for (const auto& share : shares_) {
+      share->update(line.learning_rate, scale);
+      share->model().end_step(loads, share->store());
     }
     return outcome;
   }
 };
 
+/// FNV-1a over a tensor's numbers.
+std::uint64_t hash_of(const at::Tensor& tensor) {
+  const at::Tensor whole = tensor.detach().contiguous();
+  const auto* bytes = static_cast<const unsigned char*>(whole.const_data_ptr());
+  std::uint64_t value = 0xcbf29ce484222325ULL;
+  for (std::size_t i = 0; i < whole.nbytes(); ++i) value = (value ^ bytes[i]) * 0x100000001b3ULL;
+  return value;
+}
+
+Expected<void> TrainerBase::check_copies() {
+  // By name, then by who holds it with others: the hash and the first column that has it.
+  using Found = std::map<std::string, std::pair<std::uint64_t, int>>;
+  nlohmann::json mine = nlohmann::json::array();
+  for (const auto& share : shares_) {
+    const int members = plan_.expert;
+    for (const Parameter& one : share->store().tensors()) {
+      const int place = one.holders == Group::kData ? share->column() % members : -1;
+      mine.push_back({fmt::format("{} {}", place, one.name), hash_of(one.tensor), share->column()});
+    }
+  }
+  PLAIT_TRY(const std::vector<std::string> lists, exchange_.all_gather(mine.dump()));
+  Found found;
+  for (const std::string& list : lists) {
+    for (const nlohmann::json& one : nlohmann::json::parse(list)) {
+      const auto key = one[0].get<std::string>();
+      const auto [entry, added] =
+          found.emplace(key, std::pair(one[1].get<std::uint64_t>(), one[2].get<int>()));
+      if (added || entry->second.first == one[1].get<std::uint64_t>()) continue;
+      return fail(ErrorCode::kInvalidInput,
+                  fmt::format("columns {} and {} begin with different numbers, needed the same in "
+                              "all that hold it",
+                              entry->second.second, one[2].get<int>()),
+                  key.substr(key.find(' ') + 1));
+    }
+  }
+  return {};
+}
+
 class PipelineTrainer final : public TrainerBase {
  public:
-  PipelineTrainer(const JobPlan& plan, const DataSplit& data, int rank, Comm& comm,
-                  Exchange& exchange)
-      : TrainerBase(plan, data, exchange),
+  PipelineTrainer(const TrainSetup& setup, int rank, Comm& comm, Exchange& exchange)
+      : TrainerBase(setup, exchange),
         rank_(rank),
         comm_(comm),
-        measured_(plan.training_programs, plan.grid()) {}
+        measured_(setup.plan.training_programs, setup.plan.grid()) {}
 
   Expected<void> build_executors() {
     const Grid grid = plan_.grid();
@@ -260,14 +303,14 @@ class PipelineTrainer final : public TrainerBase {
     PLAIT_TRY_VOID(build({column}, plan_.placement().stages_of(pipeline_rank)));
     const auto executor = [&](const std::vector<RankProgram>& programs, Device& device) {
       return std::make_unique<Executor>(programs[static_cast<std::size_t>(pipeline_rank)],
-                                        shards_.front()->stages(), comm_,
+                                        shares_.front()->stages(), comm_,
                                         Column{grid.columns(), column}, reducer_.get(), &device);
     };
     if (grid.columns() > 1) {
       reducer_ = std::make_unique<GradientReducer>(
-          plan_.job.model, plan_.parts, grid, column,
+          shares_.front()->names(), grid, column,
           plan_.training_programs[static_cast<std::size_t>(pipeline_rank)],
-          shards_.front()->store(), lasting_);
+          shares_.front()->store(), lasting_);
     }
     training_ = executor(plan_.training_programs, counting_device_);
     validation_ = executor(plan_.validation_programs, device_);
@@ -292,7 +335,7 @@ class PipelineTrainer final : public TrainerBase {
   Expected<void> run_training(RankReport& report) override {
     if (Expected<void> ran = watched([&] { return run_step(*training_, wait_, chaining_); }); !ran)
       return ran;
-    if (plan_.grid().columns() == 1) shards_.front()->store().add_alias_gradients();
+    if (plan_.grid().columns() == 1) shares_.front()->store().add_alias_gradients();
     report.times = training_->times();
     report.memory = training_->memory();
     report.peak_activation_bytes = training_->peak_memory();
@@ -350,8 +393,8 @@ class ReferenceTrainer final : public TrainerBase {
 
  private:
   Expected<void> run(bool for_backward) {
-    SideBySide model{{}, plan_.shapes, plan_.grid().expert};
-    for (const auto& shard : shards_) model.columns.push_back(shard->stages());
+    SideBySide model{{}, plan_.shapes, plan_.expert};
+    for (const auto& share : shares_) model.columns.push_back(share->stages());
     for (int mb = 0; mb < plan_.microbatches(); ++mb)
       PLAIT_TRY_VOID(run_side_by_side(model, mb, for_backward));
     for (const auto& column : model.columns) {
@@ -361,7 +404,7 @@ class ReferenceTrainer final : public TrainerBase {
   }
   Expected<void> run_training(RankReport&) override {
     PLAIT_TRY_VOID(run(/*for_backward=*/true));
-    for (const auto& shard : shards_) shard->store().add_alias_gradients();
+    for (const auto& share : shares_) share->store().add_alias_gradients();
     add_gradients();
     return {};
   }
@@ -369,14 +412,14 @@ class ReferenceTrainer final : public TrainerBase {
 
   /// Over the columns that hold a parameter, in ascending order.
   void add_gradients() {
-    if (shards_.size() == 1) return;
-    for (const auto& first : shards_) {
+    if (shares_.size() == 1) return;
+    for (const auto& first : shares_) {
       for (const Parameter& parameter : first->spoken_for()) {
         at::Tensor sum = parameter.tensor.grad().clone();
         std::vector<at::Tensor> others;
-        for (const auto& shard : shards_) {
-          if (shard == first || !shard->store().contains(parameter.name)) continue;
-          others.push_back(shard->store().find(parameter.name).grad());
+        for (const auto& share : shares_) {
+          if (share == first || !share->store().contains(parameter.name)) continue;
+          others.push_back(share->store().find(parameter.name).grad());
           sum.add_(others.back());
         }
         parameter.tensor.grad().copy_(sum);
@@ -393,21 +436,19 @@ class ReferenceTrainer final : public TrainerBase {
 
 }  // namespace
 
-Expected<std::unique_ptr<RankTrainer>> make_pipeline_trainer(const JobPlan& plan,
-                                                             const DataSplit& data, int rank,
+Expected<std::unique_ptr<RankTrainer>> make_pipeline_trainer(const TrainSetup& setup, int rank,
                                                              Comm& comm, Exchange& exchange) {
-  auto trainer = std::make_unique<PipelineTrainer>(plan, data, rank, comm, exchange);
+  auto trainer = std::make_unique<PipelineTrainer>(setup, rank, comm, exchange);
   PLAIT_TRY_VOID(trainer->build_executors());
   return trainer;
 }
 
-Expected<std::unique_ptr<RankTrainer>> make_reference_trainer(const JobPlan& plan,
-                                                              const DataSplit& data,
+Expected<std::unique_ptr<RankTrainer>> make_reference_trainer(const TrainSetup& setup,
                                                               Exchange& exchange) {
-  auto trainer = std::make_unique<ReferenceTrainer>(plan, data, exchange);
+  auto trainer = std::make_unique<ReferenceTrainer>(setup, exchange);
   std::vector<int> stages, columns;
-  for (int stage = 0; stage < plan.stages(); ++stage) stages.push_back(stage);
-  for (int column = 0; column < plan.grid().columns(); ++column) columns.push_back(column);
+  for (int stage = 0; stage < setup.plan.stages(); ++stage) stages.push_back(stage);
+  for (int column = 0; column < setup.plan.grid().columns(); ++column) columns.push_back(column);
   PLAIT_TRY_VOID(trainer->build(columns, stages));
   return trainer;
 }

@@ -112,7 +112,6 @@ class Reporter {
 
   RunHooks hooks() {
     RunHooks hooks;
-    hooks.gradients = options_.save_gradients;
     hooks.on_begin = [this] { return begin(); };
     hooks.on_step = [this](const StepOutcome& outcome) -> Expected<void> {
       PLAIT_TRY_VOID(recorder_->step(outcome));
@@ -120,9 +119,11 @@ class Reporter {
       return {};
     };
     hooks.on_validation = [this](const ValidationLine& line) { return validation(line); };
-    hooks.on_end = [this](const std::vector<Parameter>& parameters,
-                          const std::vector<Parameter>& gradients) -> Expected<void> {
-      PLAIT_TRY_VOID(recorder_->end(parameters, gradients));
+    hooks.model_sink = [this] { return recorder_->model_sink(); };
+    if (options_.save_gradients)
+      hooks.gradient_sink = [this] { return recorder_->gradient_sink(); };
+    hooks.on_trained = [this] { return recorder_->trained(); };
+    hooks.on_end = [this]() -> Expected<void> {
       progress_->note(fmt::format("model written to {}", recorder_->file("model")));
       return {};
     };
@@ -315,7 +316,8 @@ Expected<int> train_here(const JobPlan& plan, const DataSplit& data, const Train
   hooks.stop_signal = StopSignals::requested;
   std::optional<RunScreen> screen;
   if (options.watch) screen.emplace(run_folder_path(plan.job)).start();
-  const Expected<RunOutcome> outcome = run_in_process(plan, data, options.reference, hooks);
+  const Expected<RunOutcome> outcome =
+      options.reference ? run_reference(plan, data, hooks) : run_in_process(plan, data, hooks);
   reporter.end_progress();
   if (screen) screen->end();
   if (!outcome) return tl::unexpected<Error>(outcome.error());

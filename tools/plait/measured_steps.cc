@@ -25,7 +25,7 @@ Expected<std::vector<StepOutcome>> run_steps(const JobPlan& plan, const DataSpli
     if (outcome.line.step > kWarmUp) outcomes.push_back(outcome);
     return {};
   };
-  PLAIT_TRY_VOID(run_in_process(plan, data, /*reference=*/false, hooks));
+  PLAIT_TRY_VOID(run_in_process(plan, data, hooks));
   return outcomes;
 }
 

@@ -1,0 +1,156 @@
+#include "plait/train/column_share.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "plait/base/check.h"
+#include "plait/torch/tensors.h"
+#include "plait/train/tensor_slices.h"
+
+namespace plait {
+
+/// Charges values as they arrive. A message was made by another rank's thread: it goes to what
+/// stays, because activations are what this rank has made. Rows of an exchange go to activations,
+/// whichever rank's thread has moved them.
+class ColumnShare::ReceivingStage final : public Stage {
+ public:
+  ReceivingStage(TorchStage stage, Accounts accounts)
+      : stage_(std::move(stage)),
+        last_part_(static_cast<int>(stage_.shape().size()) - 1),
+        lasting_(accounts.lasting),
+        activations_(accounts.activations) {}
+
+  StageShape shape() const { return stage_.shape(); }
+
+  Expected<ForwardResult> forward(PartOf which, Value input, bool for_backward) override {
+    if (which.part == 0) receive(input);
+    return stage_.forward(which, std::move(input), for_backward);
+  }
+  Expected<BackwardInputResult> backward_input(PartOf which, Value saved,
+                                               Value output_gradient) override {
+    if (which.part == last_part_) receive(output_gradient);
+    return stage_.backward_input(which, std::move(saved), std::move(output_gradient));
+  }
+  Expected<Value> recompute(PartOf which, Value saved) override {
+    return stage_.recompute(which, std::move(saved));
+  }
+  Expected<void> backward_weight(PartOf which, Value saved_for_weight) override {
+    return stage_.backward_weight(which, std::move(saved_for_weight));
+  }
+  Expected<Value> backward(PartOf which, Value saved, Value output_gradient) override {
+    if (which.part == last_part_) receive(output_gradient);
+    return stage_.backward(which, std::move(saved), std::move(output_gradient));
+  }
+  Expected<ExchangeStart> start_exchange(PartOf which, Value input, bool for_backward) override {
+    const ScopedAccount scope(activations_);
+    return stage_.start_exchange(which, std::move(input), for_backward);
+  }
+  Expected<ExchangeStart> start_exchange_back(PartOf which, Value saved, Value gradient) override {
+    const ScopedAccount scope(activations_);
+    return stage_.start_exchange_back(which, std::move(saved), std::move(gradient));
+  }
+  Value end_exchange(Value carried, Value arrived) noexcept override {
+    charge(arrived, activations_);
+    return stage_.end_exchange(std::move(carried), std::move(arrived));
+  }
+  Expected<void> end_step() override { return stage_.end_step(); }
+
+ private:
+  void receive(const Value& value) {
+    if (value) charge(value, lasting_);
+  }
+  static void charge(const Value& value, MemoryAccount& account) {
+    for (const at::Tensor& tensor : static_cast<const Tensors&>(*value).tensors)
+      recharge(tensor, account);
+  }
+
+  TorchStage stage_;
+  int last_part_;
+  MemoryAccount& lasting_;
+  MemoryAccount& activations_;
+};
+
+ColumnShare::ColumnShare(const TrainSetup& setup, int column)
+    : setup_(setup), column_(column), model_(setup.source.make_rank(column)) {}
+ColumnShare::~ColumnShare() = default;
+
+Expected<void> ColumnShare::build(const std::vector<int>& stages, Accounts accounts) {
+  lasting_ = &accounts.lasting;
+  const ScopedAccount scope(accounts.lasting);
+  const TrainPlan& plan = setup_.plan;
+  stages_.resize(static_cast<std::size_t>(plan.stages()));
+  for (const int stage : stages) {
+    PLAIT_TRY(StageSegments segments, model_->make_stage(stage, store_));
+    std::set<std::string>& names = names_[stage];
+    for (const std::shared_ptr<Segment>& segment : segments) {
+      for (const Parameter& parameter : segment->parameters()) names.insert(parameter.name);
+    }
+    const bool last = stage + 1 == plan.stages();
+    has_last_stage_ = has_last_stage_ || last;
+    owned_.push_back(std::make_unique<ReceivingStage>(
+        TorchStage(std::move(segments), last ? losses_ : nullptr, plan.grid().expert_place(column_),
+                   setup_.settings.recompute),
+        accounts));
+    PLAIT_CHECK(owned_.back()->shape() == plan.shapes[static_cast<std::size_t>(stage)],
+                "a stage has the parts that its program was lowered for");
+    stages_[static_cast<std::size_t>(stage)] = owned_.back().get();
+  }
+  PLAIT_TRY_VOID(model_->load(store_));
+  store_.allocate_gradients();
+  parameters_ = store_.parameters();
+  if (setup_.settings.optimizer) optimizer_ = setup_.settings.optimizer(parameters_);
+  return {};
+}
+
+bool ColumnShare::speaks_for(const Parameter& parameter) const {
+  return parameter.holders == Group::kData ? column_ < setup_.plan.expert : column_ == 0;
+}
+
+std::vector<Parameter> ColumnShare::spoken_for() const {
+  std::vector<Parameter> mine;
+  for (const Parameter& parameter : parameters_) {
+    if (speaks_for(parameter)) mine.push_back(parameter);
+  }
+  return mine;
+}
+
+void ColumnShare::begin_step(int step) {
+  const ScopedAccount scope(*lasting_);
+  store_.zero_gradients();
+  losses_->reset(setup_.plan.microbatches());
+  model_->begin_step(step);
+}
+
+void ColumnShare::finish_gradients() {
+  const int losses = setup_.plan.microbatches() * setup_.plan.grid().columns();
+  for (const Parameter& parameter : parameters_) parameter.tensor.mutable_grad().div_(losses);
+}
+
+void ColumnShare::begin_validation(int batch) {
+  const ScopedAccount scope(*lasting_);
+  losses_->reset(setup_.plan.microbatches());
+  model_->begin_validation(batch);
+}
+
+TrainState ColumnShare::state() {
+  TrainState state;
+  std::map<std::string, bool> speaks;  // by name; numbers have the empty one
+  speaks[""] = column_ == 0;
+  for (const Parameter& parameter : parameters_) {
+    speaks[parameter.name] = speaks_for(parameter);
+    state.push_back(slice_of("parameter", parameter));
+  }
+  for (const Parameter& buffer : store_.buffers()) {
+    speaks[buffer.name] = speaks_for(buffer);
+    state.push_back(slice_of("buffer", buffer));
+  }
+  const auto add = [&](TrainState more) {
+    for (StateSlice& slice : more) state.push_back(std::move(slice));
+  };
+  if (optimizer_) add(optimizer_->state());
+  add(model_->state());
+  for (StateSlice& slice : state) slice.speaks = speaks.at(slice.name);
+  return state;
+}
+
+}  // namespace plait

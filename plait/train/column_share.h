@@ -1,0 +1,75 @@
+/// One column's share of a run on one rank: its stages, parameters, losses and optimiser.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "plait/base/error.h"
+#include "plait/nn/parameter_store.h"
+#include "plait/torch/memory.h"
+#include "plait/torch/torch_stage.h"
+#include "plait/train/train_setup.h"
+
+namespace plait {
+
+/// A rank of the pipeline holds one, the reference one of each column. Not thread-safe.
+class ColumnShare {
+ public:
+  ColumnShare(const TrainSetup& setup, int column);
+  ~ColumnShare();
+
+  /// What a rank's memory is charged to: what stays, with received messages; and what a step makes.
+  struct Accounts {
+    MemoryAccount& lasting;
+    MemoryAccount& activations;
+  };
+  /// Makes the segments of `stages` and what trains them. Errors: those of the model's source.
+  Expected<void> build(const std::vector<int>& stages, Accounts accounts);
+
+  int column() const { return column_; }
+  /// By stage; null for those it does not hold.
+  const std::vector<Stage*>& stages() const { return stages_; }
+  RankModel& model() { return *model_; }
+  ParameterStore& store() { return store_; }
+  const LossSink& losses() const { return *losses_; }
+  bool has_last_stage() const { return has_last_stage_; }
+  /// By stage, the names of the parameters that its segments use.
+  const std::map<int, std::set<std::string>>& names() const { return names_; }
+  /// Several columns may hold the same parameter; the lowest of them reports it and saves it. True
+  /// if this column is the lowest.
+  bool speaks_for(const Parameter& parameter) const;
+  /// The parameters it speaks for.
+  std::vector<Parameter> spoken_for() const;
+
+  /// Step `step`'s batch; gradients and losses at zero.
+  void begin_step(int step);
+  /// Divides the gradients, which have added up over micro-batches and columns.
+  void finish_gradients();
+  void update(double learning_rate, double gradient_scale) {
+    if (optimizer_) optimizer_->step(learning_rate, gradient_scale);
+  }
+  void begin_validation(int batch);
+  /// Parameters, buffers, optimiser and what the model has beside them.
+  TrainState state();
+
+ private:
+  class ReceivingStage;
+
+  const TrainSetup& setup_;
+  int column_;
+  std::unique_ptr<RankModel> model_;
+  std::shared_ptr<LossSink> losses_ = std::make_shared<LossSink>();
+  ParameterStore store_;
+  std::vector<std::unique_ptr<ReceivingStage>> owned_;
+  std::vector<Stage*> stages_;
+  std::map<int, std::set<std::string>> names_;
+  std::vector<Parameter> parameters_;
+  std::unique_ptr<Optimizer> optimizer_;
+  MemoryAccount* lasting_ = nullptr;
+  bool has_last_stage_ = false;
+};
+
+}  // namespace plait

@@ -1,0 +1,53 @@
+/// A job's language model and its data as the source of a run's stages.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "plait/model/model_config.h"
+#include "plait/model/partition.h"
+#include "plait/program/grid.h"
+#include "plait/train/dataset.h"
+#include "plait/train/model_source.h"
+#include "plait/train/plan.h"
+#include "plait/train/train_setup.h"
+
+namespace plait {
+
+/// The values that a job's stages and batches are made from.
+struct JobModelValues {
+  ModelConfig model;
+  std::vector<StagePart> parts;  ///< by stage
+  Grid grid;
+  std::uint64_t seed = 0;
+  double token_bound = 0;
+  int microbatches = 1;
+  int batch_size = 1;  ///< sequences a step, over all columns
+  int sequence_length = 1;
+  bool tokens_are_bytes = true;
+
+  /// Sequences of one micro-batch in one column.
+  int sequences() const { return batch_size / (microbatches * grid.columns()); }
+};
+
+/// A column sees its own sequences of every micro-batch: of the batch's rows, micro-batch m holds
+/// neighbours, and column c the c-th share of them.
+class JobModel final : public ModelSource {
+ public:
+  JobModel(JobModelValues values, DataSplit data)
+      : values_(std::move(values)), data_(std::move(data)) {}
+  std::unique_ptr<RankModel> make_rank(int column) override;
+
+ private:
+  class Rank;
+  JobModelValues values_;
+  DataSplit data_;
+};
+
+JobModel job_model(const JobPlan& plan, const DataSplit& data);
+
+/// The job's settings. `plan` and `model` outlive the setup.
+TrainSetup job_setup(const JobPlan& plan, JobModel& model);
+
+}  // namespace plait

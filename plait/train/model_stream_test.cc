@@ -1,0 +1,131 @@
+#include "plait/train/model_stream.h"
+
+#include <ATen/ops/empty.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "plait/checkpoint/model_folder.h"
+#include "plait/train/job_model.h"
+#include "plait/train/run.h"
+#include "plait/train/trainer_group.h"
+#include "tests/support/files.h"
+#include "tests/support/jobs.h"
+
+namespace plait {
+namespace {
+
+class ModelStream : public testing::JobTest {};
+
+/// What one rank held while the model was written.
+struct Held {
+  Bytes share = 0;  ///< before
+  Bytes peak = 0;
+};
+
+TEST_F(ModelStream, NoRankHoldsMoreThanItsShareAndOneTensor) {
+  JobConfig job = mixture_job(1, 2);
+  job.model.vocab_size = 256;
+  const JobPlan plan = make_plan(job).value();
+  const DataSplit data = open_data(plan.job.data, plan.job.model.vocab_size).value();
+  JobModel model = job_model(plan, data);
+  const auto group = TrainerGroup::as_threads(job_setup(plan, model)).value();
+  std::vector<Held> held(static_cast<std::size_t>(plan.ranks()));
+  const auto ran = group->run([&](RankTrainer& trainer, Exchange& exchange) -> Expected<void> {
+    PLAIT_TRY_VOID(trainer.step(0));
+    Held& mine = held[static_cast<std::size_t>(exchange.rank())];
+    mine.share = trainer.lasting().live();
+    trainer.lasting().reset_peak();
+    ModelFolderSink sink(folder_ + "/model", plan.job.model, plan.job.data.sequence_length);
+    PLAIT_TRY_VOID(trainer.stream(Saved::kModel, exchange.rank() == 0 ? &sink : nullptr));
+    mine.peak = trainer.lasting().peak();
+    return {};
+  });
+  ASSERT_TRUE(ran) << ran.error().text();
+  Bytes whole = 0, largest = 0;
+  for (const auto& [name, shape] : parameter_shapes(plan.job.model)) {
+    Bytes bytes = 4;
+    for (const std::int64_t size : shape) bytes *= size;
+    whole += bytes;
+    largest = std::max(largest, bytes);
+  }
+  for (std::size_t rank = 0; rank < held.size(); ++rank) {
+    // Weights, gradients and two moments: a rank's share of the weights is at most a fourth of it.
+    EXPECT_LT(held[rank].share / 4, whole) << rank;
+    EXPECT_LE(held[rank].peak, held[rank].share + largest) << rank;
+  }
+  // Rank 0 did take what others have.
+  EXPECT_GT(held[0].peak, held[0].share);
+  EXPECT_GT(whole, 2 * largest);
+}
+
+TEST_F(ModelStream, TheFileIsThatOfOneWriterWhoHoldsAll) {
+  for (const int replicas : {1, 2}) {
+    const JobPlan plan = make_plan(mixture_job(replicas, 2)).value();
+    const DataSplit data = open_data(plan.job.data, plan.job.model.vocab_size).value();
+    const std::string streamed = folder_ + "/streamed", whole = folder_ + "/whole";
+    RunHooks hooks;
+    hooks.validates = false;
+    hooks.model_sink = [&] {
+      return std::make_unique<ModelFolderSink>(streamed, plan.job.model,
+                                               plan.job.data.sequence_length);
+    };
+    ASSERT_TRUE(run_in_process(plan, data, hooks));
+
+    JobModel model = job_model(plan, data);
+    const auto reference = TrainerGroup::as_reference(job_setup(plan, model)).value();
+    ASSERT_TRUE(reference->run([&](RankTrainer& trainer, Exchange&) -> Expected<void> {
+      for (int step = 0; step < plan.job.run.steps; ++step) PLAIT_TRY_VOID(trainer.step(0));
+      return {};
+    }));
+    std::map<std::string, at::Tensor> tensors;
+    for (const StateSlice& slice : reference->trainers().front()->state()) {
+      if (slice.what != "parameter" && slice.what != "buffer") continue;
+      at::Tensor tensor = at::empty(slice.shape, at::kFloat);
+      std::copy(slice.bytes.begin(), slice.bytes.end(),
+                static_cast<std::byte*>(tensor.mutable_data_ptr()));
+      tensors.emplace(slice.name, std::move(tensor));
+    }
+    std::vector<Parameter> all;
+    for (auto& [name, tensor] : tensors) all.push_back({name, tensor});
+    ASSERT_TRUE(write_model_folder(whole, plan.job.model, plan.job.data.sequence_length, all));
+    for (const char* file : {"/model.safetensors", "/config.json"})
+      EXPECT_EQ(testing::read_text(streamed + file), testing::read_text(whole + file)) << file;
+  }
+}
+
+/// Fails at the given write; counts what comes.
+class FailingSink final : public TensorSink {
+ public:
+  Expected<void> begin(const std::vector<TensorInfo>&) override { return {}; }
+  Expected<void> write(std::span<const std::byte>) override {
+    ++writes;
+    return fail(ErrorCode::kIo, "no space left on device", "model.safetensors");
+  }
+  Expected<void> end() override { return {}; }
+  int writes = 0;
+};
+
+TEST_F(ModelStream, AFullDiskIsRankZerosErrorAndNobodyWaits) {
+  const JobPlan plan = make_plan(mixture_job(1, 1)).value();
+  const DataSplit data = open_data(plan.job.data, plan.job.model.vocab_size).value();
+  JobModel model = job_model(plan, data);
+  const auto group = TrainerGroup::as_threads(job_setup(plan, model)).value();
+  FailingSink sink;
+  std::vector<std::string> errors(2);
+  const auto ran = group->run([&](RankTrainer& trainer, Exchange& exchange) -> Expected<void> {
+    const auto streamed = trainer.stream(Saved::kModel, exchange.rank() == 0 ? &sink : nullptr);
+    if (!streamed) errors[static_cast<std::size_t>(exchange.rank())] = streamed.error().text();
+    return {};
+  });
+  EXPECT_TRUE(ran);
+  EXPECT_EQ(errors[0], "model.safetensors: no space left on device");
+  EXPECT_EQ(errors[1], "");
+  EXPECT_EQ(sink.writes, 1);
+}
+
+}  // namespace
+}  // namespace plait

@@ -1,0 +1,173 @@
+#include "plait/train/own_model.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+
+#include "plait/torch/tensors.h"
+#include "plait/torch/torch_stage.h"
+
+namespace plait {
+namespace {
+
+/// Hands its micro-batch to the caller's first segment.
+class InputSegment final : public Segment {
+ public:
+  InputSegment(const StepBatch& batch, int columns, int column)
+      : batch_(batch), columns_(columns), column_(column) {}
+  const std::string& name() const override { return name_; }
+  std::vector<at::Tensor> forward(const std::vector<at::Tensor>&, int microbatch) override {
+    return {batch_.inputs[static_cast<std::size_t>(microbatch * columns_ + column_)]};
+  }
+  std::vector<Parameter> parameters() const override { return {}; }
+
+ private:
+  const StepBatch& batch_;
+  int columns_, column_;
+  std::string name_ = "input";
+};
+
+class LossSegment final : public Segment {
+ public:
+  LossSegment(LossFunction loss, const StepBatch& batch, int columns, int column)
+      : loss_(std::move(loss)), batch_(batch), columns_(columns), column_(column) {}
+  const std::string& name() const override { return name_; }
+  std::vector<at::Tensor> forward(const std::vector<at::Tensor>& inputs, int microbatch) override {
+    const auto entry = static_cast<std::size_t>(microbatch * columns_ + column_);
+    return {loss_(inputs.at(0), batch_.targets[entry])};
+  }
+  std::vector<Parameter> parameters() const override { return {}; }
+
+ private:
+  LossFunction loss_;
+  const StepBatch& batch_;
+  int columns_, column_;
+  std::string name_ = "loss";
+};
+
+}  // namespace
+
+class OwnModelSource::Rank final : public RankModel {
+ public:
+  Rank(OwnModelSource& source, int column) : source_(source), column_(column) {}
+
+  Expected<StageSegments> make_stage(int stage, ParameterStore& store) override {
+    StageSegments segments = std::move(source_.made_.at({stage, column_}));
+    for (const std::shared_ptr<Segment>& segment : segments) {
+      for (const Parameter& parameter : segment->parameters())
+        PLAIT_TRY_VOID(store.adopt(parameter));
+      for (const Parameter& buffer : segment->buffers()) PLAIT_TRY_VOID(store.adopt_buffer(buffer));
+    }
+    return segments;
+  }
+  void begin_step(int) override {}
+  HeldOut held_out() const override {
+    HeldOut held_out;
+    held_out.batches = 1;
+    held_out.rows = std::int64_t{source_.microbatches_} * source_.grid_.columns();
+    return held_out;
+  }
+  void begin_validation(int) override {}
+  double validation_sum(int, const std::vector<double>& losses) const override {
+    double sum = 0;
+    for (const double loss : losses) sum += loss;
+    return sum;
+  }
+
+ private:
+  OwnModelSource& source_;
+  int column_;
+};
+
+std::unique_ptr<RankModel> OwnModelSource::make_rank(int column) {
+  return std::make_unique<Rank>(*this, column);
+}
+
+Expected<StageSegments> OwnModelSource::make_segments(int stage, int column) {
+  StageSegments segments = model_.make_stage({stage, column, grid_.expert_place(column)});
+  if (segments.empty())
+    return fail(ErrorCode::kInvalidInput, fmt::format("stage {} has no segment", stage));
+  const int columns = grid_.columns();
+  if (stage == 0)
+    segments.insert(segments.begin(), std::make_shared<InputSegment>(batch_, columns, column));
+  if (stage + 1 == stages_)
+    segments.push_back(std::make_shared<LossSegment>(model_.loss, batch_, columns, column));
+  return segments;
+}
+
+Expected<void> OwnModelSource::check_parameters(int stage, int column,
+                                                const StageSegments& segments) {
+  std::set<const void*>& seen = seen_[column];
+  std::set<const void*> own;
+  for (const auto& segment : segments) {
+    for (const Parameter& parameter : segment->parameters()) {
+      if (seen.contains(parameter.tensor.unsafeGetTensorImpl())) {
+        return fail(ErrorCode::kInvalidInput,
+                    fmt::format("stage {} holds {}, which an earlier stage holds too; needed "
+                                "parameters of its own",
+                                stage, parameter.name));
+      }
+      own.insert(parameter.tensor.unsafeGetTensorImpl());
+    }
+  }
+  seen.merge(own);
+  return {};
+}
+
+Expected<void> OwnModelSource::run_sample(int stage, const StageSegments& segments,
+                                          StagesInfo& info) {
+  if (!model_.sample.defined() || stage + 1 == stages_) return {};
+  // The segments of whichever column were given.
+  batch_.inputs.assign(static_cast<std::size_t>(grid_.columns()), model_.sample);
+  // As in an expert group of one: exchanges leave everything where it is.
+  TorchStage alone(segments);
+  PLAIT_TRY(ForwardResult result, alone.forward({}, std::move(sample_), /*for_backward=*/false));
+  info.boundaries.emplace_back(result.output->spec());
+  sample_ = std::move(result.output);
+  return {};
+}
+
+Expected<void> OwnModelSource::add_stage(int stage, const std::vector<int>& columns,
+                                         const std::set<std::string>& recompute, StagesInfo& info) {
+  for (const int column : columns) {
+    PLAIT_TRY(StageSegments segments, make_segments(stage, column));
+    PLAIT_TRY_VOID(check_parameters(stage, column, segments));
+    made_[{stage, column}] = std::move(segments);
+  }
+  StageSegments segments;
+  if (columns.empty()) {
+    PLAIT_TRY(segments, make_segments(stage, 0));
+  } else {
+    segments = made_.at({stage, columns.front()});
+  }
+  PLAIT_TRY_VOID(run_sample(stage, segments, info));
+  std::vector<Group> reduced;
+  if (grid_.columns() > 1) reduced.push_back(Group::kReplicas);
+  for (const auto& segment : segments) {
+    const std::vector<Parameter> parameters = segment->parameters();
+    const bool experts =
+        std::any_of(parameters.begin(), parameters.end(),
+                    [](const Parameter& one) { return one.holders == Group::kData; });
+    if (experts && grid_.data > 1 && reduced.size() == 1) reduced.push_back(Group::kData);
+  }
+  info.reduced.push_back(std::move(reduced));
+  info.shapes.push_back(
+      TorchStage(std::move(segments), nullptr, grid_.expert_place(0), recompute).shape());
+  return {};
+}
+
+Expected<void> OwnModelSource::set_batch(StepBatch batch, int microbatches) {
+  const auto needed =
+      static_cast<std::size_t>(microbatches) * static_cast<std::size_t>(grid_.columns());
+  if (batch.inputs.size() != needed || batch.targets.size() != needed) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("found {} inputs and {} targets, needed one for each of {} "
+                            "micro-batches",
+                            batch.inputs.size(), batch.targets.size(), needed));
+  }
+  batch_ = std::move(batch);
+  microbatches_ = microbatches;
+  return {};
+}
+
+}  // namespace plait

@@ -1,0 +1,47 @@
+/// A caller's own modules as the source of a run's stages.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "plait/runtime/value.h"
+#include "plait/train/pipeline.h"
+#include "plait/train/train_plan.h"
+
+namespace plait {
+
+/// Makes stages while the run is planned, for `columns` of the grid, and hands them to the ranks.
+class OwnModelSource final : public ModelSource {
+ public:
+  OwnModelSource(OwnModel model, const Grid& grid, int stages)
+      : model_(std::move(model)), grid_(grid), stages_(stages) {}
+
+  /// What a plan must know of a stage. Keeps its segments for each of `columns`; without columns
+  /// one is made, looked at and dropped. Errors (kInvalidInput): no segments; a parameter that an
+  /// earlier stage of the column holds.
+  Expected<void> add_stage(int stage, const std::vector<int>& columns,
+                           const std::set<std::string>& recompute, StagesInfo& info);
+
+  std::unique_ptr<RankModel> make_rank(int column) override;
+  /// Errors (kInvalidInput): another number of micro-batches than a step has.
+  Expected<void> set_batch(StepBatch batch, int microbatches);
+
+ private:
+  class Rank;
+  Expected<StageSegments> make_segments(int stage, int column);
+  Expected<void> run_sample(int stage, const StageSegments& segments, StagesInfo& info);
+  Expected<void> check_parameters(int stage, int column, const StageSegments& segments);
+
+  OwnModel model_;
+  Grid grid_;
+  int stages_;
+  StepBatch batch_;
+  int microbatches_ = 0;
+  std::map<std::pair<int, int>, StageSegments> made_;  // by stage and column
+  std::map<int, std::set<const void*>> seen_;          // by column, the tensors of earlier stages
+  Value sample_;                                       // what the last stage made of the sample
+};
+
+}  // namespace plait

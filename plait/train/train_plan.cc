@@ -1,0 +1,133 @@
+#include "plait/train/train_plan.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "plait/base/read_file.h"
+#include "plait/braid/braid_text.h"
+#include "plait/passes/passes.h"
+#include "plait/program/programs.h"
+#include "plait/schedule/generators.h"
+#include "plait/schedule/source.h"
+
+namespace plait {
+namespace {
+
+Expected<LayerOrder> read_layer_order(const std::string& path) {
+  PLAIT_TRY(const std::string text, read_file(path, "braid"));
+  PLAIT_TRY(const LayerBraid braid, read_braid_text(text, path));
+  return braid.order();
+}
+
+}  // namespace
+
+bool TrainPlan::has_exchanges() const {
+  return std::any_of(shapes.begin(), shapes.end(),
+                     [](const StageShape& shape) { return shape.size() > 1; });
+}
+
+Expected<Schedule> training_schedule(const ParallelConfig& parallel) {
+  PLAIT_TRY(Schedule schedule,
+            schedule_by_name_or_file(parallel.schedule,
+                                     {parallel.pipeline, parallel.microbatches, parallel.chunks}));
+  if (schedule.forward_only) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("{} has no backward, needed a schedule that trains", schedule.name),
+                "parallel.schedule");
+  }
+  if (schedule.placement.ranks != parallel.pipeline ||
+      schedule.microbatches != parallel.microbatches) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("{} has {} ranks and {} micro-batches, the job has {} and {}",
+                            parallel.schedule, schedule.placement.ranks, schedule.microbatches,
+                            parallel.pipeline, parallel.microbatches),
+                "parallel.schedule");
+  }
+  if (parallel.pairs == "off") {
+    PLAIT_TRY(schedule, unpair(std::move(schedule), {}));
+  }
+  if (schedule.placement.copies > 1) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("{} keeps {} copies of the model, this version trains one",
+                            schedule.name, schedule.placement.copies),
+                "parallel.schedule");
+  }
+  return schedule;
+}
+
+Expected<TrainPlan> make_train_plan(Schedule schedule, const ParallelConfig& parallel,
+                                    StagesInfo stages) {
+  const Grid grid{schedule.placement.ranks, parallel.data, parallel.expert};
+  PLAIT_TRY(Schedule forward_only,
+            generate_forward_only(schedule.placement, parallel.microbatches));
+  Schedule compute_only = schedule;
+  PLAIT_TRY(VerifiedSchedule training,
+            prove_lowered(std::move(schedule),
+                          grid.columns() > 1 ? Reductions::kInserted : Reductions::kNone));
+  PLAIT_TRY(VerifiedSchedule validation, prove_lowered(std::move(forward_only), Reductions::kNone));
+  LowerOptions options;
+  options.braid = parallel.pairs == "braid";
+  if (!parallel.braid.empty()) {
+    PLAIT_TRY(options.order, read_layer_order(parallel.braid));
+  }
+  options.shapes = std::move(stages.shapes);
+  options.boundaries = std::move(stages.boundaries);
+  PLAIT_TRY(std::vector<RankProgram> validation_programs, lower_all(validation, options));
+  options.reduced = std::move(stages.reduced);
+  PLAIT_TRY(std::vector<RankProgram> training_programs, lower_all(training, options));
+  return TrainPlan{.compute_only = std::move(compute_only),
+                   .training = std::move(training),
+                   .validation = std::move(validation),
+                   .training_programs = std::move(training_programs),
+                   .validation_programs = std::move(validation_programs),
+                   .shapes = std::move(options.shapes),
+                   .data = parallel.data,
+                   .expert = parallel.expert,
+                   .braids = options.braid};
+}
+
+std::string describe_pairs(const TrainPlan& plan) {
+  int forwards = 0, braided = 0, in_sequence = 0;
+  for (const RankProgram& program : plan.training_programs) {
+    for (const Instruction& instruction : program.instructions) {
+      if (instruction.opcode != Opcode::kForward || instruction.part != 0) continue;
+      ++forwards;
+      if (instruction.pair >= 0) ++(instruction.braided ? braided : in_sequence);
+    }
+  }
+  if (braided + in_sequence == 0) return fmt::format("pairs: none of {} forwards\n", forwards);
+  std::string text = fmt::format("pairs: {} of {} forwards ({:.0f}%)", braided + in_sequence,
+                                 forwards, 100.0 * (braided + in_sequence) / forwards);
+  if (braided > 0) text += fmt::format(", {} braided", braided);
+  if (in_sequence > 0) {
+    text += fmt::format(", {} in sequence ({})", in_sequence,
+                        plan.braids ? "no exchange to hide" : "as parallel.pairs asks");
+  }
+  return text + "\n";
+}
+
+std::string describe_nothing_to_do(const TrainPlan& plan) {
+  int sharding = 0, reductions = 0;
+  for (const RankProgram& program : plan.training_programs) {
+    for (const Instruction& one : program.instructions) {
+      if (one.opcode == Opcode::kUnshard || one.opcode == Opcode::kReshard) ++sharding;
+      if (one.opcode == Opcode::kReduceNothing) ++reductions;
+    }
+  }
+  std::string text;
+  if (sharding > 0) {
+    text += fmt::format(
+        "UNSHARD and RESHARD: {} instructions with nothing to do, parameters are held whole\n",
+        sharding);
+  }
+  if (reductions > 0) {
+    text += fmt::format(
+        "REDUCE_GRAD: {} instructions with nothing to do, no two ranks hold the same parameters\n",
+        reductions);
+  }
+  return text;
+}
+
+}  // namespace plait
