@@ -13,13 +13,13 @@ Nanoseconds LayerClock::ready(int layer, int segment) const {
   const LayerSegment& one = segments_[static_cast<std::size_t>(segment)];
   Nanoseconds ready = 0;
   for (const int need : one.needs) {
-    const Nanoseconds end = ends_[place(layer, need)];
+    const Nanoseconds end = ends_[index_of(layer, need)];
     if (end == kNotYet) return kNotYet;
     ready = std::max(ready, end);
   }
   if (layer == 0) return ready;
   for (const int need : one.needs_of_layer_before) {
-    const Nanoseconds end = ends_[place(layer - 1, need)];
+    const Nanoseconds end = ends_[index_of(layer - 1, need)];
     if (end == kNotYet) return kNotYet;
     ready = std::max(ready, end);
   }
@@ -46,7 +46,7 @@ std::optional<Nanoseconds> LayerClock::run(const LaneOrders& lanes) {
         if (begin == kNotYet) break;
         head.free = std::max(head.free, begin) +
                     segments_[static_cast<std::size_t>(segment)].cost(head.layer);
-        ends_[place(head.layer, segment)] = head.free;
+        ends_[index_of(head.layer, segment)] = head.free;
         --left;
         if (++head.position < order.size()) continue;
         head.position = 0;
@@ -61,19 +61,19 @@ std::optional<Nanoseconds> LayerClock::run(const LaneOrders& lanes) {
 std::optional<Nanoseconds> LayerClock::run_one_thread(const std::vector<int>& order) {
   std::fill(ends_.begin(), ends_.end(), kNotYet);
   Nanoseconds thread = 0;
-  Nanoseconds exchanges = 0;  // the end of the last that was started: they run in order
+  Nanoseconds communication = 0;  // the end of that lane, which runs its segments in order
   for (int layer = 0; layer < layers_; ++layer) {
     for (const int segment : order) {
       const LayerSegment& one = segments_[static_cast<std::size_t>(segment)];
       const Nanoseconds needed = ready(layer, segment);
       if (needed == kNotYet) return std::nullopt;
       const Nanoseconds begin = std::max(thread, needed);
-      Nanoseconds& lane = one.lane == Lane::kCompute ? thread : exchanges;
+      Nanoseconds& lane = one.lane == Lane::kCompute ? thread : communication;
       lane = std::max(lane, begin) + one.cost(layer);
-      ends_[place(layer, segment)] = lane;
+      ends_[index_of(layer, segment)] = lane;
     }
   }
-  return std::max(thread, exchanges);
+  return std::max(thread, communication);
 }
 
 std::vector<SegmentTime> LayerClock::times(const LaneOrders& lanes) const {
@@ -81,7 +81,7 @@ std::vector<SegmentTime> LayerClock::times(const LaneOrders& lanes) const {
   for (const std::vector<int>& order : lanes) {
     for (int layer = 0; layer < layers_; ++layer) {
       for (const int segment : order) {
-        const Nanoseconds end = ends_[place(layer, segment)];
+        const Nanoseconds end = ends_[index_of(layer, segment)];
         const Nanoseconds cost = segments_[static_cast<std::size_t>(segment)].cost(layer);
         times.push_back({layer, segment, end - cost, end});
       }

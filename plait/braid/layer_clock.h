@@ -26,8 +26,8 @@ class LayerClock {
   std::optional<Nanoseconds> run(const LaneOrders& lanes);
 
   /// The same for one thread that goes through `order`, all segments of a layer, layer by layer. It
-  /// starts an exchange and goes on at once; before a compute segment it waits until the segment's
-  /// needs have ended. Nothing if a segment stands before one that it needs.
+  /// starts a communication segment and goes on at once; before a compute segment it waits until
+  /// its needs have ended. Nothing if a segment stands before one that it needs.
   std::optional<Nanoseconds> run_one_thread(const std::vector<int>& order);
 
   /// Of the last run that gave a time, in the order of begins on each lane, compute first.
@@ -38,7 +38,7 @@ class LayerClock {
 
   /// The last end of the segments that it needs; kNotYet if one of them has no end yet.
   Nanoseconds ready(int layer, int segment) const;
-  std::size_t place(int layer, int segment) const {
+  std::size_t index_of(int layer, int segment) const {
     return static_cast<std::size_t>(layer) * segments_.size() + static_cast<std::size_t>(segment);
   }
 

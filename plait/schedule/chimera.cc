@@ -85,7 +85,7 @@ Schedule write(const Schedule& empty, const ScheduleShape& shape, bool backward_
   return schedule;
 }
 
-/// The better of the two ways to break ties, each with neighbours exchanged until it is idle no
+/// The better of the two ways to break ties, each with neighbours swapped until it is idle no
 /// longer at unit costs than for the multiple of P below.
 Schedule write_for_any_m(const Schedule& empty, const ScheduleShape& shape) {
   const ActionCosts costs = unit_costs(shape.ranks);

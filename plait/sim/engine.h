@@ -22,8 +22,9 @@ inline constexpr Nanoseconds kUnknown = -1;
 struct MemberTimes {
   Nanoseconds begin = 0;  ///< on the compute lane
   Nanoseconds end = 0;
-  Nanoseconds done = 0;                        ///< its result is there
-  std::array<Nanoseconds, 2> exchange{0, -1};  ///< begin and end of a braid's communication
+  Nanoseconds done = 0;  ///< its result is there
+  std::array<Nanoseconds, 2> communication{
+      0, -1};  ///< begin and end of a braid's segments on the other lane
 };
 
 /// What an I or a B by itself recomputes; empty: begin > end.
@@ -361,7 +362,7 @@ bool Engine::pair(int rank, RankState& state, Observer& observer) {
       const BraidMember& member = i == forward ? times.forward : times.backward;
       const auto& compute = member.on_lane[0];
       block.times[i] = {compute[0], compute[1], member.end};
-      if (member.has_lane[1]) block.times[i].exchange = member.on_lane[1];
+      if (member.has_lane[1]) block.times[i].communication = member.on_lane[1];
     }
     block.begin = std::min(block.times[0].begin, block.times[1].begin);
     block.end = times.lane_free[0];

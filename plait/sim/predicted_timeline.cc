@@ -94,9 +94,9 @@ class Recorder {
     for (std::size_t i = 0; i < block.members.size(); ++i) {
       const MemberTimes& times = block.times[i];
       add(first + i, block.members[i], Lane::kCompute, times.begin, times.end);
-      if (times.exchange[0] <= times.exchange[1])
-        add(first + i, block.members[i], Lane::kCommunication, times.exchange[0],
-            times.exchange[1]);
+      if (times.communication[0] <= times.communication[1])
+        add(first + i, block.members[i], Lane::kCommunication, times.communication[0],
+            times.communication[1]);
     }
   }
   void service(const Service& service) {

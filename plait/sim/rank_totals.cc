@@ -60,8 +60,8 @@ class RankTotals {
     memory(block);
     for (std::size_t i = 0; i < block.members.size(); ++i) {
       last_action_ = std::max(last_action_, block.times[i].done);
-      if (block.times[i].exchange[0] <= block.times[i].exchange[1])
-        first_action_ = std::min(first_action_, block.times[i].exchange[0]);
+      if (block.times[i].communication[0] <= block.times[i].communication[1])
+        first_action_ = std::min(first_action_, block.times[i].communication[0]);
     }
     last_action_ = std::max(last_action_, block.end);
   }

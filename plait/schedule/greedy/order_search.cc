@@ -11,8 +11,8 @@ namespace {
 
 constexpr std::int32_t kNone = -1;
 constexpr std::size_t kMaxActions = 1'000'000;
-constexpr std::size_t kMaxExchanges = 4'000;
-constexpr std::size_t kMaxVisits = 10'000'000;  // of actions, over all exchanges
+constexpr std::size_t kMaxSwaps = 4'000;
+constexpr std::size_t kMaxVisits = 10'000'000;  // of actions, over all swaps
 constexpr std::size_t kRemembered = 30;         // makespans
 
 int live_change(ActionType type) {
@@ -48,7 +48,7 @@ class OrderSearch {
     }
     link(costs.hop);
     waiting_.resize(nodes_.size());
-    place_.resize(nodes_.size());
+    position_.resize(nodes_.size());
     for (const std::vector<std::int32_t>& order : orders_) number(order);
   }
 
@@ -58,15 +58,15 @@ class OrderSearch {
     best_orders_ = orders_;
     std::vector<Nanoseconds> remembered(kRemembered, now);
     std::mt19937_64 random(1);  // NOLINT(cert-msc32-c,cert-msc51-cpp): the same walk every time
-    const std::size_t exchanges = std::min(kMaxExchanges, kMaxVisits / (nodes_.size() + 1));
-    std::vector<std::int32_t> candidates = exchangeable();
-    for (std::size_t step = 0; step < exchanges && best_ > goal && !candidates.empty(); ++step) {
+    const std::size_t swaps = std::min(kMaxSwaps, kMaxVisits / (nodes_.size() + 1));
+    std::vector<std::int32_t> candidates = swappable();
+    for (std::size_t step = 0; step < swaps && best_ > goal && !candidates.empty(); ++step) {
       const std::size_t pick = random() % candidates.size();
       const std::int32_t second = candidates[pick];
-      exchange_with_previous(second);
+      swap_with_previous(second);
       const Nanoseconds then = fits(rank_of(second)) ? evaluate() : kImpossible;
       if (then > now && then > remembered[step % kRemembered]) {
-        exchange_back(second);
+        swap_back(second);
         candidates[pick] = candidates.back();
         candidates.pop_back();
         if (candidates.empty()) break;
@@ -74,7 +74,7 @@ class OrderSearch {
       }
       now = then;
       remembered[step % kRemembered] = now;
-      candidates = exchangeable();
+      candidates = swappable();
       if (now >= best_) continue;
       best_ = now;
       best_orders_ = orders_;
@@ -98,7 +98,7 @@ class OrderSearch {
   Node& node(std::int32_t id) { return nodes_[static_cast<std::size_t>(id)]; }
   const Node& node(std::int32_t id) const { return nodes_[static_cast<std::size_t>(id)]; }
   std::size_t rank_of(std::int32_t id) const { return node(id).rank; }
-  std::size_t& place(std::int32_t id) { return place_[static_cast<std::size_t>(id)]; }
+  std::size_t& position(std::int32_t id) { return position_[static_cast<std::size_t>(id)]; }
 
   static Nanoseconds length_of(const Action& action, const ActionCosts& costs) {
     const auto stage = static_cast<std::size_t>(action.stage);
@@ -142,15 +142,15 @@ class OrderSearch {
   }
 
   void number(const std::vector<std::int32_t>& order) {
-    for (std::size_t at = 0; at < order.size(); ++at) place(order[at]) = at;
+    for (std::size_t at = 0; at < order.size(); ++at) position(order[at]) = at;
   }
 
-  /// Ends of all actions; the makespan, kImpossible if the order cannot finish. What an action
-  /// needs of its own rank has to stand before it, which exchanges keep.
+  /// Sets the ends of all actions. Returns the makespan, kImpossible if the order cannot finish.
+  /// Invariant: an action stands behind its inputs of its own rank; no swap breaks that.
   Nanoseconds evaluate() {
     ready_.clear();
     for (std::size_t id = 0; id < nodes_.size(); ++id) {
-      const bool first = place_[id] == 0;
+      const bool first = position_[id] == 0;
       waiting_[id] =
           static_cast<std::uint8_t>((first ? 0 : 1) + (nodes_[id].input == kNone ? 0 : 1));
       if (waiting_[id] == 0) ready_.push_back(static_cast<std::int32_t>(id));
@@ -166,7 +166,7 @@ class OrderSearch {
       ++run;
       release(now.reader);
       const std::vector<std::int32_t>& order = orders_[now.rank];
-      if (place(id) + 1 < order.size()) release(order[place(id) + 1]);
+      if (position(id) + 1 < order.size()) release(order[position(id) + 1]);
     }
     return run == nodes_.size() ? makespan : kImpossible;
   }
@@ -177,12 +177,13 @@ class OrderSearch {
   Nanoseconds start_of(std::int32_t id) {
     const Node& now = node(id);
     const Nanoseconds before =
-        (place(id) == 0 ? 0 : node(orders_[now.rank][place(id) - 1]).end) + now.recompute;
+        (position(id) == 0 ? 0 : node(orders_[now.rank][position(id) - 1]).end) + now.recompute;
     return now.input == kNone ? before : std::max(before, node(now.input).end + now.delay);
   }
 
-  /// Actions of a longest path that the one before them on their rank holds up, and may not.
-  std::vector<std::int32_t> exchangeable() {
+  /// Actions of a longest path whose predecessor there is the one before them on their rank, and
+  /// that may stand before it.
+  std::vector<std::int32_t> swappable() {
     std::vector<std::int32_t> found;
     std::int32_t at = 0;
     for (std::size_t id = 1; id < nodes_.size(); ++id) {
@@ -191,18 +192,18 @@ class OrderSearch {
     while (at != kNone) {
       const Node& now = node(at);
       const Nanoseconds start = now.end - now.length;
-      const std::int32_t previous = place(at) == 0 ? kNone : orders_[now.rank][place(at) - 1];
+      const std::int32_t previous = position(at) == 0 ? kNone : orders_[now.rank][position(at) - 1];
       if (previous == kNone || node(previous).end + now.recompute != start) {
         at = now.input;
         continue;
       }
-      if (may_exchange(previous, at)) found.push_back(at);
+      if (may_swap(previous, at)) found.push_back(at);
       at = previous;
     }
     return found;
   }
 
-  bool may_exchange(std::int32_t first, std::int32_t second) const {
+  bool may_swap(std::int32_t first, std::int32_t second) const {
     const Node& later = node(second);
     if (later.input == first || later.own_forward == first) return false;
     const Action& a = node(first).action;
@@ -211,17 +212,15 @@ class OrderSearch {
     return a.type != b.type && !(passes_gradient(a.type) && passes_gradient(b.type));
   }
 
-  void exchange_with_previous(std::int32_t id) {
+  void swap_with_previous(std::int32_t id) {
     std::vector<std::int32_t>& order = orders_[rank_of(id)];
-    const std::size_t at = place(id);
+    const std::size_t at = position(id);
     std::swap(order[at], order[at - 1]);
-    place(order[at]) = at;
-    place(order[at - 1]) = at - 1;
+    position(order[at]) = at;
+    position(order[at - 1]) = at - 1;
   }
-  /// Undoes exchange_with_previous(id).
-  void exchange_back(std::int32_t id) {
-    exchange_with_previous(orders_[rank_of(id)][place(id) + 1]);
-  }
+  /// Undoes swap_with_previous(id).
+  void swap_back(std::int32_t id) { swap_with_previous(orders_[rank_of(id)][position(id) + 1]); }
 
   bool fits(std::size_t rank) const {
     int live = 0;
@@ -238,7 +237,7 @@ class OrderSearch {
   std::vector<std::vector<std::int32_t>> orders_;  // of nodes, by rank
   std::vector<std::vector<std::int32_t>> best_orders_;
   Nanoseconds best_ = 0;
-  std::vector<std::size_t> place_;  // of a node in its rank's order
+  std::vector<std::size_t> position_;  // of a node in its rank's order
   std::vector<std::uint8_t> waiting_;
   std::vector<std::int32_t> ready_;
 };
