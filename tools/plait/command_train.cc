@@ -339,7 +339,8 @@ Expected<DataSplit> look_around(const JobPlan& plan, const TrainOptions& options
 
 }  // namespace
 
-Expected<int> train(TrainOptions options) {
+Expected<int> train(const TrainOptions& given) {
+  TrainOptions options = given;
   const StopSignals signals(leave_at_once);
   on_lost_data(end_without_data);
   if (options.watch && !is_terminal()) {

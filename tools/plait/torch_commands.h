@@ -47,7 +47,7 @@ struct SampleOptions {
 // command_train.cc, command_profile.cc and command_sample.cc in plait-torch; in plait they start
 // plait-torch in this process's place (torch_program.cc). `compare --measure` is the fourth:
 // measured_comparison.h.
-Expected<int> train(TrainOptions options);
+Expected<int> train(const TrainOptions& options);
 Expected<void> profile(const ProfileOptions& options);
 Expected<void> sample(const SampleOptions& options);
 

@@ -47,7 +47,7 @@ Error become_torch_program() {
 
 }  // namespace
 
-Expected<int> train(TrainOptions /*options*/) {
+Expected<int> train(const TrainOptions& /*options*/) {
   return tl::unexpected<Error>(become_torch_program());
 }
 Expected<void> profile(const ProfileOptions& /*options*/) {
