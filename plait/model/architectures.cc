@@ -163,8 +163,8 @@ class Layer {
 SegmentSpec head_of(const ModelConfig& model) {
   SegmentSpec head{SegmentKind::kHead, -1, {}};
   head.tensors.push_back({kFinalNormName, {model.hidden_size}, Init::kOnes});
-  TensorSpec table{model.tie_word_embeddings ? kEmbeddingName : kHeadName,
-                   {model.vocab_size, model.hidden_size}};
+  ModelTensor table{model.tie_word_embeddings ? kEmbeddingName : kHeadName,
+                    {model.vocab_size, model.hidden_size}};
   table.tied = model.tie_word_embeddings;
   head.tensors.push_back(std::move(table));
   return head;
@@ -198,7 +198,7 @@ std::set<std::string> recomputed_words(std::string_view recompute) {
   return words;
 }
 
-std::int64_t TensorSpec::numbers() const {
+std::int64_t ModelTensor::numbers() const {
   return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
 }
 
@@ -208,7 +208,7 @@ std::string SegmentSpec::name() const {
 
 std::int64_t SegmentSpec::largest() const {
   std::int64_t most = 0;
-  for (const TensorSpec& tensor : tensors)
+  for (const ModelTensor& tensor : tensors)
     if (tensor.trained) most = std::max(most, tensor.numbers());
   return most;
 }
@@ -228,10 +228,10 @@ std::vector<SegmentSpec> segments_of(const ModelConfig& model, const StagePart& 
   return segments;
 }
 
-std::vector<TensorSpec> tensors_of(const ModelConfig& model) {
-  std::vector<TensorSpec> all;
+std::vector<ModelTensor> tensors_of(const ModelConfig& model) {
+  std::vector<ModelTensor> all;
   for (SegmentSpec& segment : segments_of(model, {0, model.num_hidden_layers, true, true})) {
-    for (TensorSpec& tensor : segment.tensors)
+    for (ModelTensor& tensor : segment.tensors)
       if (!tensor.tied) all.push_back(std::move(tensor));
   }
   return all;
@@ -243,7 +243,7 @@ double forward_flops_per_token(const ModelConfig& model, const SegmentSpec& segm
   // A look-up copies d numbers forth and adds them back.
   if (segment.kind == SegmentKind::kEmbedding) return 2.0 * d;
   double flops = 0;
-  for (const TensorSpec& tensor : segment.tensors) {
+  for (const ModelTensor& tensor : segment.tensors) {
     if (tensor.shape.size() < 2) continue;
     // A token goes to k experts of one size: experts 0 … k - 1 stand for them.
     const std::optional<ExpertOfLayer> expert = expert_of(tensor.name);

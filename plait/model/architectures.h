@@ -113,7 +113,7 @@ enum class Init : std::uint8_t {
 };
 
 /// One tensor of the model's file.
-struct TensorSpec {
+struct ModelTensor {
   std::string name;  ///< Hugging Face's
   std::vector<std::int64_t> shape;
   Init init = Init::kNormal;
@@ -126,7 +126,7 @@ struct TensorSpec {
 struct SegmentSpec {
   SegmentKind kind = SegmentKind::kEmbedding;
   int layer = -1;  ///< -1: one of the model's ends
-  std::vector<TensorSpec> tensors;
+  std::vector<ModelTensor> tensors;
 
   const SegmentInfo& info() const { return kSegmentInfos[static_cast<std::size_t>(kind)]; }
   /// "embedding", "layers.3.attn", "head"
@@ -142,7 +142,7 @@ std::vector<SegmentSpec> segments_of(const ModelConfig& model, const StagePart& 
                                      GroupPlace place = {});
 
 /// Every tensor of the model, of all experts, in order of segments; a tied head's table once.
-std::vector<TensorSpec> tensors_of(const ModelConfig& model);
+std::vector<ModelTensor> tensors_of(const ModelConfig& model);
 
 /// Floating point operations of one forward of one token through the segment: two per multiply-add,
 /// attention at half of the sequence because it is causal, the experts that one token goes to.

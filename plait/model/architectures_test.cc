@@ -49,7 +49,7 @@ TEST(Architectures, EveryOneDescribesAModelThatAddsUp) {
     ASSERT_TRUE(check_model(model));
     std::int64_t parameters = 0, buffers = 0;
     std::map<std::string, int> names;
-    for (const TensorSpec& tensor : tensors_of(model)) {
+    for (const ModelTensor& tensor : tensors_of(model)) {
       (tensor.trained ? parameters : buffers) += tensor.numbers();
       EXPECT_EQ(++names[tensor.name], 1) << tensor.name;
     }

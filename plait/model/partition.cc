@@ -181,7 +181,7 @@ Expected<void> check_tied_embeddings(const ModelConfig& model, int first_stage_r
 std::int64_t parameter_count(const ModelConfig& model, const StagePart& part, int expert_members) {
   std::int64_t count = 0;
   for (const SegmentSpec& segment : segments_of(model, part, {0, expert_members})) {
-    for (const TensorSpec& tensor : segment.tensors) {
+    for (const ModelTensor& tensor : segment.tensors) {
       const bool counted = tensor.tied && part.embedding;
       if (tensor.trained && !counted) count += tensor.numbers();
     }
@@ -193,7 +193,7 @@ std::int64_t routed_parameter_count(const ModelConfig& model, const StagePart& p
                                     int expert_members) {
   std::int64_t count = 0;
   for (const SegmentSpec& segment : segments_of(model, part, {0, expert_members})) {
-    for (const TensorSpec& tensor : segment.tensors)
+    for (const ModelTensor& tensor : segment.tensors)
       if (expert_of(tensor.name)) count += tensor.numbers();
   }
   return count;
@@ -203,7 +203,7 @@ std::int64_t constant_count(const ModelConfig& model, const StagePart& part,
                             std::int64_t sequence_length) {
   std::int64_t count = part.layers() > 0 ? sequence_length * model.head_size() : 0;
   for (const SegmentSpec& segment : segments_of(model, part)) {
-    for (const TensorSpec& tensor : segment.tensors)
+    for (const ModelTensor& tensor : segment.tensors)
       if (!tensor.trained) count += tensor.numbers();
   }
   return count;

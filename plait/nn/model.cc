@@ -45,7 +45,7 @@ class Maker {
   /// In order; buffers are made too, and are not among them.
   std::vector<Parameter> parameters(const SegmentSpec& segment) {
     std::vector<Parameter> made;
-    for (const TensorSpec& spec : segment.tensors) {
+    for (const ModelTensor& spec : segment.tensors) {
       if (!spec.trained) {
         store_.create_buffer(spec.name, spec.shape);
       } else if (spec.tied) {
@@ -60,7 +60,7 @@ class Maker {
  private:
   static constexpr double kDeviation = 0.02;
 
-  at::Tensor make(const TensorSpec& spec) {
+  at::Tensor make(const ModelTensor& spec) {
     at::Tensor tensor = store_.create(spec.name, spec.shape);
     switch (spec.init) {
       case Init::kNormal:
@@ -147,14 +147,14 @@ std::shared_ptr<Segment> make_segment(const Context& context, const SegmentSpec&
 
 Shapes parameter_shapes(const ModelConfig& model) {
   Shapes shapes;
-  for (TensorSpec& tensor : tensors_of(model))
+  for (ModelTensor& tensor : tensors_of(model))
     if (tensor.trained) shapes[tensor.name] = std::move(tensor.shape);
   return shapes;
 }
 
 Shapes buffer_shapes(const ModelConfig& model) {
   Shapes shapes;
-  for (TensorSpec& tensor : tensors_of(model))
+  for (ModelTensor& tensor : tensors_of(model))
     if (!tensor.trained) shapes[tensor.name] = std::move(tensor.shape);
   return shapes;
 }
