@@ -86,7 +86,7 @@ struct C10dWorld::State {
     if (longest == 0) return texts;
     at::Tensor bytes = at::empty({static_cast<std::int64_t>(longest)}, at::kByte);
     std::memset(bytes.mutable_data_ptr(), 0, longest);
-    std::memcpy(bytes.mutable_data_ptr(), mine.data(), mine.size());
+    mine.copy(static_cast<char*>(bytes.mutable_data_ptr()), mine.size());
     PLAIT_TRY(const std::vector<at::Tensor> gathered, gather_tensors(std::move(bytes)));
     for (std::size_t rank = 0; rank < sizes.size(); ++rank) {
       texts[rank].assign(static_cast<const char*>(gathered[rank].const_data_ptr()), sizes[rank]);
