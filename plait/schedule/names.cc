@@ -43,9 +43,11 @@ std::string describe_unknown_schedule(std::string_view name) {
     known += fmt::format("{}{}", known.empty() ? "" : ", ", info.name);
     names.push_back(info.name);
   }
-  return fmt::format(
-      "'{}' is neither a file nor a schedule's name, did you mean {}? needed one of: {}", name,
-      nearest_name(name, names), known);
+  const std::string nearest = nearest_name(name, names);
+  constexpr std::size_t kSlip = 3;
+  const bool is_slip = edit_distance(name, nearest) <= kSlip;
+  return fmt::format("'{}' is neither a file nor a schedule's name, {}needed one of: {}", name,
+                     is_slip ? fmt::format("did you mean {}? ", nearest) : "", known);
 }
 
 bool has_fixed_chunks(const GeneratorInfo& info) {
