@@ -149,8 +149,11 @@ Expected<void> set_key(JobConfig& job, std::string_view section, std::string_vie
     const std::string needed = std::visit(Store{value}, field);
     if (needed.empty()) return {};
     if (const std::string range = range_of(key, field); !range.empty() && is_integer(value)) {
+      const auto digits = value.value_exact<std::string>();  // what is too long for TOML
       return fail(ErrorCode::kInvalidInput,
-                  fmt::format("{}.{} is {}, {}", section, name, shown_value(value), range), where);
+                  fmt::format("{}.{} is {}, {}", section, name,
+                              digits ? *digits : shown_value(value), range),
+                  where);
     }
     return fail(ErrorCode::kInvalidInput,
                 fmt::format("{} is {}, needed {}", name, shown_value(value), needed), where);
