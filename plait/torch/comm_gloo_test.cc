@@ -183,16 +183,22 @@ TEST(Comm, AValueThatIsNotAsItsBoundaryDeclaresIsNamed) {
   all(error_of(dtype, gloo), wrong_dtype);
 }
 
-/// Gets one result.
+/// Gives its result when the comm is done with it: behind settled(), which follows no error.
 class OneResult final : public CompletionSink {
  public:
   void completed(std::uint32_t, Expected<Value> result) noexcept override {
-    promise_.set_value(std::move(result));
+    result_ = std::move(result);
+    if (!result_) done_.set_value();
   }
-  Expected<Value> get() { return promise_.get_future().get(); }
+  void settled() noexcept override { done_.set_value(); }
+  Expected<Value> get() {
+    done_.get_future().wait();
+    return std::move(result_);
+  }
 
  private:
-  std::promise<Expected<Value>> promise_;
+  Expected<Value> result_;
+  std::promise<void> done_;
 };
 
 TEST(GlooComm, AMessageWhoseBoundaryDeclaresNothingIsRefused) {
