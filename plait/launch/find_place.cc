@@ -59,7 +59,11 @@ std::int64_t processes_of(const Variables& variables, const LauncherInfo& info) 
     const std::optional<std::int64_t> step = variables.parsed("SLURM_STEP_ID");
     if (!step || *step >= kFirstSpecialStep) return 0;
   }
-  return variables.parsed(ranks_variable(variables, info)).value_or(0);
+  const std::string name = ranks_variable(variables, info);
+  if (const std::optional<std::int64_t> number = variables.parsed(name)) return *number;
+  // WORLD_SIZE=two beside RANK=0: a launcher is meant, and place_under() refuses its number.
+  constexpr std::int64_t kUnreadable = 2;
+  return !variables.text(name).empty() && variables.has(info.rank) ? kUnreadable : 0;
 }
 
 const LauncherInfo& info_of(Launcher launcher) {

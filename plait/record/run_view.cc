@@ -116,17 +116,18 @@ void RunFollower::start_over(ino_t metrics) {
 
 Expected<void> RunFollower::read_metrics(const Stamp& metrics) {
   std::ifstream stream(file("metrics.jsonl"), std::ios::binary);
-  if (!stream || !stream.seekg(bytes_read_))
-    return fail(ErrorCode::kInvalidInput, "the metrics file cannot be read", file("metrics.jsonl"));
+  const auto unreadable = [&] {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("the metrics file cannot be read: {}", std::strerror(errno)),
+                file("metrics.jsonl"));
+  };
+  if (!stream || !stream.seekg(bytes_read_)) return unreadable();
   std::string piece(std::size_t{1} << 20, '\0');
   while (bytes_read_ < metrics.size) {
     const auto wanted = std::min(static_cast<std::streamsize>(piece.size()),
                                  static_cast<std::streamsize>(metrics.size - bytes_read_));
     stream.read(piece.data(), wanted);
-    if (stream.gcount() <= 0) {
-      return fail(ErrorCode::kInvalidInput, "the metrics file cannot be read",
-                  file("metrics.jsonl"));
-    }
+    if (stream.gcount() <= 0) return unreadable();
     bytes_read_ += stream.gcount();
     PLAIT_TRY(const std::vector<MetricsLine> lines,
               reader_.read({piece.data(), static_cast<std::size_t>(stream.gcount())}));

@@ -98,12 +98,12 @@ Expected<void> agree_on_programs(Exchange& exchange, const std::vector<RankProgr
     } else {
       continue;
     }
-    return fail(ErrorCode::kCheckFailed,
+    return fail(ErrorCode::kInvalidInput,
                 fmt::format("the ranks lowered different programs: {} is {} on rank {}, needed {} "
                             "as on rank 0",
                             line->label, there, rank, here));
   }
-  return fail(ErrorCode::kCheckFailed, "the ranks lowered different programs");
+  return fail(ErrorCode::kInvalidInput, "the ranks lowered different programs");
 }
 
 }  // namespace plait

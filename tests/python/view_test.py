@@ -322,7 +322,7 @@ class WrongInput(command.CommandTest):
         self.refused(2, "chrome.json: found JSON without the key plait, needed a timeline of plait", "chrome.json", *out)
         self.refused(2, "array.json: found an array, needed a timeline of plait", "array.json", *out)
         self.refused(2, "new.json:/plait/version: the timeline's version is 2, this program reads 1", "new.json", *out)
-        self.refused(2, "cannot be read", ".", *out)
+        self.refused(2, "is a folder", ".", *out)
         self.refused(2, "files", "a", "b", "c", *out)
         self.refused(1, "the schedule breaks a rule", str(command.ROOT / "examples/hangs.csv"), *out)
         self.refused(1, "absent/page.html", "1f1b", "--ranks", "2", "--microbatches", "2", "--out", "absent/page.html")
