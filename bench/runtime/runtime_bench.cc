@@ -164,15 +164,21 @@ void bench_inproc(int steps) {
   }
 }
 
-/// Ends a step of its own: one message.
+/// Ends a step of its own: one message, and the comm has done with this sink.
 class OneMessage final : public CompletionSink {
  public:
   void completed(std::uint32_t, Expected<Value> result) noexcept override {
-    promise_.set_value(std::move(result));
+    if (result) {
+      value_ = *std::move(result);
+    } else {
+      promise_.set_value(std::move(result));
+    }
   }
+  void settled() noexcept override { promise_.set_value(std::move(value_)); }
   Expected<Value> wait() { return promise_.get_future().get(); }
 
  private:
+  Value value_;
   std::promise<Expected<Value>> promise_;
 };
 
