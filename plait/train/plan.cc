@@ -87,8 +87,8 @@ std::string describe_stages(const JobPlan& plan) {
     if (part.head) holds.emplace_back("head");
     text += fmt::format(
         "{:>5}  {:>5}  {:<24} {:>12}  {:>5.1f}%\n", stage,
-        ranks_at(plan.grid(), plan.placement().rank_of(stage)), fmt::join(holds, ", "),
-        parameter_count(plan.job.model, part),
+        ranks_at(plan.grid(), plan.placement().rank_of(stage)),
+        fmt::format("{}", fmt::join(holds, ", ")), parameter_count(plan.job.model, part),
         100 * forward_flops_per_token(plan.job.model, part, plan.job.data.sequence_length) / all);
   }
   return text;

@@ -59,6 +59,11 @@ class Parity(command.CommandTest):
         self.assertEqual(result.returncode, 2)
         self.assertIn("stage 1 would hold nothing", result.stderr)
 
+    def test_the_plan_names_what_each_stage_holds(self) -> None:
+        plan = self.train(*MODEL, "--schedule", "1f1b", "--ranks", "2", "--dry-run").stdout
+        self.assertRegex(plan, r"\n +0 +0  embedding, layers 0-\d +\d+ ")
+        self.assertRegex(plan, r"\n +1 +1  layers \d-\d, head +\d+ ")
+
     def test_tied_embeddings(self) -> None:
         model = ("--microbatches", "8", "--set", "run.batch_size=16", "--set", "model.tie_word_embeddings=true")
         reference = self.run_case("reference", "--reference", *model)
