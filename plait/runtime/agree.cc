@@ -93,10 +93,10 @@ Expected<void> agree_on_programs(Exchange& exchange, const std::vector<RankProgr
     const Line* line = first_difference(of_first, of_rank, there);
     if (line != nullptr) {
       here = line->content;
-    } else if ((line = first_difference(of_rank, of_first, here)) != nullptr) {
-      there = line->content;
     } else {
-      continue;
+      line = first_difference(of_rank, of_first, here);
+      if (line == nullptr) continue;
+      there = line->content;
     }
     return fail(ErrorCode::kInvalidInput,
                 fmt::format("the ranks lowered different programs: {} is {} on rank {}, needed {} "

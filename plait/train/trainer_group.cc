@@ -21,8 +21,8 @@ Expected<void> check_threads(int threads) {
       kForEachCore * std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   if (threads <= most) return {};
   return fail(ErrorCode::kInvalidInput,
-              fmt::format("run.threads is {}, must be 1 to {}, {} for each core of this machine",
-                          threads, most, kForEachCore),
+              fmt::format("is {}, must be 1 to {}, {} for each core of this machine", threads, most,
+                          kForEachCore),
               "run.threads");
 }
 

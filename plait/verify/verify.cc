@@ -139,7 +139,8 @@ std::string VerifiedSchedule::summary() const {
       "{}: {} ranks, {} stages, {} micro-batches, {} compute actions, {} messages; {} rules hold, ",
       schedule_.name, schedule_.placement.ranks, schedule_.placement.stages(),
       schedule_.microbatches, compute_actions, messages, rules);
-  return text + (lowered_ ? no_deadlock(options_.matchings) : "no circle if messages were free");
+  return text +
+         (lowered_ ? no_deadlock(options_.matchings) : "no circle of waits, messages not counted");
 }
 
 }  // namespace plait

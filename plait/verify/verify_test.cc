@@ -128,7 +128,7 @@ TEST(Verify, WithoutCommunicationOnlyTheOrderIsProven) {
   EXPECT_EQ(
       verified->summary(),
       "test: 2 ranks, 2 stages, 1 micro-batches, 4 compute actions, 0 messages; 12 rules hold, "
-      "no circle if messages were free");
+      "no circle of waits, messages not counted");
   EXPECT_TRUE(verify(read(kSound))->lowered());
   EXPECT_TRUE(verify(read("0F0,1F0,1B0,0B0\n"))->lowered());
 }

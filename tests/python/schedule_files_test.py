@@ -52,7 +52,7 @@ class ScheduleFiles(command.CommandTest):
 
     def test_messages_are_proven_when_asked_for(self) -> None:
         shape = ("1f1b", "--ranks", "4", "--microbatches", "8")
-        for flags, proof in (((), "no circle if messages were free"),
+        for flags, proof in (((), "no circle of waits, messages not counted"),
                              (("--messages",), "no deadlock per edge, per pair or per rank"),
                              (("--matching", "pair"), "no deadlock per pair, without")):
             result = self.plait("check", *shape, *flags)

@@ -175,7 +175,7 @@ class WrongInput(command.CommandTest):
                 self.refused(f"--set {setting}: {needed}", arguments=("--set", setting))
 
     def test_more_threads_than_a_machine_has(self) -> None:
-        self.refused("run.threads is 100000, must be 1 to", arguments=("--set", "run.threads=100000"))
+        self.refused("run.threads: is 100000, must be 1 to", arguments=("--set", "run.threads=100000"))
 
     def test_flags_that_do_not_apply(self) -> None:
         (self.folder / "model").mkdir()
