@@ -26,6 +26,15 @@
 namespace plait {
 namespace {
 
+// The value stays, reachable, for as long as the process lives. From any thread.
+template <class T>
+void keep_for_ever(std::shared_ptr<T> value) {
+  static std::mutex mutex;
+  static auto* const kept = new std::vector<std::shared_ptr<T>>();
+  const std::lock_guard lock(mutex);
+  kept->push_back(std::move(value));
+}
+
 using c10d::ProcessGroupGloo;
 
 /// Of Gloo's clock, far from where adding it to now overflows.
@@ -297,10 +306,8 @@ GlooComm::~GlooComm() {
       waiter.thread.join();
     }
   }
-  // A process group's destructor would wait for what it has under way: it stays, reachable, for as
-  // long as the process lives.
-  static auto* const aborted_comms = new std::vector<std::shared_ptr<State>>();
-  if (aborted) aborted_comms->push_back(std::move(state_));
+  // A process group's destructor would wait for what it has under way.
+  if (aborted) keep_for_ever(std::move(state_));
 }
 
 void GlooComm::send(const Message& message, Value value, std::uint32_t token,
