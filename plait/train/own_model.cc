@@ -10,6 +10,12 @@
 namespace plait {
 namespace {
 
+/// A batch holds the micro-batches of all columns: micro-batch 0 of each column, then 1, ….
+std::size_t entry_of(int microbatch, int columns, int column) {
+  return static_cast<std::size_t>(microbatch) * static_cast<std::size_t>(columns) +
+         static_cast<std::size_t>(column);
+}
+
 /// Hands its micro-batch to the caller's first segment.
 class InputSegment final : public Segment {
  public:
@@ -17,7 +23,7 @@ class InputSegment final : public Segment {
       : batch_(batch), columns_(columns), column_(column) {}
   const std::string& name() const override { return name_; }
   std::vector<at::Tensor> forward(const std::vector<at::Tensor>&, int microbatch) override {
-    return {batch_.inputs[static_cast<std::size_t>(microbatch * columns_ + column_)]};
+    return {batch_.inputs[entry_of(microbatch, columns_, column_)]};
   }
   std::vector<Parameter> parameters() const override { return {}; }
 
@@ -33,8 +39,7 @@ class LossSegment final : public Segment {
       : loss_(std::move(loss)), batch_(batch), columns_(columns), column_(column) {}
   const std::string& name() const override { return name_; }
   std::vector<at::Tensor> forward(const std::vector<at::Tensor>& inputs, int microbatch) override {
-    const auto entry = static_cast<std::size_t>(microbatch * columns_ + column_);
-    return {loss_(inputs.at(0), batch_.targets[entry])};
+    return {loss_(inputs.at(0), batch_.targets[entry_of(microbatch, columns_, column_)])};
   }
   std::vector<Parameter> parameters() const override { return {}; }
 
