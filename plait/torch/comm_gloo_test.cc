@@ -249,7 +249,8 @@ TEST(GlooComm, CollectivesBringWhatTheyBringInOneProcess) {
   InprocWorld inproc(grid);
   GlooRanks gloo(grid, {});
   const auto compare = [&](CollectiveKind kind, const auto& make) {
-    const List one = results_of(inproc, kind, make), other = results_of(gloo, kind, make);
+    List one = results_of(inproc, kind, make);
+    const List other = results_of(gloo, kind, make);
     for (std::size_t i = 0; i < one.size(); ++i)
       EXPECT_TRUE(same_bits(one[i], other[i])) << static_cast<int>(kind) << " " << i;
     return one;
