@@ -55,9 +55,11 @@ TEST(Architectures, EveryOneDescribesAModelThatAddsUp) {
     }
     const StagePart whole{0, 2, true, true};
     EXPECT_EQ(parameter_count(model, whole), parameters);
-    EXPECT_EQ(constant_count(model, whole, 7), buffers + 7 * 10);
+    constexpr std::int64_t kSequence = 7;
+    EXPECT_EQ(constant_count(model, whole, kSequence), buffers + kSequence * 10);
     // q, k, v, o: (40 + 20 + 20 + 40) * 24; two norms; a SwiGLU of 3 * 24 * 32.
-    std::int64_t dense = 120 * 24 + 2 * 24 + 3 * 24 * 32;
+    constexpr std::int64_t kHidden = 24;
+    std::int64_t dense = 120 * kHidden + 2 * kHidden + 3 * kHidden * 32;
     if (architecture.attention_biases) dense += 40 + 20 + 20;
     if (architecture.head_norms) dense += 2 * 10;
     EXPECT_EQ(parameter_count(model, {0, 1, false, false}), dense);
