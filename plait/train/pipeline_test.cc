@@ -27,7 +27,7 @@ TORCH_MODULE(Block);
 
 /// The block of that place in the model, the same wherever it is made.
 Block make_block(int number) {
-  torch::manual_seed(3 + number);
+  torch::manual_seed(static_cast<std::uint64_t>(3 + number));
   return {};
 }
 
@@ -36,7 +36,7 @@ torch::Tensor loss_of(const torch::Tensor& output, const torch::Tensor& target) 
 }
 
 StepBatch make_batch(int columns, int step = 0) {
-  torch::manual_seed(400 + step);
+  torch::manual_seed(static_cast<std::uint64_t>(400 + step));
   StepBatch batch;
   for (int i = 0; i < kMicrobatches * columns; ++i) {
     batch.inputs.push_back(torch::randn({kRows, kWidth}));
@@ -75,7 +75,8 @@ Result loop_of(int blocks, int columns, const StepBatch& batch) {
     std::vector<Block> model;
     for (int i = 0; i < blocks; ++i) model.push_back(make_block(i));
     for (int mb = 0; mb < kMicrobatches; ++mb) {
-      const auto entry = static_cast<std::size_t>(mb * columns + column);
+      const int number = mb * columns + column;
+      const auto entry = static_cast<std::size_t>(number);
       torch::Tensor x = batch.inputs[entry];
       for (Block& block : model) x = block->forward(x);
       const torch::Tensor loss = loss_of(x, batch.targets[entry]);
