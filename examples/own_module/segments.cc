@@ -47,7 +47,7 @@ plait::OwnModel make_model() {
   plait::OwnModel model;
   // Made anew for each rank that holds the stage: the seed gives all replicas the same numbers.
   model.make_stage = [](const plait::StagePlace& place) {
-    torch::manual_seed(static_cast<std::uint64_t>(1 + place.stage));
+    torch::manual_seed(1U + static_cast<std::uint64_t>(place.stage));
     const std::string layer = std::to_string(place.stage);
     return plait::StageSegments{plait::module_segment(layer + ".attn", Attention()),
                                 plait::module_segment(layer + ".mlp", Mlp())};
@@ -61,7 +61,7 @@ plait::OwnModel make_model() {
 
 /// Every process draws the whole batch and reads what is its own.
 plait::StepBatch make_batch(int step, int columns) {
-  torch::manual_seed(static_cast<std::uint64_t>(1000 + step));
+  torch::manual_seed(1000U + static_cast<std::uint64_t>(step));
   plait::StepBatch batch;
   for (int i = 0; i < kMicrobatches * columns; ++i) {
     batch.inputs.push_back(torch::randn({4, kTokens, kWidth}));

@@ -27,7 +27,7 @@ TORCH_MODULE(Block);
 
 /// The block of that place in the model, the same wherever it is made.
 Block make_block(int number) {
-  torch::manual_seed(static_cast<std::uint64_t>(3 + number));
+  torch::manual_seed(3U + static_cast<std::uint64_t>(number));
   return {};
 }
 
@@ -36,7 +36,7 @@ torch::Tensor loss_of(const torch::Tensor& output, const torch::Tensor& target) 
 }
 
 StepBatch make_batch(int columns, int step = 0) {
-  torch::manual_seed(static_cast<std::uint64_t>(400 + step));
+  torch::manual_seed(400U + static_cast<std::uint64_t>(step));
   StepBatch batch;
   for (int i = 0; i < kMicrobatches * columns; ++i) {
     batch.inputs.push_back(torch::randn({kRows, kWidth}));

@@ -161,7 +161,7 @@ std::unique_ptr<Pipeline> make_pipeline(int seed, int data) {
 std::vector<double> steps(Pipeline& pipeline, int data, int first, int count) {
   std::vector<double> losses;
   for (int step = first; step < first + count; ++step) {
-    torch::manual_seed(static_cast<std::uint64_t>(90 + step));
+    torch::manual_seed(90U + static_cast<std::uint64_t>(step));
     StepBatch batch;
     for (int i = 0; i < kMicrobatches * data; ++i) {
       batch.inputs.push_back(torch::randn({3, kWidth}));
