@@ -64,8 +64,8 @@ TEST(Architectures, EveryOneDescribesAModelThatAddsUp) {
     if (architecture.head_norms) dense += 2 * 10;
     EXPECT_EQ(parameter_count(model, {0, 1, false, false}), dense);
     // Two operations a number of a matrix, and scores of 40 numbers: 2 * 2 * 40 * 7 / 2.
-    EXPECT_EQ(forward_flops_per_token(model, {0, 1, false, false}, 7),
-              2 * (120 * 24 + 3 * 24 * 32) + 2 * 40 * 7);
+    EXPECT_EQ(forward_flops_per_token(model, {0, 1, false, false}, kSequence),
+              2 * (120 * kHidden + 3 * kHidden * 32) + 2 * 40 * kSequence);
   }
 }
 
