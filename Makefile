@@ -8,7 +8,7 @@ BUILD := build/$(PRESET)
 # $(call configure,FLAGS): quiet unless it fails.
 configure = cmake --preset $(PRESET) $(1) >$(BUILD).log 2>&1 || { cat $(BUILD).log; exit 1; }
 
-.PHONY: all build train test ci clean
+.PHONY: all build cuda train test ci clean
 all: build
 
 build:
@@ -25,6 +25,13 @@ ifeq ($(JOB),examples/bible.toml)
 	  '$(BUILD)/bin/plait view runs/bible/last_step.json --out runs/last_step.html   (open it in a browser)' \
 	  '$(BUILD)/bin/plait compare --measure $(JOB) --schedules 1f1b,zbv --steps 5   (a minute)'
 endif
+
+# The command with CUDA, against a torch of its own (docs/gpu.md).
+cuda:
+	@scripts/setup --cuda
+	@mkdir -p build
+	@test -e build/cuda/build.ninja || { cmake --preset cuda -DPLAIT_TESTS=OFF >build/cuda.log 2>&1 || { cat build/cuda.log; exit 1; }; }
+	@cmake --build build/cuda --target plait
 
 test:
 	@scripts/setup --tests

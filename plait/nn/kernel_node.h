@@ -10,6 +10,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "plait/torch/torch_version.h"
+
 namespace plait::kernels {
 
 using torch::autograd::collect_next_edges;
@@ -39,7 +41,7 @@ inline void check_float(const at::Tensor& tensor, const char* what) {
 template <typename NodeType, typename Save, typename... Inputs>
 void record(const at::Tensor& result, const Save& save, const Inputs&... inputs) {
   if (!torch::autograd::compute_requires_grad(inputs...)) return;
-  auto node = c10::make_intrusive<NodeType>();
+  auto node = make_node<NodeType>();
   node->set_next_edges(collect_next_edges(inputs...));
   save(*node);
   torch::autograd::set_history(result, node);

@@ -1,0 +1,36 @@
+# The libraries besides torch: from the machine's packages (scripts/setup), or from one folder where there are
+# none: include/ with the headers, lib/ with librapidcheck.a, libgtest.a, libgtest_main.a and libgmock.a
+# (scripts/gpu_bundle fills one).
+set(PLAIT_DEPENDENCIES "" CACHE PATH "a folder with the libraries besides torch, instead of the machine's packages")
+find_package(Threads REQUIRED)
+
+if(NOT PLAIT_DEPENDENCIES)
+  find_package(fmt REQUIRED)
+  find_package(tl-expected REQUIRED)
+  find_package(nlohmann_json REQUIRED)
+  find_package(tomlplusplus REQUIRED)
+  find_package(CLI11 REQUIRED)
+  if(PLAIT_TESTS)
+    find_package(GTest REQUIRED)
+    find_path(PLAIT_RAPIDCHECK_INCLUDE rapidcheck.h REQUIRED)
+    find_library(PLAIT_RAPIDCHECK_LIBRARY rapidcheck REQUIRED)
+  endif()
+  return()
+endif()
+
+set(PLAIT_RAPIDCHECK_INCLUDE ${PLAIT_DEPENDENCIES}/include)
+set(PLAIT_RAPIDCHECK_LIBRARY ${PLAIT_DEPENDENCIES}/lib/librapidcheck.a)
+set(PLAIT_GLOO_INCLUDE ${PLAIT_DEPENDENCIES}/include)
+foreach(name fmt::fmt tl::expected nlohmann_json::nlohmann_json tomlplusplus::tomlplusplus CLI11::CLI11)
+  add_library(${name} INTERFACE IMPORTED)
+  target_include_directories(${name} INTERFACE ${PLAIT_DEPENDENCIES}/include)
+endforeach()
+target_compile_definitions(fmt::fmt INTERFACE FMT_HEADER_ONLY=1)
+foreach(name gtest gtest_main gmock)
+  add_library(GTest::${name} STATIC IMPORTED)
+  set_target_properties(GTest::${name} PROPERTIES IMPORTED_LOCATION ${PLAIT_DEPENDENCIES}/lib/lib${name}.a
+                        INTERFACE_INCLUDE_DIRECTORIES ${PLAIT_DEPENDENCIES}/include)
+endforeach()
+target_link_libraries(GTest::gtest INTERFACE Threads::Threads)
+target_link_libraries(GTest::gtest_main INTERFACE GTest::gtest)
+target_link_libraries(GTest::gmock INTERFACE GTest::gtest)
