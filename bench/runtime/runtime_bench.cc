@@ -65,7 +65,7 @@ class SpinStage final : public Stage {
   at::Tensor tensor_ = at::zeros({kFloats});
 };
 
-Boundary boundary() { return Boundary({{{kFloats}, TensorDtype::kFloat32}}); }
+Boundary boundary() { return Boundary({{{kFloats}, Dtype::kFloat32}}); }
 
 struct Pipeline {
   Pipeline(int ranks, Nanoseconds forward_time)

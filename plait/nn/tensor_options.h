@@ -2,16 +2,12 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
-#include <c10/core/ScalarType.h>
 #include <c10/core/TensorOptions.h>
 
 #include "plait/model/dtypes.h"
+#include "plait/torch/dtypes.h"
 
 namespace plait {
-
-inline at::ScalarType scalar_type_of(Dtype dtype) {
-  return dtype == Dtype::kInt64 ? at::kLong : at::kFloat;
-}
 
 /// The rank's device; the CPU until there is another.
 inline at::TensorOptions options_of(Dtype dtype) {

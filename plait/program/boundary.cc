@@ -8,26 +8,14 @@
 #include "plait/base/check.h"
 
 namespace plait {
-namespace {
-
-constexpr bool is_by_dtype() {
-  for (std::size_t i = 0; i < kTensorDtypes.size(); ++i) {
-    if (kTensorDtypes[i].dtype != static_cast<TensorDtype>(i)) return false;
-  }
-  return true;
-}
-static_assert(is_by_dtype());
-
-}  // namespace
-
 Bytes TensorSpec::bytes() const {
-  Bytes bytes = info(dtype).bytes;
+  Bytes bytes = bytes_of(dtype);
   for (const std::int64_t size : sizes) bytes *= size;
   return bytes;
 }
 
 std::string TensorSpec::text() const {
-  if (dtype == TensorDtype::kNone) return "no tensor";
+  if (dtype == Dtype::kNone) return "no tensor";
   return fmt::format("{} [{}]", info(dtype).name, fmt::join(sizes, ", "));
 }
 

@@ -2,67 +2,20 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
-#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "plait/base/dtype.h"
 #include "plait/base/error.h"
 #include "plait/base/units.h"
 #include "plait/ir/direction.h"
 
 namespace plait {
 
-enum class TensorDtype : std::uint8_t {
-  kNone,  ///< no tensor in this place: the gradient of integers
-  kBool,
-  kUint8,
-  kInt8,
-  kInt16,
-  kInt32,
-  kInt64,
-  kFloat16,
-  kBfloat16,
-  kFloat32,
-  kFloat64,
-  kComplex64,
-  kComplex128,
-  kFloat8E4m3fn,
-  kFloat8E5m2,
-};
-
-struct TensorDtypeInfo {
-  TensorDtype dtype;
-  const char* name;
-  Bytes bytes;        ///< of one number
-  bool has_gradient;  ///< real and complex numbers have one
-};
-/// By TensorDtype.
-inline constexpr std::array kTensorDtypes{
-    TensorDtypeInfo{TensorDtype::kNone, "none", 0, false},
-    TensorDtypeInfo{TensorDtype::kBool, "bool", 1, false},
-    TensorDtypeInfo{TensorDtype::kUint8, "uint8", 1, false},
-    TensorDtypeInfo{TensorDtype::kInt8, "int8", 1, false},
-    TensorDtypeInfo{TensorDtype::kInt16, "int16", 2, false},
-    TensorDtypeInfo{TensorDtype::kInt32, "int32", 4, false},
-    TensorDtypeInfo{TensorDtype::kInt64, "int64", 8, false},
-    TensorDtypeInfo{TensorDtype::kFloat16, "float16", 2, true},
-    TensorDtypeInfo{TensorDtype::kBfloat16, "bfloat16", 2, true},
-    TensorDtypeInfo{TensorDtype::kFloat32, "float32", 4, true},
-    TensorDtypeInfo{TensorDtype::kFloat64, "float64", 8, true},
-    TensorDtypeInfo{TensorDtype::kComplex64, "complex64", 8, true},
-    TensorDtypeInfo{TensorDtype::kComplex128, "complex128", 16, true},
-    TensorDtypeInfo{TensorDtype::kFloat8E4m3fn, "float8_e4m3fn", 1, true},
-    TensorDtypeInfo{TensorDtype::kFloat8E5m2, "float8_e5m2", 1, true},
-};
-constexpr const TensorDtypeInfo& info(TensorDtype dtype) {
-  return kTensorDtypes[static_cast<std::size_t>(dtype)];
-}
-
 struct TensorSpec {
   std::vector<std::int64_t> sizes;
-  TensorDtype dtype = TensorDtype::kNone;
+  Dtype dtype = Dtype::kNone;
 
   Bytes bytes() const;
   /// "float32 [2, 64, 96]", "no tensor".

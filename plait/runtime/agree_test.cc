@@ -42,7 +42,7 @@ std::string told(const std::vector<RankProgram>& same, const std::vector<RankPro
 }
 
 TEST(Agree, ARankThatLoweredAnotherProgramIsNamedWithItsFirstDifference) {
-  const ValueSpec stream{{{2, 64, 96}, TensorDtype::kFloat32}};
+  const ValueSpec stream{{{2, 64, 96}, Dtype::kFloat32}};
   const std::vector<RankProgram> right = make_programs(Boundaries(3, Boundary(stream)));
   EXPECT_EQ(told(right, right), "");
 
@@ -76,8 +76,8 @@ TEST(Agree, ARankThatLoweredAnotherProgramIsNamedWithItsFirstDifference) {
 }
 
 TEST(Agree, ABoundaryThatTwoRanksDeclareDifferentlyIsNamed) {
-  const ValueSpec one{{{2, 64, 96}, TensorDtype::kFloat32}, {{2}, TensorDtype::kInt64}};
-  const ValueSpec other{{{2, 64, 96}, TensorDtype::kBfloat16}, {{2}, TensorDtype::kInt64}};
+  const ValueSpec one{{{2, 64, 96}, Dtype::kFloat32}, {{2}, Dtype::kInt64}};
+  const ValueSpec other{{{2, 64, 96}, Dtype::kBFloat16}, {{2}, Dtype::kInt64}};
   Boundaries boundaries(3, Boundary(one));
   const std::vector<RankProgram> right = make_programs(boundaries);
   boundaries[1] = Boundary(other);

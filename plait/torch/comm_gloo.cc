@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "plait/base/check.h"
+#include "plait/torch/dtypes.h"
 #include "plait/torch/rendezvous.h"
 #include "plait/torch/tensors.h"
 
@@ -333,9 +334,9 @@ void GlooComm::recv(const Message& message, const ValueSpec& spec, std::uint32_t
   job.token = token;
   job.sink = &sink;
   for (const TensorSpec& tensor : spec) {
-    job.coming.push_back(tensor.dtype == TensorDtype::kNone
+    job.coming.push_back(tensor.dtype == Dtype::kNone
                              ? at::Tensor()
-                             : state_->empty(tensor.sizes, torch_type_of(tensor.dtype)));
+                             : state_->empty(tensor.sizes, scalar_type_of(tensor.dtype)));
   }
   state_->recv(message, std::move(job));
 }

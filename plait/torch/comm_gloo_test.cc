@@ -103,9 +103,7 @@ struct Model {
 };
 
 Boundaries boundaries_of(int tensors) {
-  ValueSpec value{{{3, 2}, TensorDtype::kFloat32},
-                  {{3, 1}, TensorDtype::kInt64},
-                  {{2}, TensorDtype::kBfloat16}};
+  ValueSpec value{{{3, 2}, Dtype::kFloat32}, {{3, 1}, Dtype::kInt64}, {{2}, Dtype::kBFloat16}};
   value.resize(static_cast<std::size_t>(tensors));
   return Boundaries(kStages - 1, Boundary(value));
 }
@@ -161,12 +159,10 @@ TEST(Comm, AValueThatIsNotAsItsBoundaryDeclaresIsNamed) {
     EXPECT_THAT(error, HasSubstr("rank 0 in 0SEND_F0 to rank 1, output of stage 0, micro-batch 0"));
   };
   Boundaries dtype = boundaries_of(3), sizes = boundaries_of(3), fewer = boundaries_of(2);
-  dtype[0] = Boundary({{{3, 2}, TensorDtype::kFloat32},
-                       {{3, 1}, TensorDtype::kInt32},
-                       {{2}, TensorDtype::kBfloat16}});
-  sizes[0] = Boundary({{{3, 2}, TensorDtype::kFloat32},
-                       {{3, 1}, TensorDtype::kInt64},
-                       {{4}, TensorDtype::kBfloat16}});
+  dtype[0] =
+      Boundary({{{3, 2}, Dtype::kFloat32}, {{3, 1}, Dtype::kInt32}, {{2}, Dtype::kBFloat16}});
+  sizes[0] =
+      Boundary({{{3, 2}, Dtype::kFloat32}, {{3, 1}, Dtype::kInt64}, {{4}, Dtype::kBFloat16}});
   const char* wrong_dtype =
       "tensor 1 of 3 is int64 [3, 1], the boundary between stages 0 and 1 needs int32 [3, 1]";
   const char* wrong_sizes =

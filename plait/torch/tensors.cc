@@ -3,33 +3,14 @@
 #include <ATen/ops/cat.h>
 #include <fmt/core.h>
 
-#include <array>
 #include <memory>
 #include <numeric>
 #include <utility>
 
-#include "plait/base/check.h"
+#include "plait/torch/dtypes.h"
 
 namespace plait {
 namespace {
-
-constexpr std::array<std::pair<TensorDtype, at::ScalarType>, kTensorDtypes.size() - 1> kScalarTypes{
-    {
-        {TensorDtype::kBool, at::kBool},
-        {TensorDtype::kUint8, at::kByte},
-        {TensorDtype::kInt8, at::kChar},
-        {TensorDtype::kInt16, at::kShort},
-        {TensorDtype::kInt32, at::kInt},
-        {TensorDtype::kInt64, at::kLong},
-        {TensorDtype::kFloat16, at::kHalf},
-        {TensorDtype::kBfloat16, at::kBFloat16},
-        {TensorDtype::kFloat32, at::kFloat},
-        {TensorDtype::kFloat64, at::kDouble},
-        {TensorDtype::kComplex64, at::kComplexFloat},
-        {TensorDtype::kComplex128, at::kComplexDouble},
-        {TensorDtype::kFloat8E4m3fn, at::kFloat8_e4m3fn},
-        {TensorDtype::kFloat8E5m2, at::kFloat8_e5m2},
-    }};
 
 Bytes bytes_of(const std::vector<at::Tensor>& tensors) {
   Bytes sum = 0;
@@ -50,21 +31,6 @@ std::int64_t sum_of(const std::vector<std::int64_t>& rows) {
 }
 
 }  // namespace
-
-at::ScalarType torch_type_of(TensorDtype dtype) {
-  for (const auto& [ours, theirs] : kScalarTypes) {
-    if (ours == dtype) return theirs;
-  }
-  PLAIT_CHECK(false, "a tensor has a dtype");
-}
-
-TensorDtype dtype_of(at::ScalarType type) {
-  for (const auto& [ours, theirs] : kScalarTypes) {
-    if (theirs == type) return ours;
-  }
-  throw SegmentError(ErrorCode::kRuntime,
-                     fmt::format("a tensor of {} cannot cross a boundary", c10::toString(type)));
-}
 
 ValueSpec spec_of(const std::vector<at::Tensor>& tensors) {
   ValueSpec spec;

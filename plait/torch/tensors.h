@@ -22,10 +22,6 @@ class Tensors final : public Payload {
   std::vector<at::Tensor> tensors;
 };
 
-/// Of at::ScalarType; PLAIT_CHECKs that torch's list has it.
-at::ScalarType torch_type_of(TensorDtype dtype);
-/// Errors: a dtype that boundaries do not know, with its name.
-TensorDtype dtype_of(at::ScalarType type);
 ValueSpec spec_of(const std::vector<at::Tensor>& tensors);
 
 Value make_value(std::vector<at::Tensor> list);

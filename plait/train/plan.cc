@@ -7,6 +7,7 @@
 
 #include "plait/checkpoint/model_folder.h"
 #include "plait/model/architectures.h"
+#include "plait/model/dtypes.h"
 #include "plait/train/reduce.h"
 
 namespace plait {
@@ -15,7 +16,7 @@ namespace {
 /// The residual stream of one micro-batch's sequences in one column.
 TensorSpec stream_of(const JobConfig& job, const Grid& grid) {
   const std::int64_t sequences = job.run.batch_size / (job.parallel.microbatches * grid.columns());
-  return {{sequences, job.data.sequence_length, job.model.hidden_size}, TensorDtype::kFloat32};
+  return {{sequences, job.data.sequence_length, job.model.hidden_size}, kDtypes.compute};
 }
 
 std::string megabytes(Bytes bytes) {
