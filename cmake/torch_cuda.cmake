@@ -37,6 +37,8 @@ target_include_directories(plait_libtorch SYSTEM INTERFACE
 target_compile_definitions(plait_libtorch INTERFACE USE_C10D_GLOO USE_C10D_NCCL)
 # Nobody calls torch_cuda by name: it registers itself when it is loaded.
 target_link_options(plait_libtorch INTERFACE "LINKER:--no-as-needed")
+# The wheel's libtorch.so exports parts of std::filesystem that crash: the loader must find the C++ library's first.
+target_link_libraries(plait_libtorch INTERFACE stdc++)
 foreach(name torch torch_cpu torch_cuda c10 c10_cuda)
   target_link_libraries(plait_libtorch INTERFACE ${torch_folder}/lib/lib${name}.so)
 endforeach()
