@@ -37,7 +37,7 @@ void append_column(std::string& json, std::string_view name, const Timeline& tim
   for (const TimelineEvent& event : timeline.events) {
     if (!first) json += ',';
     first = false;
-    fmt::format_to(std::back_inserter(json), "{}", value(event));
+    json += fmt::format("{}", value(event));
   }
   json += ']';
 }
