@@ -10,11 +10,13 @@
 #include <utility>
 #include <vector>
 
+#include "plait/base/check.h"
 #include "plait/base/error.h"
 #include "plait/ir/message.h"
 #include "plait/program/boundary.h"
 #include "plait/program/collective.h"
 #include "plait/program/grid.h"
+#include "plait/runtime/device.h"
 #include "plait/runtime/stage.h"
 #include "plait/runtime/value.h"
 
@@ -27,9 +29,9 @@ class CompletionSink {
   /// `result` holds the value for a receive and for a collective, null for a send. The comm may
   /// hold its locks: nothing may be posted.
   virtual void completed(std::uint32_t token, Expected<Value> result) noexcept = 0;
-  /// From a comm that works on an asynchronous device, in place of completed(), before send(),
-  /// recv() or the collective returns: the message is in the device's hands, ends when `end`
-  /// passes, and `value` may be read behind it.
+  /// From a comm that works on an asynchronous device, in place of completed(): the message is in
+  /// the device's hands, ends when `end` passes, a mark of the sink's device, and `value` may be
+  /// read behind it.
   virtual void issued(std::uint32_t token, Value value, Mark end) noexcept {
     if (value) value->ready = end;
     completed(token, std::move(value));
@@ -44,6 +46,12 @@ class CompletionSink {
 class Comm {
  public:
   virtual ~Comm() = default;
+  /// Once, before the first message: the rank's values lie on `device`, which outlives the comm's
+  /// use. A comm that does not overload this moves values of synchronous devices only.
+  virtual void use(Device& device) {
+    PLAIT_CHECK(!device.asynchronous(),
+                "a comm that knows no marks was given an asynchronous device");
+  }
   virtual void send(const Message& message, Value value, std::uint32_t token,
                     CompletionSink& sink) = 0;
   /// `spec`: what the message's boundary declares (program/boundary.h). A comm that hands values

@@ -12,6 +12,8 @@
 /// The device does it later: 0F3 runs, m passes, the send runs, the memory is given out again.
 #pragma once
 
+#include <span>
+
 #include "plait/base/units.h"
 #include "plait/ir/lane.h"
 #include "plait/runtime/memory_probe.h"
@@ -19,8 +21,16 @@
 
 namespace plait {
 
-/// One rank's device. All calls but passed() come from the thread that drives the rank. Knows no
-/// torch.
+class Device;
+
+/// A mark and the device that recorded it.
+struct DeviceMark {
+  const Device* device = nullptr;
+  Mark mark;
+};
+
+/// One rank's device. All calls but passed() and adopt() come from the thread that drives the rank.
+/// Knows no torch.
 class Device {
  public:
   virtual ~Device() = default;
@@ -42,6 +52,15 @@ class Device {
   /// before what `reader` has been given until then has run. Nothing to do for memory that belongs
   /// to `reader`: a lane runs in order.
   virtual void hold(Lane reader, const Payload& value) = 0;
+
+  /// A mark of this device that passes when all of `marks` have: values of other ranks of this
+  /// process are awaited so, example
+  ///
+  ///   rank 0   0F3 … record(comm) = m   hands its value over, without a copy
+  ///   rank 1   ready = adopt(rank 0, m)   wait(compute, ready)   hold(compute, value)   1F3
+  ///
+  /// `marks` are of devices of this kind, not yet forgotten. From any thread.
+  virtual Mark adopt(std::span<const DeviceMark> marks) = 0;
 
   /// From any thread.
   virtual bool passed(Mark mark) const = 0;
@@ -84,6 +103,7 @@ class CpuDevice final : public Device {
   Mark record(Lane) override { return {}; }
   void wait(Lane, Mark) override {}
   void hold(Lane, const Payload&) override {}
+  Mark adopt(std::span<const DeviceMark>) override { return {}; }
   bool passed(Mark) const override { return true; }
   Nanoseconds when(Mark) const override { return now(); }
   void forget_marks() override {}

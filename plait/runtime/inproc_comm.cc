@@ -1,5 +1,6 @@
 #include "plait/runtime/inproc_comm.h"
 
+#include <array>
 #include <condition_variable>
 #include <map>
 #include <mutex>
@@ -9,8 +10,17 @@
 #include <unordered_map>
 #include <utility>
 
+#include "plait/base/check.h"
+
 namespace plait {
 namespace {
+
+/// The rank's device, if it is asynchronous, and a mark behind what is handed over.
+struct OnDevice {
+  Device* device = nullptr;
+  Mark end;
+  explicit operator bool() const { return device != nullptr; }
+};
 
 /// One end of a message that waits for its other end.
 struct OpenMessage {
@@ -18,7 +28,21 @@ struct OpenMessage {
   Value value;
   std::uint32_t token = 0;
   CompletionSink* sink = nullptr;
+  OnDevice on;
 };
+
+/// Both ends are there. On asynchronous devices the value is read behind the sender's mark.
+void hand_over(OpenMessage& send, OpenMessage& receive) {
+  PLAIT_CHECK(bool(send.on) == bool(receive.on), "ranks of a world are on devices of one kind");
+  if (send.on) {
+    const DeviceMark end{send.on.device, send.on.end};
+    receive.sink->issued(receive.token, std::move(send.value), receive.on.device->adopt({&end, 1}));
+    send.sink->issued(send.token, Value(), send.on.end);
+    return;
+  }
+  receive.sink->completed(receive.token, std::move(send.value));
+  send.sink->completed(send.token, Value());
+}
 
 std::uint64_t key_of(const Message& message) {
   return (static_cast<std::uint64_t>(message.sender_stage) << 33) |
@@ -38,7 +62,26 @@ struct OpenShare {
   std::unique_ptr<ExchangeValue> value;
   std::uint32_t token = 0;
   CompletionSink* sink = nullptr;
+  OnDevice on;
 };
+
+/// All members are there, in order.
+void hand_over(const std::map<int, OpenShare>& all) {
+  std::vector<DeviceMark> ends;
+  for (const auto& [rank, share] : all) ends.push_back({share.on.device, share.on.end});
+  int member = 0;
+  for (const auto& [rank, share] : all) {
+    std::vector<Value> came;
+    for (const auto& sender : all) came.push_back(sender.second.value->share_for(member));
+    Value joined = share.value->join(std::move(came));
+    if (share.on) {
+      share.sink->issued(share.token, std::move(joined), share.on.device->adopt(ends));
+    } else {
+      share.sink->completed(share.token, std::move(joined));
+    }
+    ++member;
+  }
+}
 
 /// Kind, group, its first rank, direction, stage, part, micro-batch.
 using CollectiveKey = std::tuple<CollectiveKind, int, int, int, int, int, int>;
@@ -69,8 +112,7 @@ struct InprocWorld::Shared {
       // Under the lock, so that after abort() no sink is called any more.
       OpenMessage& send = mine.is_send ? mine : other;
       OpenMessage& receive = mine.is_send ? other : mine;
-      receive.sink->completed(receive.token, std::move(send.value));
-      send.sink->completed(send.token, Value());
+      hand_over(send, receive);
       told = {receive.sink, send.sink};
     }
     for (CompletionSink* sink : told) sink->settled();
@@ -94,15 +136,9 @@ struct InprocWorld::Shared {
       if (shares.size() < members.size()) return;
       all = std::move(shares);
       open_shares.erase(key);
-      int member = 0;
-      for (const auto& [receiver, its] : all) {
-        std::vector<Value> came;
-        for (const auto& sender : all) came.push_back(sender.second.value->share_for(member));
-        its.sink->completed(its.token, its.value->join(std::move(came)));
-        ++member;
-      }
+      hand_over(all);
     }
-    for (const auto& [receiver, its] : all) its.sink->settled();
+    for (const auto& [rank_of_share, share] : all) share.sink->settled();
   }
 
   void abort(const Error& error) {
@@ -192,23 +228,33 @@ struct InprocWorld::Shared {
 class InprocWorld::RankComm final : public Comm {
  public:
   RankComm(Shared& shared, int rank) : shared_(shared), rank_(rank) {}
+  void use(Device& device) override {
+    if (device.asynchronous()) device_ = &device;
+  }
   void send(const Message& message, Value value, std::uint32_t token,
             CompletionSink& sink) override {
-    shared_.post(message, rank_, {true, std::move(value), token, &sink});
+    shared_.post(message, rank_, {true, std::move(value), token, &sink, behind_lane()});
   }
   void recv(const Message& message, const ValueSpec&, std::uint32_t token,
             CompletionSink& sink) override {
-    shared_.post(message, rank_, {false, nullptr, token, &sink});
+    shared_.post(message, rank_, {false, nullptr, token, &sink, {device_, {}}});
   }
   void collective(const Collective& which, std::unique_ptr<ExchangeValue> value,
                   std::uint32_t token, CompletionSink& sink) override {
-    shared_.post(which, rank_, {std::move(value), token, &sink});
+    shared_.post(which, rank_, {std::move(value), token, &sink, behind_lane()});
   }
   void abort(const Error& error) override { shared_.abort(error); }
 
  private:
+  /// Behind everything that the communication lane was given: what it waits for has been written.
+  OnDevice behind_lane() const {
+    if (device_ == nullptr) return {};
+    return {device_, device_->record(Lane::kCommunication)};
+  }
+
   Shared& shared_;
   int rank_;
+  Device* device_ = nullptr;  // if it is asynchronous
 };
 
 class InprocWorld::RankExchange final : public Exchange {

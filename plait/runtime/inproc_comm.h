@@ -1,4 +1,5 @@
-/// Ranks as threads of one process: messages are handed over without a copy.
+/// Ranks as threads of one process: messages are handed over without a copy. Values on asynchronous
+/// devices too: a mark goes with them, and the receiver's device adopts it.
 #pragma once
 
 #include <memory>

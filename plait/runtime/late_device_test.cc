@@ -20,6 +20,7 @@
 namespace plait {
 namespace {
 
+using testing::Between;
 using testing::LateCall;
 using testing::LateMutation;
 using testing::LateNeeds;
@@ -134,22 +135,22 @@ class LateReducer final : public Reducer {
     return outgoing([this, stage] { return model_.gradient(grid_.column_of(rank_), stage); });
   }
   Expected<std::unique_ptr<ExchangeValue>> gather(int, Group, Value rows) override {
-    return outgoing([this, from = ref(rows)] {
+    return outgoing([this, from = pieces(rows)] {
       double sum = 0;
       for (const double row : device_.read(from)) sum += row;
       return sum;
     });
   }
   Expected<void> finish(int stage, Group, Value arrived) override {
-    device_.launch([this, stage, from = ref(arrived)] {
+    device_.launch([this, stage, from = pieces(arrived)] {
       model_.sums[static_cast<std::size_t>(rank_)][stage] = device_.read(from).front();
     });
     return {};
   }
 
  private:
-  static testing::LateRef ref(const Value& value) {
-    return static_cast<const testing::LateValue&>(*value).numbers.ref();
+  static testing::LatePieces pieces(const Value& value) {
+    return static_cast<const testing::LateValue&>(*value).numbers.pieces();
   }
   /// One number, the same for each member.
   template <typename Make>
@@ -158,7 +159,7 @@ class LateReducer final : public Reducer {
     device_.launch([this, make, to = memory.ref()] {
       device_.write(to, std::vector<double>(static_cast<std::size_t>(grid_.columns()), make()));
     });
-    return std::make_unique<testing::LateExchange>(std::move(memory));
+    return std::make_unique<testing::LateExchange>(std::move(memory), grid_.columns());
   }
 
   Model& model_;
@@ -211,8 +212,11 @@ struct Fault {
 /// All ranks of a case on late devices, for one step.
 class Ranks {
  public:
-  Ranks(const Case& given, testing::WorldOptions options, const Fault& fault = {})
-      : given_(given), model_(given.shape, given.schedule.placement()), world(given.grid, options) {
+  Ranks(const Case& given, testing::WorldOptions options, const Fault& fault = {},
+        Between between = Between::kTransport)
+      : given_(given),
+        model_(given.shape, given.schedule.placement()),
+        world(given.grid, options, between) {
     for (int rank = 0; rank < given.grid.ranks(); ++rank) {
       const auto r = static_cast<std::size_t>(rank);
       Device* device = &world.devices[r];
@@ -221,9 +225,10 @@ class Ranks {
         device = mutant_.get();
         world.comms[r].pass_early(fault.early_operation);
       }
+      world.use(rank, *device);
       reducers_.emplace_back(model_, given.grid, rank, world.devices[r]);
       executors.push_back(std::make_unique<Executor>(
-          program_of(rank), stages_of(rank), world.comms[r],
+          program_of(rank), stages_of(rank), world.comm(rank),
           Column{given.grid.columns(), given.grid.column_of(rank)}, &reducers_.back(), device));
     }
   }
@@ -301,6 +306,17 @@ TEST_P(LateDevices, EverySeedGivesTheBitsOfTheReference) {
   }
 }
 
+TEST_P(LateDevices, HandedOverWithMarksEverySeedGivesTheBitsOfTheReference) {
+  const Case given(GetParam());
+  for (unsigned seed = 0; seed < seeds(); ++seed) {
+    Ranks ranks(given, options_of(seed), {}, Between::kHandedOver);
+    const LateRun run = ranks.run(seed);
+    ASSERT_EQ(run.outcome, Outcome::kEnded) << run.fault << ", seed " << seed;
+    ASSERT_EQ(ranks.results(), given.expected) << "seed " << seed;
+    for (const testing::LateDevice& device : ranks.world.devices) ASSERT_EQ(device.in_use(), 0);
+  }
+}
+
 TEST_P(LateDevices, TimesAreThoseOfTheDevice) {
   const Case given(GetParam());
   Ranks ranks(given, options_of(1));
@@ -329,28 +345,29 @@ INSTANTIATE_TEST_SUITE_P(Schedules, LateDevices, ::testing::ValuesIn(kShapes),
 
 // ---- mutants
 
-class LateMutants : public ::testing::TestWithParam<Shape> {
+class LateMutants : public ::testing::TestWithParam<std::pair<Shape, Between>> {
  protected:
   static constexpr unsigned kSeeds = 400;
 
   /// Whether some seed shows that something is wrong.
   static bool caught(const Case& given, const Fault& fault) {
+    const Between between = GetParam().second;
     for (unsigned seed = 0; seed < kSeeds; ++seed) {
-      Ranks ranks(given, options_of(seed), fault);
+      Ranks ranks(given, options_of(seed), fault, between);
       if (ranks.run(seed).outcome != Outcome::kEnded || ranks.results() != given.expected)
         return true;
     }
     return false;
   }
   static LateNeeds needs_of(const Case& given, int rank, unsigned seed) {
-    Ranks ranks(given, options_of(seed));
+    Ranks ranks(given, options_of(seed), {}, GetParam().second);
     EXPECT_EQ(ranks.run(seed).outcome, Outcome::kEnded);
     return ranks.world.devices[static_cast<std::size_t>(rank)].needs();
   }
 };
 
 TEST_P(LateMutants, WhatIsNeededIsTheSameInEveryOrder) {
-  const Case given(GetParam());
+  const Case given(GetParam().first);
   for (int rank = 0; rank < given.grid.ranks(); ++rank) {
     const LateNeeds first = needs_of(given, rank, 4);
     for (const unsigned seed : {8U, 16U, 32U}) {
@@ -363,7 +380,7 @@ TEST_P(LateMutants, WhatIsNeededIsTheSameInEveryOrder) {
 }
 
 TEST_P(LateMutants, EveryNeededWaitThatIsLeftOutIsCaught) {
-  const Case given(GetParam());
+  const Case given(GetParam().first);
   int tried = 0;
   for (int rank = 0; rank < given.grid.ranks(); ++rank) {
     for (const LateCall& wait : needs_of(given, rank, 4).waits) {
@@ -376,7 +393,7 @@ TEST_P(LateMutants, EveryNeededWaitThatIsLeftOutIsCaught) {
 }
 
 TEST_P(LateMutants, EveryMarkThatIsTakenTooEarlyIsCaught) {
-  const Case given(GetParam());
+  const Case given(GetParam().first);
   int tried = 0;
   for (int rank = 0; rank < given.grid.ranks(); ++rank) {
     for (const LateCall& mark : needs_of(given, rank, 4).marks) {
@@ -384,7 +401,7 @@ TEST_P(LateMutants, EveryMarkThatIsTakenTooEarlyIsCaught) {
       EXPECT_TRUE(caught(given, {rank, {{}, {mark}, {}}}))
           << "rank " << rank << ", mark " << mark.second;
     }
-    Ranks ranks(given, options_of(0));
+    Ranks ranks(given, options_of(0), {}, GetParam().second);
     ASSERT_EQ(ranks.run(0).outcome, Outcome::kEnded);
     for (const int operation : ranks.world.comms[static_cast<std::size_t>(rank)].receiving()) {
       ++tried;
@@ -396,7 +413,7 @@ TEST_P(LateMutants, EveryMarkThatIsTakenTooEarlyIsCaught) {
 }
 
 TEST_P(LateMutants, EveryFreeWithoutTheReadersLaneIsCaught) {
-  const Case given(GetParam());
+  const Case given(GetParam().first);
   int tried = 0;
   for (int rank = 0; rank < given.grid.ranks(); ++rank) {
     for (const std::set<LateCall>& holds : needs_of(given, rank, 4).holds) {
@@ -408,11 +425,22 @@ TEST_P(LateMutants, EveryFreeWithoutTheReadersLaneIsCaught) {
   EXPECT_GT(tried, given.grid.ranks());
 }
 
+const std::vector<Shape> kMutatedShapes = {{"1f1b", 2, 2},
+                                           {"dualpipe-v", 2, 4},
+                                           {"1f1b", 2, 2, 2},
+                                           {"1f1b", 2, 2, 1, false, false, 2},
+                                           {"dualpipe-v", 1, 3, 2, true, true}};
+
+std::vector<std::pair<Shape, Between>> all_over(Between between) {
+  std::vector<std::pair<Shape, Between>> all;
+  for (const Shape& shape : kMutatedShapes) all.emplace_back(shape, between);
+  return all;
+}
+
 INSTANTIATE_TEST_SUITE_P(Schedules, LateMutants,
-                         ::testing::Values(Shape{"1f1b", 2, 2}, Shape{"dualpipe-v", 2, 4},
-                                           Shape{"1f1b", 2, 2, 2},
-                                           Shape{"1f1b", 2, 2, 1, false, false, 2},
-                                           Shape{"dualpipe-v", 1, 3, 2, true, true}));
+                         ::testing::ValuesIn(all_over(Between::kTransport)));
+INSTANTIATE_TEST_SUITE_P(HandedOver, LateMutants,
+                         ::testing::ValuesIn(all_over(Between::kHandedOver)));
 
 // ---- threads
 
@@ -428,6 +456,7 @@ class OwnThreadDevice final : public Device {
   }
   void wait(Lane, Mark) override { note(); }
   void hold(Lane, const Payload&) override { note(); }
+  Mark adopt(std::span<const DeviceMark>) override { return {++marks_}; }
   bool passed(Mark) const override { return true; }
   Nanoseconds when(Mark) const override { return now(); }
   void forget_marks() override { owner_ = std::this_thread::get_id(); }
@@ -439,7 +468,7 @@ class OwnThreadDevice final : public Device {
     if (std::this_thread::get_id() != owner_) foreign_.store(true);
   }
   std::thread::id owner_;
-  std::uint64_t marks_ = 0;
+  std::atomic<std::uint64_t> marks_ = 0;
   std::atomic<bool> foreign_ = false;
 };
 
@@ -452,6 +481,7 @@ TEST(Chaining, NoCompletionWorksOnTheDeviceOfAnotherRank) {
     std::vector<std::unique_ptr<Executor>> executors;
     for (int rank = 0; rank < given.grid.ranks(); ++rank) {
       const int column = given.grid.column_of(rank);
+      world.comm(rank).use(devices[static_cast<std::size_t>(rank)]);
       executors.push_back(std::make_unique<Executor>(
           given.programs[static_cast<std::size_t>(given.grid.pipeline_of(rank))],
           stages.pointers(column), world.comm(rank), Column{given.grid.columns(), column}, nullptr,

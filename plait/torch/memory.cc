@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <mutex>
 #include <new>
+#include <unordered_map>
 #include <utility>
 
 #include "plait/base/check.h"
@@ -64,6 +65,22 @@ void free_block(void* data) {
   c10::free_cpu(header);
 }
 
+/// Blocks of other allocators, by address.
+struct CountedBlocks {
+  struct Block {
+    Counter* counter;
+    Bytes bytes;
+  };
+  std::mutex mutex;
+  std::unordered_map<const void*, Block> blocks;
+};
+
+/// Never destroyed: tensors may be freed while the process ends.
+CountedBlocks& counted_blocks() {
+  static auto* blocks = new CountedBlocks;
+  return *blocks;
+}
+
 class CountingAllocator final : public c10::Allocator {
  public:
   c10::DataPtr allocate(std::size_t bytes) override {
@@ -107,9 +124,41 @@ void install_counting_allocator() {
   });
 }
 
+void charge_block(const void* data, Bytes bytes) {
+  Counter* counter = current_counter();
+  if (counter == nullptr) return;
+  counter->charge(bytes);
+  CountedBlocks& counted = counted_blocks();
+  const std::lock_guard lock(counted.mutex);
+  counted.blocks[data] = {counter, bytes};
+}
+
+void credit_block(const void* data) {
+  CountedBlocks& counted = counted_blocks();
+  CountedBlocks::Block block{};
+  {
+    const std::lock_guard lock(counted.mutex);
+    const auto found = counted.blocks.find(data);
+    if (found == counted.blocks.end()) return;
+    block = found->second;
+    counted.blocks.erase(found);
+  }
+  block.counter->credit(block.bytes);
+}
+
 bool recharge(const at::Tensor& tensor, MemoryAccount& account) {
   const c10::DataPtr& pointer = tensor.storage().data_ptr();
-  if (pointer.get_deleter() != &free_block || pointer.get() == nullptr) return false;
+  if (pointer.get() == nullptr) return false;
+  if (pointer.get_deleter() != &free_block) {
+    CountedBlocks& counted = counted_blocks();
+    const std::lock_guard lock(counted.mutex);
+    const auto found = counted.blocks.find(pointer.get());
+    if (found == counted.blocks.end()) return false;
+    account.counter_->charge(found->second.bytes);
+    found->second.counter->credit(found->second.bytes);
+    found->second.counter = account.counter_;
+    return true;
+  }
   BlockHeader* header = header_of(pointer.get());
   if (header->counter == account.counter_) return true;
   if (header->counter != nullptr) header->counter->credit(header->bytes);

@@ -136,5 +136,25 @@ TEST_F(Memory, ThreadsCountExactly) {
   for (const MemoryAccount& account : own) EXPECT_EQ(account.live(), 0);
 }
 
+TEST_F(Memory, BlocksOfOtherAllocatorsAreCountedAsTheyTellOfThem) {
+  std::vector<std::uint8_t> bytes(64);
+  MemoryAccount first, second;
+  {
+    const ScopedAccount scope(first);
+    charge_block(bytes.data(), 64);
+  }
+  charge_block(bytes.data() + 1, 8);  // under no account
+  EXPECT_EQ(first.live(), 64);
+  const at::Tensor there = at::from_blob(bytes.data(), {64}, at::kByte);
+  EXPECT_TRUE(recharge(there, second));
+  EXPECT_EQ(first.live(), 0);
+  EXPECT_EQ(second.live(), 64);
+  credit_block(bytes.data());
+  credit_block(bytes.data() + 1);
+  EXPECT_EQ(second.live(), 0);
+  EXPECT_EQ(second.peak(), 64);
+  EXPECT_FALSE(recharge(there, first));
+}
+
 }  // namespace
 }  // namespace plait

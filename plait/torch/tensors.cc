@@ -45,6 +45,10 @@ Bytes Tensors::bytes() const { return bytes_of(tensors); }
 
 ValueSpec Tensors::spec() const { return spec_of(tensors); }
 
+void Tensors::each_tensor(const std::function<void(const at::Tensor&)>& visit) const {
+  for (const at::Tensor& tensor : tensors) visit(tensor);
+}
+
 Value make_value(std::vector<at::Tensor> list) {
   return std::make_unique<Tensors>(std::move(list));
 }
@@ -75,6 +79,12 @@ Value SliceGather::share_for(int) { return make_value({slice}); }
 Value SliceGather::join(std::vector<Value> shares) { return joined(shares); }
 
 Bytes ArrivedRows::bytes() const { return bytes_of(others_) + bytes_of(pieces); }
+
+void ArrivedRows::each_tensor(const std::function<void(const at::Tensor&)>& visit) const {
+  for (const std::vector<at::Tensor>* list : {&others_, &pieces}) {
+    for (const at::Tensor& tensor : *list) visit(tensor);
+  }
+}
 
 std::vector<at::Tensor> ArrivedRows::take() {
   for (std::size_t member = 0; member < pieces.size(); ++member) {

@@ -3,6 +3,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -12,12 +13,21 @@
 
 namespace plait {
 
+/// A value that may be read by another lane, or another rank, than the one that wrote it: its
+/// device holds the memory of each tensor (device.h).
+class TensorPayload : public Payload {
+ public:
+  /// Some may be undefined.
+  virtual void each_tensor(const std::function<void(const at::Tensor&)>& visit) const = 0;
+};
+
 /// Contiguous, immutable tensors without graph: what crosses the boundary of segments and stages.
-class Tensors final : public Payload {
+class Tensors final : public TensorPayload {
  public:
   explicit Tensors(std::vector<at::Tensor> list) : tensors(std::move(list)) {}
   Bytes bytes() const override;
   ValueSpec spec() const override;
+  void each_tensor(const std::function<void(const at::Tensor&)>& visit) const override;
 
   std::vector<at::Tensor> tensors;
 };
@@ -61,12 +71,13 @@ class SliceGather final : public ExchangeValue {
 };
 
 /// What passed an exchange by, and the pieces that came. Whoever takes them joins the pieces.
-class ArrivedRows final : public Payload {
+class ArrivedRows final : public TensorPayload {
  public:
   ArrivedRows(std::vector<at::Tensor> others, std::size_t exchanged,
               std::vector<std::int64_t> expected)
       : others_(std::move(others)), exchanged_(exchanged), expected_(std::move(expected)) {}
   Bytes bytes() const override;
+  void each_tensor(const std::function<void(const at::Tensor&)>& visit) const override;
   /// All tensors, what came in the place of what went, in order of members. One piece alone is not
   /// copied. Throws SegmentError if a member sent another number of rows than it had announced.
   std::vector<at::Tensor> take();

@@ -11,11 +11,14 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <map>
 #include <memory>
 #include <set>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <tuple>
@@ -35,12 +38,19 @@ class LateFault : public std::runtime_error {
 
 class LateDevice;
 
+/// A lane of a rank.
+struct LateLane {
+  LateDevice* device = nullptr;
+  Lane lane = Lane::kCompute;
+  friend auto operator<=>(const LateLane&, const LateLane&) = default;
+};
+
 /// Memory of a device. The host counts its tenants when it gives the block out and takes it back;
 /// the device counts them when the poison behind a tenant runs.
 struct LateBlock {
-  Lane owner = Lane::kCompute;  ///< whose order makes reuse safe
+  LateLane owner;               ///< whose order makes reuse safe
   std::uint64_t tenants = 0;    ///< of the host
-  bool held[2] = {};            ///< by lane: hold() was called for the tenant
+  std::set<LateLane> held;      ///< hold() was called for the tenant
   std::uint64_t on_device = 0;  ///< tenants whose poison has run
   bool written = false;
   std::vector<double> numbers;
@@ -72,14 +82,51 @@ class LateMemory {
   LateRef ref_;
 };
 
+/// One of `parts` equal parts of a tenant's numbers.
+struct LatePiece {
+  LateRef ref;
+  std::size_t part = 0;
+  std::size_t parts = 1;
+};
+using LatePieces = std::vector<LatePiece>;
+
+/// Numbers of a value: pieces of memory, of one rank or of several, one after the other.
+class LateNumbers {
+ public:
+  LateNumbers() = default;
+  explicit LateNumbers(LateMemory memory) {
+    pieces_.push_back({memory.ref()});
+    memories_.push_back(std::make_shared<LateMemory>(std::move(memory)));
+  }
+  explicit operator bool() const { return !pieces_.empty(); }
+  const LatePieces& pieces() const { return pieces_; }
+  /// Of numbers in one memory.
+  LateRef ref() const { return pieces_.empty() ? LateRef{} : pieces_.front().ref; }
+  LateNumbers share(std::size_t part, std::size_t parts) const {
+    LateNumbers one = *this;
+    one.pieces_.front().part = part;
+    one.pieces_.front().parts = parts;
+    return one;
+  }
+  void append(const LateNumbers& more) {
+    pieces_.insert(pieces_.end(), more.pieces_.begin(), more.pieces_.end());
+    memories_.insert(memories_.end(), more.memories_.begin(), more.memories_.end());
+  }
+
+ private:
+  LatePieces pieces_;
+  std::vector<std::shared_ptr<LateMemory>> memories_;  // the last that holds one frees it
+};
+
 /// A value on a late device.
 class LateValue : public Payload {
  public:
-  explicit LateValue(LateMemory memory) { numbers = std::move(memory); }
+  explicit LateValue(LateNumbers of) : numbers(std::move(of)) {}
+  explicit LateValue(LateMemory memory) : numbers(std::move(memory)) {}
   Bytes bytes() const override { return 0; }
   bool read_on_host() const override { return static_cast<bool>(counts); }
-  LateMemory numbers;
-  LateMemory counts;  ///< of the exchange to come: the host reads them
+  LateNumbers numbers;
+  LateNumbers counts;  ///< of the exchange to come: the host reads them
 };
 
 /// Which work is known to have run, by rank and lane: happened-before, as a vector clock.
@@ -125,41 +172,54 @@ class LateDevice final : public Device {
   void leave(Lane) override { in_lane_ = false; }
   Mark record(Lane lane) override {
     const Mark mark = new_mark();
+    last_mark_[index(lane)] = mark;
     state_of(mark).call = {lane, records_[index(lane)]++};
-    state_of(mark).of_lane = true;
+    state_of(mark).recorder = this;
     queue(lane).push_back({{}, [this, lane, mark] { pass(mark, clock(lane)); }});
     return mark;
   }
   void wait(Lane lane, Mark mark) override {
     if (!mark) return;
     const LateCall call{lane, waits_[index(lane)]++};
+    give_work(lane);
     queue(lane).push_back({mark, [this, lane, mark, call] {
                              const MarkState& state = state_of(mark);
-                             if (clock(lane).covers(state.clock)) return;
-                             clock(lane).join(state.clock);
-                             if (state.host_knows) return;
-                             needs_.waits.insert(call);
-                             if (state.of_lane) needs_.marks.insert(state.call);
+                             const LateClock known = state.known();
+                             if (clock(lane).covers(known)) return;
+                             state.note_needed(clock(lane));
+                             clock(lane).join(known);
+                             if (!state.host_knows) needs_.waits.insert(call);
                            }});
   }
   void hold(Lane reader, const Payload& value) override {
     const LateCall call{reader, holds_[index(reader)]++};
     const auto& late = static_cast<const LateValue&>(value);
-    for (const LateMemory* memory : {&late.numbers, &late.counts}) {
-      LateBlock* block = memory->ref().block;
-      if (block == nullptr || block->owner == reader) continue;
-      block->held[index(reader)] = true;
-      hold_calls_[{block, memory->ref().tenant, reader}].insert(call);
+    for (const LateNumbers* numbers : {&late.numbers, &late.counts}) {
+      for (const auto& [ref, part, parts] : numbers->pieces()) {
+        if (ref.block->owner == LateLane{this, reader}) continue;
+        ref.block->held.insert({this, reader});
+        hold_calls_[{ref.block, ref.tenant, reader}].insert(call);
+      }
     }
   }
-  bool passed(Mark mark) const override { return !mark || state_of(mark).passed; }
-  Nanoseconds when(Mark mark) const override { return state_of(mark).when; }
+  Mark adopt(std::span<const DeviceMark> marks) override {
+    const Mark mark = new_mark();
+    for (const DeviceMark& one : marks) {
+      if (!one.mark) continue;
+      marks_.back()->of_others.push_back(below(*one.device).shared_state(one.mark));
+    }
+    marks_.back()->passed = marks_.back()->of_others.empty();
+    return mark;
+  }
+  bool passed(Mark mark) const override { return !mark || state_of(mark).has_passed(); }
+  Nanoseconds when(Mark mark) const override { return state_of(mark).last(); }
   void forget_marks() override {
     forgotten_ += marks_.size();
     marks_.clear();
     hold_calls_.clear();
     foreign_reads_.clear();
     needs_ = {};
+    last_mark_ = before_work_ = {};
     for (auto* counts : {&records_, &waits_, &holds_}) *counts = {};
   }
   MemoryProbe* memory() override { return nullptr; }
@@ -172,6 +232,7 @@ class LateDevice final : public Device {
   }
   void launch(std::function<void()> kernel) {
     const Lane lane = current();
+    give_work(lane);
     queue(lane).push_back({{}, [this, lane, kernel = std::move(kernel)] {
                              running_ = lane;
                              kernel();
@@ -181,7 +242,7 @@ class LateDevice final : public Device {
     std::vector<LateBlock*>& free = free_[index(current())];
     if (free.empty()) {
       blocks_.push_back(std::make_unique<LateBlock>());
-      blocks_.back()->owner = current();
+      blocks_.back()->owner = {this, current()};
       free.push_back(blocks_.back().get());
     }
     LateBlock* block = free.back();
@@ -190,21 +251,23 @@ class LateDevice final : public Device {
     return {*this, LateRef{block, block->tenants}};
   }
   /// Where a tenant is read by the lane that owns its block only, the next tenant may have it at
-  /// once: its work runs behind. Readers on the other lane are waited for, if they were announced.
+  /// once: its work runs behind. Readers on other lanes are waited for, if they were announced.
   void release(LateRef ref) {
     LateBlock& block = *ref.block;
     --in_use_;
     ++block.tenants;
-    for (const Lane lane : {Lane::kCompute, Lane::kCommunication}) {
-      if (!std::exchange(block.held[index(lane)], false)) continue;
-      queue(lane).push_back({{}, [this, &block] { give_out(block); }});
-      return;  // an owner never holds, so there is one lane at most
+    const std::set<LateLane> readers = std::exchange(block.held, {});
+    if (readers.empty()) return give_out(block);
+    const auto open = std::make_shared<std::size_t>(readers.size());
+    for (const LateLane& reader : readers) {
+      reader.device->queue(reader.lane).push_back({{}, [this, &block, open] {
+                                                     if (--*open == 0) give_out(block);
+                                                   }});
     }
-    give_out(block);
   }
   /// A mark that its caller passes, as a comm does.
   Mark new_mark() {
-    marks_.emplace_back();
+    marks_.push_back(std::make_shared<MarkState>());
     return {forgotten_ + marks_.size()};
   }
   void pass(Mark mark, const LateClock& clock) {
@@ -214,16 +277,23 @@ class LateDevice final : public Device {
     state.clock = clock;
   }
   /// What the host reads of a value behind `ready`. A lane need not wait for that mark any more.
-  const std::vector<double>& read_on_host(LateRef ref, Mark ready) {
+  std::vector<double> read_on_host(const LatePieces& pieces, Mark ready) {
     state_of(ready).host_knows = true;
-    return checked(ref);
+    return joined(pieces);
   }
+
+  /// The last mark of the lane before the last work that it was given.
+  Mark mark_before_work(Lane lane) const { return before_work_[index(lane)]; }
 
   // What kernels do.
 
   const std::vector<double>& read(LateRef ref) {
-    if (ref.block->owner != running_) foreign_reads_.insert({ref.block, ref.tenant, running_});
+    note_read(ref);
     return checked(ref);
+  }
+  std::vector<double> read(const LatePieces& pieces) {
+    for (const LatePiece& piece : pieces) note_read(piece.ref);
+    return joined(pieces);
   }
   void write(LateRef ref, std::vector<double> numbers) {
     if (ref.block->on_device != ref.tenant) throw LateFault(where() + " writes freed memory");
@@ -267,18 +337,62 @@ class LateDevice final : public Device {
     Nanoseconds when = 0;
     LateClock clock;
     bool host_knows = false;
-    bool of_lane = false;
+    LateDevice* recorder = nullptr;  // null: its caller passes it
     LateCall call;
+    std::vector<std::shared_ptr<const MarkState>> of_others;  // an adopted mark has these alone
+
+    bool has_passed() const {
+      if (of_others.empty()) return passed;
+      return std::all_of(of_others.begin(), of_others.end(),
+                         [](const auto& other) { return other->has_passed(); });
+    }
+    Nanoseconds last() const {
+      Nanoseconds latest = when;
+      for (const auto& other : of_others) latest = std::max(latest, other->last());
+      return latest;
+    }
+    LateClock known() const {
+      LateClock all = clock;
+      for (const auto& other : of_others) all.join(other->known());
+      return all;
+    }
+    /// A lane that knows `of_lane` hangs on this mark.
+    void note_needed(const LateClock& of_lane) const {
+      for (const auto& other : of_others) {
+        if (!of_lane.covers(other->known())) other->note_needed(of_lane);
+      }
+      if (recorder != nullptr && !host_knows) recorder->needs_.marks.insert(call);
+    }
   };
 
+  static inline const LateDevice& below(const Device& device);
   static std::size_t index(Lane lane) { return static_cast<std::size_t>(lane); }
   std::deque<Item>& queue(Lane lane) { return queues_[index(lane)]; }
   MarkState& state_of(Mark mark) {
+    PLAIT_CHECK(mark.number > forgotten_, "a mark of an earlier step");
+    return *marks_[mark.number - forgotten_ - 1];
+  }
+  std::shared_ptr<const MarkState> shared_state(Mark mark) const {
     PLAIT_CHECK(mark.number > forgotten_, "a mark of an earlier step");
     return marks_[mark.number - forgotten_ - 1];
   }
   const MarkState& state_of(Mark mark) const {
     return const_cast<LateDevice*>(this)->state_of(mark);
+  }
+  void give_work(Lane lane) { before_work_[index(lane)] = last_mark_[index(lane)]; }
+  void note_read(LateRef ref) {
+    if (ref.block->owner != LateLane{this, running_})
+      foreign_reads_.insert({ref.block, ref.tenant, running_});
+  }
+  std::vector<double> joined(const LatePieces& pieces) const {
+    std::vector<double> all;
+    for (const auto& [ref, part, parts] : pieces) {
+      const std::vector<double>& whole = checked(ref);
+      const auto count = static_cast<std::ptrdiff_t>(whole.size() / parts);
+      const auto first = whole.begin() + count * static_cast<std::ptrdiff_t>(part);
+      all.insert(all.end(), first, first + count);
+    }
+    return all;
   }
   std::string where() const {
     return "rank " + std::to_string(rank_) + ", " + kLaneNames[index(running_)] + " lane:";
@@ -291,12 +405,13 @@ class LateDevice final : public Device {
     return ref.block->numbers;
   }
   void give_out(LateBlock& block) {
-    queue(block.owner).push_back({{}, [&block] {
-                                    block.numbers.assign(block.numbers.size(), kPoison);
-                                    block.written = false;
-                                    ++block.on_device;
-                                  }});
-    free_[index(block.owner)].push_back(&block);
+    const Lane owner = block.owner.lane;
+    queue(owner).push_back({{}, [&block] {
+                              block.numbers.assign(block.numbers.size(), kPoison);
+                              block.written = false;
+                              ++block.on_device;
+                            }});
+    free_[index(owner)].push_back(&block);
   }
 
   static constexpr double kPoison = -7e77;
@@ -308,8 +423,9 @@ class LateDevice final : public Device {
   const Nanoseconds* now_ = nullptr;
   std::array<std::deque<Item>, 2> queues_;
   std::array<LateClock, 2> clocks_;
-  std::deque<MarkState> marks_;
+  std::deque<std::shared_ptr<MarkState>> marks_;  // with devices that adopted them
   std::uint64_t forgotten_ = 0;
+  std::array<Mark, 2> last_mark_, before_work_;       // by lane
   std::array<int, 2> records_{}, waits_{}, holds_{};  // calls so far, by lane
   std::vector<std::unique_ptr<LateBlock>> blocks_;
   std::array<std::vector<LateBlock*>, 2> free_;  // by owner; the last freed is given out first
@@ -327,7 +443,7 @@ LateMemory::~LateMemory() {
 /// A device that leaves something out, to see whether the test notices.
 struct LateMutation {
   std::set<LateCall> dropped_waits;
-  std::set<LateCall> early_marks;  ///< they pass where the mark before them on the lane does
+  std::set<LateCall> early_marks;  ///< they pass before the last work that they stand behind
   std::set<LateCall> dropped_holds;
 };
 
@@ -341,9 +457,8 @@ class MutantDevice final : public Device {
   void leave(Lane lane) override { below_.leave(lane); }
   Mark record(Lane lane) override {
     const bool early = mutation_.early_marks.contains(next(records_, lane));
-    Mark& last = last_[static_cast<std::size_t>(lane)];
-    const Mark before = std::exchange(last, below_.record(lane));
-    return early ? before : last;
+    const Mark before = below_.mark_before_work(lane), mark = below_.record(lane);
+    return early ? before : mark;
   }
   void wait(Lane lane, Mark mark) override {
     if (mark && mutation_.dropped_waits.contains(next(waits_, lane))) return;
@@ -353,6 +468,7 @@ class MutantDevice final : public Device {
     if (mutation_.dropped_holds.contains(next(holds_, reader))) return;
     below_.hold(reader, value);
   }
+  Mark adopt(std::span<const DeviceMark> marks) override { return below_.adopt(marks); }
   bool passed(Mark mark) const override { return below_.passed(mark); }
   Nanoseconds when(Mark mark) const override { return below_.when(mark); }
   void forget_marks() override {
@@ -362,14 +478,19 @@ class MutantDevice final : public Device {
   MemoryProbe* memory() override { return below_.memory(); }
 
  private:
+  friend class LateDevice;
   static LateCall next(std::array<int, 2>& counts, Lane lane) {
     return {lane, counts[static_cast<std::size_t>(lane)]++};
   }
 
   LateDevice& below_;
   LateMutation mutation_;
-  std::array<Mark, 2> last_;
   std::array<int, 2> records_{}, waits_{}, holds_{};
 };
+
+const LateDevice& LateDevice::below(const Device& device) {
+  const auto* mutant = dynamic_cast<const MutantDevice*>(&device);
+  return mutant == nullptr ? static_cast<const LateDevice&>(device) : mutant->below_;
+}
 
 }  // namespace plait::testing

@@ -12,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "plait/runtime/inproc_comm.h"
 #include "tests/support/exchange_world.h"
 #include "tests/support/late_device.h"
 #include "tests/support/world.h"
@@ -57,12 +58,21 @@ class ClockedExchange final : public ExchangeValue {
 /// What the host hands to a comm: memory that the device will read.
 class LateExchange final : public ExchangeValue {
  public:
-  explicit LateExchange(LateMemory memory) : numbers(std::move(memory)) {}
+  /// Equal shares for `of_members`.
+  LateExchange(LateMemory memory, int of_members)
+      : numbers(std::move(memory)), members(static_cast<std::size_t>(of_members)) {}
   Bytes bytes() const override { return 0; }
   Bytes bytes_leaving() const override { return 0; }
-  Value share_for(int) override { return nullptr; }
-  Value join(std::vector<Value>) override { return nullptr; }
-  LateMemory numbers;
+  Value share_for(int member) override {
+    return std::make_unique<LateValue>(numbers.share(static_cast<std::size_t>(member), members));
+  }
+  Value join(std::vector<Value> shares) override {
+    LateNumbers all;
+    for (const Value& share : shares) all.append(static_cast<const LateValue&>(*share).numbers);
+    return std::make_unique<LateValue>(std::move(all));
+  }
+  LateNumbers numbers;
+  std::size_t members;
 };
 
 /// A comm of a device: the host issues, with a mark for the end. The device posts to the world's
@@ -173,7 +183,8 @@ class LateStage final : public Stage {
 
   Expected<ForwardResult> forward(PartOf part, Value input, bool for_backward) override {
     ForwardResult result;
-    const LateRef x = ref(input), y = ends_model(part) ? LateRef{} : make(result.output);
+    const LatePieces x = pieces(input);
+    const LateRef y = ends_model(part) ? LateRef{} : make(result.output);
     const LateRef kept = for_backward ? make(result.saved) : LateRef{};
     device_.launch([this, part, x, y, kept, for_backward] {
       const ForwardResult made = *inner_.forward(part, load(x), for_backward);
@@ -184,7 +195,7 @@ class LateStage final : public Stage {
   }
   Expected<BackwardInputResult> backward_input(PartOf part, Value saved, Value gradient) override {
     BackwardInputResult result;
-    const LateRef kept = ref(saved), dy = ref(gradient);
+    const LatePieces kept = pieces(saved), dy = pieces(gradient);
     const LateRef dx = begins_model(part) ? LateRef{} : make(result.input_gradient);
     const LateRef weight = make(result.saved_for_weight);
     device_.launch([this, part, kept, dy, dx, weight] {
@@ -196,20 +207,21 @@ class LateStage final : public Stage {
   }
   Expected<Value> recompute(PartOf part, Value saved) override {
     Value whole;
-    device_.launch([this, part, kept = ref(saved), made = make(whole)] {
+    device_.launch([this, part, kept = pieces(saved), made = make(whole)] {
       store(made, *inner_.recompute(part, load(kept)));
     });
     return whole;
   }
   Expected<void> backward_weight(PartOf part, Value saved) override {
-    device_.launch(
-        [this, part, kept = ref(saved)] { EXPECT_TRUE(inner_.backward_weight(part, load(kept))); });
+    device_.launch([this, part, kept = pieces(saved)] {
+      EXPECT_TRUE(inner_.backward_weight(part, load(kept)));
+    });
     return {};
   }
   Expected<Value> backward(PartOf part, Value saved, Value gradient) override {
     Value result;
     const LateRef dx = begins_model(part) ? LateRef{} : make(result);
-    device_.launch([this, part, kept = ref(saved), dy = ref(gradient), dx] {
+    device_.launch([this, part, kept = pieces(saved), dy = pieces(gradient), dx] {
       store(dx, *inner_.backward(part, load(kept), load(dy)));
     });
     return result;
@@ -219,29 +231,29 @@ class LateStage final : public Stage {
     const bool counts = !shape_[static_cast<std::size_t>(part.part)].has_backward;
     const auto& late = static_cast<const LateValue&>(*input);
     if (late.counts) {
-      const std::vector<double>& announced = device_.read_on_host(late.counts.ref(), late.ready);
+      const std::vector<double> announced = device_.read_on_host(late.counts.pieces(), late.ready);
       EXPECT_EQ(announced, std::vector<double>(static_cast<std::size_t>(members_), 1.0));
     }
     ExchangeStart start;
     LateMemory out = device_.allocate();
     const LateRef kept = for_backward && !counts ? make(start.saved) : LateRef{};
-    device_.launch([this, part, x = ref(input), y = out.ref(), kept, for_backward] {
+    device_.launch([this, part, x = pieces(input), y = out.ref(), kept, for_backward] {
       const ExchangeStart made = *inner_.start_exchange(part, load(x), for_backward);
       device_.write(y, outgoing(*made.exchange));
       store(kept, made.saved);
     });
-    start.exchange = std::make_unique<LateExchange>(std::move(out));
+    start.exchange = std::make_unique<LateExchange>(std::move(out), members_);
     if (counts) start.carried = std::move(input);
     return start;
   }
   Expected<ExchangeStart> start_exchange_back(PartOf part, Value saved, Value gradient) override {
     ExchangeStart start;
     LateMemory out = device_.allocate();
-    device_.launch([this, part, kept = ref(saved), dy = ref(gradient), dx = out.ref()] {
+    device_.launch([this, part, kept = pieces(saved), dy = pieces(gradient), dx = out.ref()] {
       const ExchangeStart made = *inner_.start_exchange_back(part, load(kept), load(dy));
       device_.write(dx, outgoing(*made.exchange));
     });
-    start.exchange = std::make_unique<LateExchange>(std::move(out));
+    start.exchange = std::make_unique<LateExchange>(std::move(out), members_);
     return start;
   }
   Value end_exchange(Value carried, Value arrived) noexcept override {
@@ -255,8 +267,8 @@ class LateStage final : public Stage {
   bool ends_model(PartOf part) const {
     return last_ && part.part + 1 == static_cast<int>(shape_.size());
   }
-  static LateRef ref(const Value& value) {
-    return value ? static_cast<const LateValue&>(*value).numbers.ref() : LateRef{};
+  static LatePieces pieces(const Value& value) {
+    return value ? static_cast<const LateValue&>(*value).numbers.pieces() : LatePieces{};
   }
   LateRef make(Value& value) {
     LateMemory memory = device_.allocate();
@@ -264,7 +276,9 @@ class LateStage final : public Stage {
     value = std::make_unique<LateValue>(std::move(memory));
     return made;
   }
-  Value load(LateRef from) { return from.block == nullptr ? nullptr : numbers(device_.read(from)); }
+  Value load(const LatePieces& from) {
+    return from.empty() ? nullptr : numbers(device_.read(from));
+  }
   void store(LateRef to, const Value& made) {
     if (to.block != nullptr) device_.write(to, numbers_in(made));
   }
@@ -291,14 +305,28 @@ struct LateRun {
   std::string fault;  ///< the first one, in words
 };
 
+/// How values get from rank to rank.
+enum class Between : std::uint8_t {
+  kTransport,   ///< the device copies them when it reaches the message (LateComm)
+  kHandedOver,  ///< the host hands them over (InprocWorld), with marks that devices adopt
+};
+
 /// The devices and comms of all ranks of a grid.
 class LateWorld {
  public:
-  LateWorld(const Grid& grid, WorldOptions options) : transport(grid, options) {
+  LateWorld(const Grid& grid, WorldOptions options, Between between = Between::kTransport)
+      : transport(grid, options), handed_over_(grid), between_(between) {
     for (int rank = 0; rank < grid.ranks(); ++rank) {
       devices.emplace_back(rank).read_time(now_);
       comms.emplace_back(devices.back(), transport.comm(rank), grid, rank);
     }
+  }
+  /// The rank's device, or what stands before it.
+  void use(int rank, Device& device) { handed_over_.comm(rank).use(device); }
+  /// What the rank's executor is given.
+  Comm& comm(int rank) {
+    if (between_ == Between::kHandedOver) return handed_over_.comm(rank);
+    return comms[static_cast<std::size_t>(rank)];
   }
 
   /// Runs one step of all ranks in an order drawn from `seed`: the host's lanes, the devices' lanes
@@ -369,6 +397,8 @@ class LateWorld {
     return true;
   }
 
+  InprocWorld handed_over_;
+  Between between_;
   Nanoseconds now_ = 0;
 };
 
