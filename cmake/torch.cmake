@@ -1,5 +1,4 @@
 # libtorch: from CMAKE_PREFIX_PATH if that holds one, else from the project's venv (scripts/setup).
-set(PLAIT_VENV ${CMAKE_SOURCE_DIR}/.venv CACHE PATH "the venv of scripts/setup: the torch wheel, the tests' Python")
 find_package(Torch QUIET)
 if(NOT Torch_FOUND)
   file(GLOB wheel ${PLAIT_VENV}/lib/python3*/site-packages/torch/share/cmake)

@@ -1,10 +1,10 @@
-# libtorch with CUDA, from a wheel in PLAIT_VENV (scripts/setup --cuda). Torch's own package refuses a machine
+# libtorch with CUDA, from a wheel in PLAIT_CUDA_VENV (scripts/setup --cuda). Torch's own package refuses a machine
 # without the whole toolkit, cuBLAS and all; the wheel brings these, so the target is made here.
-set(PLAIT_VENV ${CMAKE_SOURCE_DIR}/.venv-cuda CACHE PATH "the venv of scripts/setup --cuda: the torch wheel with CUDA")
-file(GLOB torch_folder ${PLAIT_VENV}/lib/python3*/site-packages/torch)
+set(PLAIT_CUDA_VENV ${CMAKE_SOURCE_DIR}/.venv-cuda CACHE PATH "the venv of scripts/setup --cuda: the torch wheel with CUDA")
+file(GLOB torch_folder ${PLAIT_CUDA_VENV}/lib/python3*/site-packages/torch)
 if(NOT EXISTS "${torch_folder}/lib/libtorch_cuda.so")
-  message(FATAL_ERROR "PLAIT_CUDA needs a torch wheel with CUDA: ${PLAIT_VENV} has none; run scripts/setup --cuda, "
-                      "or name another venv by -DPLAIT_VENV")
+  message(FATAL_ERROR "PLAIT_CUDA needs a torch wheel with CUDA: ${PLAIT_CUDA_VENV} has none; run "
+                      "scripts/setup --cuda, or name another venv by -DPLAIT_CUDA_VENV")
 endif()
 cmake_path(GET torch_folder PARENT_PATH site_packages)
 file(GLOB cuda_wheel ${site_packages}/nvidia/cu[0-9]*)
@@ -23,7 +23,7 @@ endif()
 file(STRINGS ${PLAIT_CUDA_INCLUDE}/cuda.h toolkit REGEX "^#define CUDA_VERSION [0-9]+")
 string(REGEX REPLACE ".* ([0-9]+)[0-9][0-9][0-9]$" "\\1" toolkit "${toolkit}")
 if(NOT toolkit EQUAL cuda_major)
-  message(FATAL_ERROR "the torch of ${PLAIT_VENV} needs CUDA ${cuda_major}, the toolkit at ${PLAIT_CUDA_INCLUDE} is "
+  message(FATAL_ERROR "the torch of ${PLAIT_CUDA_VENV} needs CUDA ${cuda_major}, the toolkit at ${PLAIT_CUDA_INCLUDE} is "
                       "CUDA ${toolkit}")
 endif()
 
