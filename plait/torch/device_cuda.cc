@@ -1,6 +1,7 @@
 #include "plait/torch/device_cuda.h"
 
 #include <ATen/Context.h>
+#include <ATen/cuda/CUDAContextLight.h>
 #include <c10/core/AutogradState.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/cuda/CUDACachingAllocator.h>
@@ -18,6 +19,7 @@
 #include <deque>
 #include <mutex>
 #include <optional>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -143,6 +145,7 @@ class CudaDevice final : public Device {
     c10::AutogradState& state = c10::AutogradState::get_tls_state();
     multithreaded_ = state.get_multithreading_enabled();
     state.set_multithreading_enabled(false);
+    make_workspace(lane);
   }
   void leave(Lane) override {
     c10::AutogradState::get_tls_state().set_multithreading_enabled(multithreaded_);
@@ -208,6 +211,15 @@ class CudaDevice final : public Device {
   const c10::cuda::CUDAStream& stream(Lane lane) const {
     return streams_[static_cast<std::size_t>(lane)];
   }
+  /// cuBLAS has a workspace for each thread and stream, 32 MB that its first product would charge
+  /// to the rank's step.
+  void make_workspace(Lane lane) {
+    std::thread::id& owner = workspace_owners_[static_cast<std::size_t>(lane)];
+    if (owner == std::this_thread::get_id()) return;
+    owner = std::this_thread::get_id();
+    const ScopedAccount charged(workspaces_);
+    static_cast<void>(at::cuda::getCurrentCUDABlasHandle());
+  }
   Mark add(std::vector<TimedEvent> events) {
     const std::lock_guard lock(mutex_);
     marks_.push_back(std::move(events));
@@ -226,7 +238,9 @@ class CudaDevice final : public Device {
   std::shared_ptr<const Anchor> anchor_;
   std::optional<c10::cuda::CUDAStreamGuard> entered_;
   bool multithreaded_ = true;  // of the thread that has entered, before it did
-  mutable std::mutex mutex_;   // of what follows
+  std::array<std::thread::id, 2> workspace_owners_;
+  MemoryAccount workspaces_;
+  mutable std::mutex mutex_;  // of what follows
   std::deque<std::vector<TimedEvent>> marks_;
   std::uint64_t forgotten_ = 0;
 };

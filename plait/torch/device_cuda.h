@@ -35,7 +35,8 @@ at::Device cuda_place(int rank);
 ///
 /// memory(): `memory`, which outlives the device. Bytes of a rank on a shared GPU are those of its
 /// accounts (MemoryAccount): as they are asked for and freed by the host, before the allocator
-/// rounds them and before streams let them go.
+/// rounds them and before streams let them go. cuBLAS's workspaces, 32 MB for each thread and lane,
+/// are in no rank's accounts.
 ///
 /// Calls throw c10::Error if the GPU has failed. Errors: those of prepare_cuda().
 Expected<std::unique_ptr<Device>> make_cuda_device(int index, MemoryProbe* memory = nullptr);
