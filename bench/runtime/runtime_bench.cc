@@ -22,6 +22,7 @@
 #include "plait/runtime/inproc_comm.h"
 #include "plait/schedule/generators.h"
 #include "plait/torch/c10d_world.h"
+#include "plait/torch/device_cuda.h"
 #include "plait/torch/rendezvous.h"
 #include "plait/torch/tensors.h"
 
@@ -96,13 +97,18 @@ Nanoseconds median(std::vector<Nanoseconds> times) {
 
 constexpr int kActions = 2 * kMicrobatches;  // of one rank: F and B of each micro-batch
 
-Nanoseconds time_inproc(int ranks, Nanoseconds forward_time, Wait wait, int steps) {
+/// `devices`: one a rank, or none.
+Nanoseconds time_inproc(int ranks, Nanoseconds forward_time, Wait wait, int steps,
+                        const std::vector<std::unique_ptr<Device>>& devices = {}) {
   Pipeline pipeline(ranks, forward_time);
   InprocWorld world(ranks);
   std::vector<std::unique_ptr<Executor>> executors;
   for (const RankProgram& program : pipeline.programs) {
-    executors.push_back(
-        std::make_unique<Executor>(program, pipeline.pointers, world.comm(program.rank)));
+    Device* device =
+        devices.empty() ? nullptr : devices[static_cast<std::size_t>(program.rank)].get();
+    if (device != nullptr) world.comm(program.rank).use(*device);
+    executors.push_back(std::make_unique<Executor>(
+        program, pipeline.pointers, world.comm(program.rank), Column{}, nullptr, device));
   }
   // As the trainer drives ranks without and with exchanges.
   const Chaining chaining = wait == Wait::kSleep ? Chaining::kOnCompletion : Chaining::kOwnThread;
@@ -162,6 +168,32 @@ void bench_inproc(int steps) {
         ranks, microseconds(wall - ideal, kActions),
         static_cast<double>(wall) / static_cast<double>(ideal));
   }
+}
+
+/// Stages that give the GPU nothing: what is left are the runtime's marks and waits, which are
+/// events and streams there, beside the same on the CPU.
+int bench_cuda(int steps) {
+  fmt::print(
+      "on GPU 0, in-process, 1F1B, {} micro-batches, {} compute actions a rank, median of {}\n",
+      kMicrobatches, kActions, steps);
+  for (const int ranks : {1, 2, 4}) {
+    std::vector<std::unique_ptr<Device>> devices;
+    for (int rank = 0; rank < ranks; ++rank) {
+      Expected<std::unique_ptr<Device>> device = make_cuda_device(0);
+      if (!device) {
+        fmt::print(stderr, "{}\n", device.error().text());
+        return 2;
+      }
+      devices.push_back(*std::move(device));
+    }
+    const Nanoseconds gpu = time_inproc(ranks, 0, Wait::kSpin, steps, devices);
+    const Nanoseconds cpu = time_inproc(ranks, 0, Wait::kSpin, steps);
+    fmt::print(
+        "  ranks {}, stages that do nothing                  {:8.2f} us per action ({:.2f} on the "
+        "CPU)\n",
+        ranks, microseconds(gpu, kActions), microseconds(cpu, kActions));
+  }
+  return 0;
 }
 
 /// Ends a step of its own: one message, and the comm has done with this sink.
@@ -263,10 +295,14 @@ int bench_gloo(int argc, char** argv, int steps) {
 int main(int argc, char** argv) {
   CLI::App app{"the runtime's cost per compute action"};
   std::string comm = "inproc";
+  std::string device = "cpu";
   int steps = 200;
   app.add_option("--comm", comm, "inproc or gloo")->check(CLI::IsMember({"inproc", "gloo"}));
+  app.add_option("--device", device, "cpu, or cuda: ranks of this process on GPU 0")
+      ->check(CLI::IsMember({"cpu", "cuda"}));
   app.add_option("--steps", steps, "steps to take the median of")->check(CLI::PositiveNumber);
   CLI11_PARSE(app, argc, argv);
+  if (device == "cuda") return plait::bench_cuda(steps);
   if (comm == "gloo") return plait::bench_gloo(argc, argv, steps);
   plait::bench_inproc(steps);
   return 0;
