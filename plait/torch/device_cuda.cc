@@ -248,6 +248,7 @@ class CudaDevice final : public Device {
 /// Called under the allocator's lock.
 void count_block(const c10::CachingDeviceAllocator::TraceEntry& entry) {
   using Entry = c10::CachingDeviceAllocator::TraceEntry;
+  // NOLINTNEXTLINE(performance-no-int-to-ptr): torch keeps the address as a number
   const auto* data = reinterpret_cast<const void*>(entry.addr_);
   if (entry.action_ == Entry::ALLOC) charge_block(data, static_cast<Bytes>(entry.size_));
   if (entry.action_ == Entry::FREE_REQUESTED) credit_block(data);
