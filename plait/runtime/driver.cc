@@ -23,7 +23,7 @@ constexpr std::chrono::microseconds kMarkPoll{20};
 // that computes may not run before the scheduler's next tick, milliseconds later; a thread that is
 // woken runs at once.
 void wait_for_change(Executor& executor, std::uint32_t seen, Wait wait) {
-  std::atomic<std::uint32_t>& changes = executor.changes();
+  const std::atomic<std::uint32_t>& changes = executor.changes();
   for (int round = 0; wait == Wait::kSpin && round < kSpinRounds; ++round) {
     for (int spin = 0; spin < kSpinsPerRound; ++spin) {
       if (changes.load(std::memory_order_acquire) != seen) return;
@@ -31,7 +31,7 @@ void wait_for_change(Executor& executor, std::uint32_t seen, Wait wait) {
     std::this_thread::yield();
   }
   if (executor.device().asynchronous()) return std::this_thread::sleep_for(kMarkPoll);
-  changes.wait(seen, std::memory_order_acquire);
+  executor.sleep_until_change(seen);
 }
 
 }  // namespace

@@ -163,7 +163,8 @@ Expected<void> Executor::issue(std::uint32_t index, const Instruction& instructi
   if (instruction.opcode == Opcode::kSend) {
     const Message message = message_of(program_, instruction);
     Value value = take(instruction.in[0]);
-    if (!program_.boundaries.empty())
+    // In place: a spec of its own would be lists made anew for each message.
+    if (!program_.boundaries.empty() && !value->is_of(spec_of(program_.boundaries, message)))
       PLAIT_TRY_VOID(check_value(program_.boundaries, message, value->spec()));
     comm_.send(message, std::move(value), index, *this);
     return {};
@@ -257,9 +258,18 @@ void Executor::put(std::int32_t slot, Value value) {
   if (slot != kNoSlot) slots_[static_cast<std::size_t>(slot)] = std::move(value);
 }
 
+// Either this thread sees asleep_, or the sleeper sees the change: both stores and both loads are
+// in one order. A notify_all() at every change would also look for sleepers in the library's table
+// of places, by address, which executors share.
 void Executor::announce_change() {
-  changes_.fetch_add(1, std::memory_order_acq_rel);
-  changes_.notify_all();
+  changes_.fetch_add(1, std::memory_order_seq_cst);
+  if (asleep_.load(std::memory_order_seq_cst)) changes_.notify_all();
+}
+
+void Executor::sleep_until_change(std::uint32_t seen) {
+  asleep_.store(true, std::memory_order_seq_cst);
+  changes_.wait(seen, std::memory_order_seq_cst);
+  asleep_.store(false, std::memory_order_relaxed);
 }
 
 void Executor::finish(std::int32_t index) {
@@ -298,10 +308,20 @@ void Executor::deliver(std::uint32_t token, Value value) {
   finish(static_cast<std::int32_t>(token));
 }
 
+// begin_step() never races with a thread T of another rank or of a comm that issues in settled():
+//
+//   T: advance_communication() returns
+//      -> T: open_messages_.fetch_sub (release; the later ones are in its release sequence)
+//      -> rank's thread: finished() reads 0 (acquire)
+//      -> rank's thread: begin_step() resets slots_, done_ and next_
+//
+// The count is above 0 as long as a message of the step has not got this far, whoever issued it. A
+// T that found the lane held (advances_asked_ > 1) has touched nothing of the step; the thread that
+// holds it is the rank's own, or counts down a message of its own later. What T does after its
+// fetch_sub touches changes_ and asleep_ alone, which no step resets: at worst a waiting thread
+// looks once more.
 void Executor::settled() noexcept {
   if (issues_on_completion_) advance_communication();
-  // With the last message the step may be over and the next one begin: from here on nothing of this
-  // step is touched.
   if (open_messages_.fetch_sub(1, std::memory_order_acq_rel) > 1) return;
   announce_change();
 }
@@ -310,6 +330,10 @@ void Executor::settled() noexcept {
 // finds it above 0 only adds its 1: the thread that holds the lane advances it anew until no call
 // was added meanwhile, and then sets it to 0.
 void Executor::advance_communication() {
+  if (!issues_on_completion_) {  // the rank's thread alone comes here
+    advance(Lane::kCommunication, -1);
+    return;
+  }
   std::uint32_t asked = advances_asked_.fetch_add(1, std::memory_order_acq_rel) + 1;
   if (asked != 1) return;
   do {

@@ -55,7 +55,8 @@ class Executor final : public CompletionSink {
   void begin_step();
   /// Issues at most `limit` instructions of the lane; -1: as many as it can.
   LaneStatus advance(Lane lane, int limit);
-  /// advance(kCommunication, -1). Several threads may call it at once: one of them issues for all.
+  /// advance(kCommunication, -1). With issue_on_completion() several threads may call it at once:
+  /// one of them issues for all.
   void advance_communication();
   /// Whether settled() calls advance_communication(), on the thread that has completed a message,
   /// from the next step on. Stays off on an asynchronous device: that thread may belong to another
@@ -73,9 +74,11 @@ class Executor final : public CompletionSink {
   /// Ends the step with `error` unless it has failed already.
   void fail_step(const Error& error);
 
-  /// Counts what has completed, or on an asynchronous device been issued; changes whenever a
-  /// waiting lane may go on, but for marks that pass. For drivers to wait on.
-  std::atomic<std::uint32_t>& changes() { return changes_; }
+  /// Counts what has completed, or on an asynchronous device been issued. It changes whenever a
+  /// lane that waits may go on, but for marks that pass.
+  const std::atomic<std::uint32_t>& changes() const { return changes_; }
+  /// Sleeps until changes() is not `seen`. One thread at a time: the rank's.
+  void sleep_until_change(std::uint32_t seen);
   /// What the rank does now: "in 2W4", "waits in 3RECV_F5 from rank 1", "has ended its step". From
   /// any thread.
   std::string status() const;

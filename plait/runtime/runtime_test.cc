@@ -174,6 +174,83 @@ TEST(Runtime, ThreadsGiveTheSameBits) {
   }
 }
 
+/// Receives wait until the test ends them; a send ends inside its call.
+class HeldComm final : public Comm {
+ public:
+  void send(const Message&, Value, std::uint32_t token, CompletionSink& sink) override {
+    ++sent;
+    sink.completed(token, Value());
+    sink.settled();
+    ended_while_issuing |= executor->finished();
+  }
+  void recv(const Message&, const ValueSpec&, std::uint32_t token, CompletionSink&) override {
+    received.push_back(token);
+  }
+  void collective(const Collective&, std::unique_ptr<ExchangeValue>, std::uint32_t,
+                  CompletionSink&) override {
+    FAIL() << "1F1B has none";
+  }
+  void abort(const Error&) override {}
+
+  Executor* executor = nullptr;
+  std::vector<std::uint32_t> received;  // tokens
+  int sent = 0;
+  bool ended_while_issuing = false;
+};
+
+TEST(Runtime, AStepIsNotOverWhileACompletionStillIssues) {
+  // The rank's thread has run all compute before the thread that brought the last activation issues
+  // what that made ready: both sends of 1F1B's last rank.
+  const VerifiedSchedule schedule = proven({"1f1b", 2, 2});
+  const RankProgram program = *lower(schedule, 1);
+  Stages stages(schedule.placement());
+  HeldComm comm;
+  Executor executor(program, stages.pointers(1), comm);
+  comm.executor = &executor;
+  executor.begin_step();
+  executor.issue_on_completion(true);
+  executor.advance_communication();
+  ASSERT_EQ(comm.received.size(), 2U);
+  for (const std::uint32_t token : comm.received) {
+    executor.completed(token, testing::numbers({1.0, 0.5}));
+    executor.advance(Lane::kCompute, -1);
+  }
+  ASSERT_EQ(comm.sent, 0);
+  executor.settled();  // of the first receive
+  EXPECT_EQ(comm.sent, 2);
+  EXPECT_FALSE(comm.ended_while_issuing);
+  executor.settled();
+  EXPECT_TRUE(executor.finished());
+  EXPECT_FALSE(comm.ended_while_issuing);
+}
+
+TEST(Runtime, StepsFollowOneAnotherWhileOtherThreadsComplete) {
+  // ThreadSanitizer sees a step that begins while another rank's thread still issues for the last
+  // one. Threads stay alive between steps, and nothing but the messages orders them.
+  const VerifiedSchedule schedule = proven({"dualpipe-v", 2, 4});
+  const std::vector<RankProgram> programs = lower_all(schedule);
+  Stages stages(schedule.placement());
+  InprocWorld world(2);
+  std::vector<std::unique_ptr<Executor>> executors;
+  for (const RankProgram& program : programs) {
+    executors.push_back(std::make_unique<Executor>(program, stages.pointers(program.rank),
+                                                   world.comm(program.rank)));
+  }
+  constexpr int kSteps = 500;
+  const Expected<void> result = run_ranks(
+      2,
+      [&](int rank) -> Expected<void> {
+        for (int step = 0; step < kSteps; ++step) {
+          PLAIT_TRY_VOID(run_step(*executors[static_cast<std::size_t>(rank)], Wait::kSpin,
+                                  Chaining::kOnCompletion));
+        }
+        return {};
+      },
+      [&](const Error& error) { world.abort(error); });
+  ASSERT_TRUE(result) << result.error().text();
+  for (const auto& executor : executors) EXPECT_TRUE(executor->finished());
+}
+
 TEST(Runtime, TheWatchdogNamesWhoWaitsForWhat) {
   const VerifiedSchedule schedule = proven({"1f1b", 2, 2});
   std::vector<RankProgram> programs = lower_all(schedule);

@@ -25,6 +25,8 @@ class Payload {
   virtual Bytes bytes() const = 0;
   /// Its tensors, for payloads that cross a boundary between stages.
   virtual ValueSpec spec() const { return {}; }
+  /// spec() == needed. Asked of every message: overridden where spec() costs something.
+  virtual bool is_of(const ValueSpec& needed) const { return spec() == needed; }
   /// True of a value whose reader needs some of its numbers on the host, to know how large its own
   /// results are: the row counts of an exchange. The reader is issued when `ready` has passed.
   virtual bool read_on_host() const { return false; }
