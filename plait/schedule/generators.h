@@ -2,7 +2,9 @@
 #pragma once
 
 #include <array>
+#include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "plait/base/error.h"
@@ -108,56 +110,76 @@ Expected<Schedule> generate_forward_only(const ScheduleShape& shape);
 /// The same over any placement.
 Expected<Schedule> generate_forward_only(const Placement& placement, int microbatches);
 
+/// Whether a schedule has its default V alone, or others too.
+enum class Chunks : std::uint8_t { kFixed, kOpen };
+
+/// All that is said of a schedule beside its order.
 struct GeneratorInfo {
   std::string_view name;
+  std::string_view torch_name;  ///< in torch.distributed.pipelining; empty: it has none
   std::string_view summary;
   std::string_view source;
   std::string_view needs;
   int default_chunks;
+  Chunks chunks;
   Expected<Schedule> (*generate)(const ScheduleShape& shape);
 };
 
 inline constexpr std::array kGenerators = {
-    GeneratorInfo{"gpipe", "all forwards, then all backwards", "arXiv:1811.06965", "V = 1", 1,
-                  generate_gpipe},
-    GeneratorInfo{"1f1b", "one forward, one backward", "arXiv:2006.09503", "V = 1, M >= P", 1,
-                  generate_one_f_one_b},
-    GeneratorInfo{"interleaved-1f1b", "1f1b over chunks, in rounds", "arXiv:2104.04473",
-                  "M a multiple of max(1, M div P)", 2, generate_interleaved_1f1b},
-    GeneratorInfo{"looped-bfs", "chunk after chunk, backwards in reverse", "arXiv:2211.05953", "",
-                  2, generate_looped_bfs},
-    GeneratorInfo{"interleaved-zero-bubble", "ZB1P: interleaved, I and W apart", "arXiv:2401.10241",
-                  "M a multiple of max(1, M div P)", 2, generate_interleaved_zero_bubble},
-    GeneratorInfo{"interleaved-grouped", "interleaved, W right behind its I",
+    GeneratorInfo{"gpipe", "GPipe", "all forwards, then all backwards", "arXiv:1811.06965", "V = 1",
+                  1, Chunks::kFixed, generate_gpipe},
+    GeneratorInfo{"1f1b", "1F1B", "one forward, one backward", "arXiv:2006.09503", "V = 1, M >= P",
+                  1, Chunks::kFixed, generate_one_f_one_b},
+    GeneratorInfo{"interleaved-1f1b", "Interleaved1F1B", "1f1b over chunks, in rounds",
+                  "arXiv:2104.04473", "M a multiple of max(1, M div P)", 2, Chunks::kOpen,
+                  generate_interleaved_1f1b},
+    GeneratorInfo{"looped-bfs", "LoopedBFS", "chunk after chunk, backwards in reverse",
+                  "arXiv:2211.05953", "", 2, Chunks::kOpen, generate_looped_bfs},
+    GeneratorInfo{"interleaved-zero-bubble", "InterleavedZeroBubble",
+                  "ZB1P: interleaved, I and W apart", "arXiv:2401.10241",
+                  "M a multiple of max(1, M div P)", 2, Chunks::kOpen,
+                  generate_interleaved_zero_bubble},
+    GeneratorInfo{"interleaved-grouped", "", "interleaved, W right behind its I",
                   "sail-sg group_interleaved_1f1b.py", "M a multiple of max(1, M div P)", 2,
-                  generate_interleaved_grouped},
-    GeneratorInfo{"zbv", "zero bubble on a V", "arXiv:2405.15362", "V = 2", 2, generate_zbv},
-    GeneratorInfo{"zb-h1", "zero bubble, memory of 1f1b", "arXiv:2401.10241", "V = 1, M >= P", 1,
-                  generate_zb_h1},
-    GeneratorInfo{"zb-h2", "zero bubble, twice the memory", "arXiv:2401.10241", "V = 1, M >= 2P-1",
-                  1, generate_zb_h2},
-    GeneratorInfo{"v-half", "a V with half the memory of 1f1b", "arXiv:2405.15362", "V = 2", 2,
-                  generate_v_half},
-    GeneratorInfo{"v-min", "a V with a third of the memory of 1f1b", "arXiv:2405.15362", "V = 2", 2,
-                  generate_v_min},
-    GeneratorInfo{"1f1b-v", "1f1b on a V", "arXiv:2405.15362", "V = 2", 2, generate_one_f_one_b_v},
-    GeneratorInfo{"dualpipe-v", "a V of stages, forward and backward in pairs",
-                  "deepseek-ai/DualPipe dualpipev.py", "V = 2, M >= 2P", 2, generate_dualpipe_v},
-    GeneratorInfo{"dualpipe", "two copies of the model towards each other, in pairs",
+                  Chunks::kOpen, generate_interleaved_grouped},
+    GeneratorInfo{"zbv", "ZBVZeroBubble", "zero bubble on a V", "arXiv:2405.15362", "V = 2", 2,
+                  Chunks::kFixed, generate_zbv},
+    GeneratorInfo{"zb-h1", "", "zero bubble, memory of 1f1b", "arXiv:2401.10241", "V = 1, M >= P",
+                  1, Chunks::kFixed, generate_zb_h1},
+    GeneratorInfo{"zb-h2", "", "zero bubble, twice the memory", "arXiv:2401.10241",
+                  "V = 1, M >= 2P-1", 1, Chunks::kFixed, generate_zb_h2},
+    GeneratorInfo{"v-half", "", "a V with half the memory of 1f1b", "arXiv:2405.15362", "V = 2", 2,
+                  Chunks::kFixed, generate_v_half},
+    GeneratorInfo{"v-min", "", "a V with a third of the memory of 1f1b", "arXiv:2405.15362",
+                  "V = 2", 2, Chunks::kFixed, generate_v_min},
+    GeneratorInfo{"1f1b-v", "", "1f1b on a V", "arXiv:2405.15362", "V = 2", 2, Chunks::kFixed,
+                  generate_one_f_one_b_v},
+    GeneratorInfo{"dualpipe-v", "DualPipeV", "a V of stages, forward and backward in pairs",
+                  "deepseek-ai/DualPipe dualpipev.py", "V = 2, M >= 2P", 2, Chunks::kFixed,
+                  generate_dualpipe_v},
+    GeneratorInfo{"dualpipe", "", "two copies of the model towards each other, in pairs",
                   "deepseek-ai/DualPipe dualpipe.py", "V = 1, P and M even, M >= 2P", 1,
-                  generate_dualpipe},
-    GeneratorInfo{"chimera", "two copies of the model towards each other", "arXiv:2107.06925",
-                  "V = 1, P even, M a multiple of P", 1, generate_chimera},
-    GeneratorInfo{"hanayo", "waves down and up, rounds of P micro-batches", "Hanayo, SC23",
-                  "V even, M a multiple of P", 2, generate_hanayo},
-    GeneratorInfo{"stp", "a V of stages, pairs within a chunk", "arXiv:2510.27257",
-                  "V = 2, M >= 3P", 2, generate_stp},
-    GeneratorInfo{"zb-auto", "the best greedy order for given costs and memory", "", "V = 1", 1,
-                  generate_zb_auto},
-    GeneratorInfo{"zbv-auto", "the same on a V", "", "V = 2", 2, generate_zbv_auto},
-    GeneratorInfo{"forward-only", "forwards only, for validation", "", "", 1,
+                  Chunks::kFixed, generate_dualpipe},
+    GeneratorInfo{"chimera", "", "two copies of the model towards each other", "arXiv:2107.06925",
+                  "V = 1, P even, M a multiple of P", 1, Chunks::kFixed, generate_chimera},
+    GeneratorInfo{"hanayo", "", "waves down and up, rounds of P micro-batches", "Hanayo, SC23",
+                  "V even, M a multiple of P", 2, Chunks::kOpen, generate_hanayo},
+    GeneratorInfo{"stp", "", "a V of stages, pairs within a chunk", "arXiv:2510.27257",
+                  "V = 2, M >= 3P", 2, Chunks::kFixed, generate_stp},
+    GeneratorInfo{"zb-auto", "", "the best greedy order for given costs and memory", "", "V = 1", 1,
+                  Chunks::kFixed, generate_zb_auto},
+    GeneratorInfo{"zbv-auto", "", "the same on a V", "", "V = 2", 2, Chunks::kFixed,
+                  generate_zbv_auto},
+    GeneratorInfo{"forward-only", "", "forwards only, for validation", "", "", 1, Chunks::kOpen,
                   generate_forward_only},
 };
+
+/// The schedule of that name, ours or torch's (in capitals or not, as torch takes it); null if
+/// there is none.
+const GeneratorInfo* find_generator(std::string_view name);
+
+/// The message for a name that no schedule has: the nearest name if a slip explains it, and all.
+std::string describe_unknown_schedule(std::string_view name);
 
 /// Errors: also an unknown name (with the known ones).
 Expected<Schedule> generate(std::string_view name, const ScheduleShape& shape);

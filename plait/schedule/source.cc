@@ -4,7 +4,6 @@
 
 #include "plait/base/read_file.h"
 #include "plait/ir/forms/text_forms.h"
-#include "plait/schedule/names.h"
 
 namespace plait {
 

@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "plait/ir/forms/text_forms.h"
-#include "plait/schedule/names.h"
 #include "plait/verify/verify.h"
 
 namespace plait {
@@ -169,7 +168,7 @@ TEST(Names, ChunksAreFixedWhereOneMoreIsRefused) {
     bool taken = false;
     for (const int chunks : {info.default_chunks + 1, info.default_chunks + 2})
       taken = taken || info.generate({4, 16, chunks, true}).has_value();
-    EXPECT_EQ(taken, !has_fixed_chunks(info)) << info.name;
+    EXPECT_EQ(taken, info.chunks == Chunks::kOpen) << info.name;
   }
 }
 
@@ -187,6 +186,16 @@ TEST(Source, TorchsNamesAreNamesToo) {
     ASSERT_NE(*found, nullptr) << torch;
     EXPECT_EQ((*found)->name, ours);
   }
+}
+
+TEST(Names, EachNameFindsItsOwnRow) {
+  for (const GeneratorInfo& info : kGenerators) {
+    EXPECT_EQ(find_generator(info.name), &info);
+    if (!info.torch_name.empty()) {
+      EXPECT_EQ(find_generator(info.torch_name), &info);
+    }
+  }
+  EXPECT_EQ(find_generator(""), nullptr);
 }
 
 TEST(Source, WhatIsNeitherAFileNorANameSaysSo) {

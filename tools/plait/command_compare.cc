@@ -6,7 +6,6 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
-#include "plait/schedule/names.h"
 #include "tools/plait/commands.h"
 #include "tools/plait/cost_arguments.h"
 #include "tools/plait/measured_comparison.h"
@@ -146,8 +145,8 @@ std::string over_cap(const Price& price, const MemoryCap& cap) {
 /// Errors: wrong costs. A schedule that this shape does not have is left out, with why.
 Expected<void> add(const GeneratorInfo& info, const CompareArguments& arguments,
                    const CostSettings& given, const MemoryCap& cap, Comparison& comparison) {
-  const int chunks =
-      arguments.chunks == 0 || has_fixed_chunks(info) ? info.default_chunks : arguments.chunks;
+  const int chunks = arguments.chunks == 0 || info.chunks == Chunks::kFixed ? info.default_chunks
+                                                                            : arguments.chunks;
   PLAIT_TRY(const CostSettings settings, split_over(given, chunks));
   PLAIT_TRY(const CostModel costs, make_cost_model(settings, arguments.ranks * chunks));
   if (cap.bytes && !costs.has_bytes()) {
