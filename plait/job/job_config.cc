@@ -2,18 +2,17 @@
 
 #include <fmt/core.h>
 
-#include <toml++/toml.h>
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <filesystem>
-#include <limits>
 #include <map>
 #include <optional>
+#include <type_traits>
 
+#include "plait/base/key_reader.h"
 #include "plait/base/nearest_name.h"
 #include "plait/base/read_file.h"
-#include "plait/base/shown_value.h"
+#include "plait/base/toml_node.h"
 #include "plait/job/validate.h"
 
 namespace plait {
@@ -27,110 +26,73 @@ std::vector<std::string_view> section_names() {
   return names;
 }
 
-/// Stores a TOML value into a field; the name of the needed type if it is of another.
-struct Store {
-  const toml::node& node;
+std::string take(const TomlNode& node, std::pair<double, double>& field) {
+  std::vector<double> numbers;
+  if (!take(node, numbers).empty() || numbers.size() != 2)
+    return "needed two numbers, as in [0.9, 0.95]";
+  field = {numbers[0], numbers[1]};
+  return {};
+}
 
-  std::string operator()(std::string* field) const {
-    return take(node.value_exact<std::string>(), field, "a string");
+std::string take(const TomlNode& node, RopeScaling& field) {
+  RopeScaling scaling;
+  FirstError error;
+  KeyReader keys(node, "", error);
+  if (node.is_table()) {
+    keys.read("rope_type", scaling.rope_type);
+    keys.read("factor", scaling.factor);
+    keys.read("low_freq_factor", scaling.low_freq_factor);
+    keys.read("high_freq_factor", scaling.high_freq_factor);
+    keys.read("original_max_position_embeddings", scaling.original_max_position_embeddings);
+    keys.refuse_others();
   }
-  std::string operator()(bool* field) const {
-    return take(node.value_exact<bool>(), field, "true or false");
+  if (!node.is_table() || !error.ok()) {
+    return "needed a table, as in { rope_type = \"llama3\", factor = 8.0, low_freq_factor = 1.0, "
+           "high_freq_factor = 4.0, original_max_position_embeddings = 8192 }";
   }
-  std::string operator()(double* field) const {
-    return take(node.value<double>(), field, "a number");
-  }
-  std::string operator()(std::int64_t* field) const {
-    return take(node.value_exact<std::int64_t>(), field, "an integer");
-  }
-  std::string operator()(int* field) const { return narrow(field); }
-  std::string operator()(std::uint64_t* field) const {
-    const auto value = node.value_exact<std::int64_t>();
-    if (!value || *value < 0) return "an integer of 0 or more";
-    *field = static_cast<std::uint64_t>(*value);
-    return {};
-  }
-  std::string operator()(std::pair<double, double>* field) const {
-    const toml::array* list = node.as_array();
-    if (list == nullptr || list->size() != 2 || !list->get(0)->is_number() ||
-        !list->get(1)->is_number()) {
-      return "two numbers, as in [0.9, 0.95]";
-    }
-    *field = {list->get(0)->value_or(0.0), list->get(1)->value_or(0.0)};
-    return {};
-  }
-  std::string operator()(RopeScaling* field) const {
-    constexpr const char* kNeeded =
-        "a table, as in { rope_type = \"llama3\", factor = 8.0, low_freq_factor = 1.0, "
-        "high_freq_factor = 4.0, original_max_position_embeddings = 8192 }";
-    const toml::table* table = node.as_table();
-    if (table == nullptr) return kNeeded;
-    RopeScaling scaling;
-    for (const auto& [key, value] : *table) {
-      const Store store{value};
-      std::string wrong = kNeeded;
-      if (key == "rope_type") wrong = store(&scaling.rope_type);
-      if (key == "factor") wrong = store(&scaling.factor);
-      if (key == "low_freq_factor") wrong = store(&scaling.low_freq_factor);
-      if (key == "high_freq_factor") wrong = store(&scaling.high_freq_factor);
-      if (key == "original_max_position_embeddings")
-        wrong = store(&scaling.original_max_position_embeddings);
-      if (!wrong.empty()) return kNeeded;
-    }
-    *field = scaling;
-    return {};
-  }
-  std::string operator()(std::vector<int>* field) const {
-    const toml::array* list = node.as_array();
-    if (list == nullptr) return "a list of integers";
-    field->clear();
-    for (const toml::node& one : *list) {
-      int value = 0;
-      if (!Store{one}.narrow(&value).empty()) return "a list of integers";
-      field->push_back(value);
-    }
-    return {};
-  }
+  field = scaling;
+  return {};
+}
 
- private:
-  template <typename T>
-  static std::string take(const std::optional<T>& value, T* field, const char* needed) {
-    if (!value) return needed;
-    *field = *value;
-    return {};
-  }
-  std::string narrow(int* field) const {
-    const auto value = node.value_exact<std::int64_t>();
-    if (!value || *value > std::numeric_limits<int>::max() ||
-        *value < std::numeric_limits<int>::min())
-      return "an integer";
-    *field = static_cast<int>(*value);
-    return {};
-  }
-};
-
-/// True of 12, and of what is an integer but none that TOML can hold.
-bool is_integer(const toml::node& node) {
-  if (node.is_integer()) return true;
-  const auto text = node.value_exact<std::string>();
-  if (!text || text->empty()) return false;
+/// "12" of 12, and of an integer that is too long for TOML and was given without quotes.
+std::optional<std::string> digits_of(const TomlNode& node) {
+  if (node.integer()) return node.shown();
+  std::optional<std::string> text = node.text();
+  if (!text || text->empty()) return {};
   const std::string_view digits = std::string_view(*text).substr(text->find_first_of("+-") == 0);
-  return !digits.empty() && digits.find_first_not_of("0123456789_") == std::string_view::npos;
+  if (digits.empty() || digits.find_first_not_of("0123456789_") != std::string_view::npos)
+    return {};
+  return text;
 }
 
 /// "must be 1 to 2147483647" for a key of one integer, "" for others.
 std::string range_of(const KeyInfo& key, const FieldPointer& field) {
-  std::int64_t most = std::numeric_limits<std::int64_t>::max();
-  if (std::holds_alternative<int*>(field)) {
-    most = std::numeric_limits<int>::max();
-  } else if (!std::holds_alternative<std::int64_t*>(field) &&
-             !std::holds_alternative<std::uint64_t*>(field)) {
-    return {};
-  }
-  return fmt::format("must be {} to {}", least_value(key), most);
+  return std::visit(
+      [&](const auto* value) -> std::string {
+        using Field = std::remove_cvref_t<decltype(*value)>;
+        if constexpr (IntegerField<Field>)
+          return fmt::format("must be {} to {}", least_value(key), kGreatest<Field>);
+        return {};
+      },
+      field);
 }
 
-/// The same key of another section, else the nearest of this one.
+using Keys = KeyReader<TomlNode>;
+using Origins = std::map<std::string, std::string>;
+
+void read_key(Keys& keys, const KeyInfo& key, JobConfig& job) {
+  const TomlNode node = keys.find(key.name);
+  if (!node.exists()) return;
+  const FieldPointer field = key.field(job);
+  const std::string demand = std::visit([&](auto* value) { return take(node, *value); }, field);
+  if (demand.empty()) return;
+  const std::string range = range_of(key, field);
+  const std::optional<std::string> digits = range.empty() ? std::nullopt : digits_of(node);
+  if (!digits) return keys.wrong(key.name, node, demand);
+  keys.fail(fmt::format("{}.{} is {}, {}", key.section, key.name, *digits, range), node);
+}
+
+/// What may be meant by an unknown key: the same key of another section, else the nearest.
 std::string suggestion(std::string_view name, const std::vector<std::string_view>& names) {
   for (const KeyInfo& key : job_keys()) {
     if (key.name == name) return fmt::format("'{}' in [{}]", name, key.section);
@@ -138,73 +100,43 @@ std::string suggestion(std::string_view name, const std::vector<std::string_view
   return fmt::format("'{}'", nearest_name(name, names));
 }
 
-Expected<void> set_key(JobConfig& job, std::string_view section, std::string_view name,
-                       const toml::node& value, const std::string& where) {
+Expected<void> read_section(JobConfig& job, std::string_view section, const TomlNode& table,
+                            const std::string& file) {
+  FirstError error;
+  Keys keys(table, file, error, fmt::format("[{}]", section));
   std::vector<std::string_view> names;
   for (const KeyInfo& key : job_keys()) {
     if (key.section != section) continue;
     names.push_back(key.name);
-    if (key.name != name) continue;
-    const FieldPointer field = key.field(job);
-    const std::string needed = std::visit(Store{value}, field);
-    if (needed.empty()) return {};
-    if (const std::string range = range_of(key, field); !range.empty() && is_integer(value)) {
-      const auto digits = value.value_exact<std::string>();  // what is too long for TOML
-      return fail(ErrorCode::kInvalidInput,
-                  fmt::format("{}.{} is {}, {}", section, name,
-                              digits ? *digits : shown_value(value), range),
-                  where);
-    }
-    return fail(ErrorCode::kInvalidInput,
-                fmt::format("{} is {}, needed {}", name, shown_value(value), needed), where);
+    read_key(keys, key, job);
   }
   if (names.empty()) {
-    return fail(ErrorCode::kInvalidInput,
-                fmt::format("section [{}] is not known, did you mean [{}]?", section,
-                            nearest_name(section, section_names())),
-                where);
+    keys.fail(fmt::format("section [{}] is not known, did you mean [{}]?", section,
+                          nearest_name(section, section_names())),
+              table);
   }
-  return fail(ErrorCode::kInvalidInput,
-              fmt::format("key '{}' is not known in [{}], did you mean {}?", name, section,
-                          suggestion(name, names)),
-              where);
-}
-
-using Origins = std::map<std::string, std::string>;
-
-Expected<toml::table> parse_toml(const std::string& text, const std::string& name) {
-  try {
-    return toml::parse(text, name);
-  } catch (const toml::parse_error& error) {
-    return fail(
-        ErrorCode::kInvalidInput, std::string(error.description()),
-        fmt::format("{}:{}:{}", name, error.source().begin.line, error.source().begin.column));
+  for (const std::string_view key : table.keys()) {
+    if (std::find(names.begin(), names.end(), key) == names.end())
+      keys.refuse(key, suggestion(key, names));
   }
+  return error.result();
 }
 
 Expected<void> apply_text(JobConfig& job, const std::string& text, const std::string& path,
                           Origins& origins) {
-  PLAIT_TRY(const toml::table table, parse_toml(text, path));
-  for (const auto& [section, node] : table) {
-    const auto line_of = [&](const toml::node& at) {
-      return fmt::format("{}:{}", path, at.source().begin.line);
-    };
-    if (!node.is_table()) {
+  PLAIT_TRY(const toml::table document, parse_toml(text, path));
+  const TomlNode sections(document);
+  for (const std::string_view section : sections.keys()) {
+    const TomlNode table = sections.find(section);
+    if (!table.is_table()) {
       return fail(
           ErrorCode::kInvalidInput,
-          fmt::format("'{}' stands outside of a section, needed one such as [run]", section.str()),
-          line_of(node));
+          fmt::format("'{}' stands outside of a section, needed one such as [run]", section),
+          table.place(path));
     }
-    if (node.as_table()->empty()) {
-      const auto names = section_names();
-      if (std::find(names.begin(), names.end(), section.str()) == names.end()) {
-        return set_key(job, section.str(), "", node, line_of(node));
-      }
-    }
-    for (const auto& [key, value] : *node.as_table()) {
-      PLAIT_TRY_VOID(set_key(job, section.str(), key.str(), value, line_of(value)));
-      origins[fmt::format("{}.{}", section.str(), key.str())] = line_of(value);
-    }
+    PLAIT_TRY_VOID(read_section(job, section, table, path));
+    for (const std::string_view key : table.keys())
+      origins[fmt::format("{}.{}", section, key)] = table.find(key).place(path);
   }
   return {};
 }
@@ -239,7 +171,12 @@ Expected<void> apply_override(JobConfig& job, const Override& override, Origins&
                   override.flag);
     }
   }
-  PLAIT_TRY_VOID(set_key(job, section, name, *parsed->get("value"), override.flag));
+  toml::table table;
+  table.insert(name, *parsed->get("value"));
+  if (Expected<void> read = read_section(job, section, TomlNode(table), ""); !read) {
+    read.error().where = override.flag;
+    return read;
+  }
   origins[override.key] = override.flag;
   return {};
 }

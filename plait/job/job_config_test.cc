@@ -64,7 +64,7 @@ TEST_F(JobConfigTest, ErrorsNameLineOrFlagFoundAndNeeded) {
   EXPECT_EQ(error_of(std::string(kData) + "[run]\nstep = 5\n"),
             "job.toml:4: key 'step' is not known in [run], did you mean 'steps'?");
   EXPECT_EQ(error_of("[optimiser]\nlr = 1.0\n"),
-            "job.toml:2: section [optimiser] is not known, did you mean [optimizer]?");
+            "job.toml:1: section [optimiser] is not known, did you mean [optimizer]?");
   EXPECT_EQ(error_of("steps = 3\n"),
             "job.toml:1: 'steps' stands outside of a section, needed one such as [run]");
   EXPECT_EQ(error_of("[run]\nsteps = \"many\"\n"),

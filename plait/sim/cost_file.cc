@@ -2,16 +2,16 @@
 
 #include <fmt/core.h>
 
-#include <toml++/toml.h>
 #include <charconv>
 #include <cmath>
 #include <filesystem>
 #include <limits>
 #include <map>
 
+#include "plait/base/key_reader.h"
 #include "plait/base/nearest_name.h"
 #include "plait/base/read_file.h"
-#include "plait/base/shown_value.h"
+#include "plait/base/toml_node.h"
 #include "plait/braid/braid_text.h"
 
 namespace plait {
@@ -19,163 +19,52 @@ namespace {
 
 using Names = std::vector<std::string_view>;
 
-/// Reads one table: each key by what it may be, the rest are errors.
-class TableReader {
- public:
-  TableReader(const toml::table& table, std::string section, const std::string& path)
-      : table_(table), section_(std::move(section)), path_(path) {}
+using Keys = KeyReader<TomlNode>;
 
-  std::string where(const toml::node& node) const {
-    return fmt::format("{}:{}", path_, node.source().begin.line);
-  }
-  std::string where() const { return where(table_); }
-
-  const toml::node* find(std::string_view key) {
-    known_.push_back(key);
-    return table_.get(key);
-  }
-
-  /// An integer of 0 or more, at most `limit`.
-  template <typename Integer>
-  Expected<void> read(std::string_view key, std::optional<Integer>& into,
-                      std::int64_t limit = std::numeric_limits<Integer>::max()) {
-    const toml::node* node = find(key);
-    if (node == nullptr) return {};
-    const auto value = node->value_exact<std::int64_t>();
-    if (value && *value > limit) return out_of_range(key, *node, limit);
-    if (!value || *value < 0) return wrong(key, *node, "an integer of 0 or more");
-    into = static_cast<Integer>(*value);
-    return {};
-  }
-  Expected<void> read_share(std::string_view key, std::optional<double>& into) {
-    const toml::node* node = find(key);
-    if (node == nullptr) return {};
-    const auto value = node->value<double>();
-    if (!value || !node->is_number() || !std::isfinite(*value) || *value < 0)
-      return wrong(key, *node, "a number of 0 or more");
-    into = *value;
-    return {};
-  }
-  Expected<void> read_stage_cost(std::string_view key, std::optional<StageCost>& into) {
-    const toml::node* node = find(key);
-    if (node == nullptr) return {};
-    const toml::array* list = node->as_array();
-    StageCost cost{{}, list != nullptr, where(*node)};
-    const std::size_t count = list == nullptr ? 1 : list->size();
-    for (std::size_t i = 0; i < count; ++i) {
-      const toml::node& one = list == nullptr ? *node : *list->get(i);
-      const auto value = one.value_exact<std::int64_t>();
-      if (!value || *value < 0)
-        return wrong(key, one, "an integer of 0 or more, or a list with one for each stage");
-      cost.values.push_back(*value);
+/// A number for all stages, or a list.
+void read_stage_cost(Keys& keys, std::string_view key, std::optional<StageCost>& into) {
+  const TomlNode node = keys.find(key);
+  if (!node.exists()) return;
+  const auto list = node.list();
+  StageCost cost{{}, list.has_value(), keys.place(node)};
+  for (const TomlNode& one : list.value_or(std::vector{node})) {
+    std::int64_t value = 0;
+    if (!take(one, value, 0).empty()) {
+      return keys.wrong(key, one,
+                        "needed an integer of 0 or more, or a list with one for each stage");
     }
-    into = std::move(cost);
-    return {};
+    cost.values.push_back(value);
   }
-  Expected<std::string> text(std::string_view key) {
-    const toml::node* node = find(key);
-    if (node == nullptr) return missing(key);
-    const auto value = node->value_exact<std::string>();
-    if (!value || value->empty()) return tl::unexpected<Error>(wrong(key, *node, "text").error());
-    return *value;
-  }
-  Expected<std::vector<std::string>> texts(std::string_view key) {
-    std::vector<std::string> all;
-    const toml::node* node = find(key);
-    if (node == nullptr) return all;
-    const toml::array* list = node->as_array();
-    for (std::size_t i = 0; list != nullptr && i < list->size(); ++i) {
-      const auto value = list->get(i)->value_exact<std::string>();
-      if (!value) list = nullptr;
-      if (value) all.push_back(*value);
-    }
-    if (list == nullptr)
-      return tl::unexpected<Error>(wrong(key, *node, "a list of segment names").error());
-    return all;
-  }
-  /// The tables of [[section.key]].
-  Expected<std::vector<const toml::table*>> tables(std::string_view key) {
-    std::vector<const toml::table*> all;
-    const toml::node* node = find(key);
-    if (node == nullptr) return all;
-    const toml::array* list = node->as_array();
-    for (std::size_t i = 0; list != nullptr && i < list->size(); ++i) {
-      const toml::table* one = list->get(i)->as_table();
-      if (one != nullptr) all.push_back(one);
-    }
-    if (list == nullptr || all.size() != list->size()) {
-      return tl::unexpected<Error>(
-          wrong(key, *node, fmt::format("tables [[{}.{}]]", section_, key)).error());
-    }
-    return all;
-  }
+  into = std::move(cost);
+}
 
-  Expected<void> wrong(std::string_view key, const toml::node& node, std::string_view needed) {
-    return fail(ErrorCode::kInvalidInput,
-                fmt::format("{} is {}, needed {}", key, shown_value(node), needed), where(node));
-  }
-  Expected<void> out_of_range(std::string_view key, const toml::node& node, std::int64_t most) {
-    return fail(ErrorCode::kInvalidInput,
-                fmt::format("{} is {}, must be 0 to {}", key, shown_value(node), most),
-                where(node));
-  }
-  tl::unexpected<Error> missing(std::string_view key) {
-    return fail(ErrorCode::kInvalidInput, fmt::format("{} is missing in [{}]", key, section_),
-                where());
-  }
-  /// After all keys have been read: an error for any other.
-  Expected<void> finish() {
-    for (const auto& [key, node] : table_) {
-      if (std::find(known_.begin(), known_.end(), key.str()) != known_.end()) continue;
-      return fail(ErrorCode::kInvalidInput,
-                  fmt::format("key '{}' is not known in [{}], did you mean '{}'?", key.str(),
-                              section_, nearest_name(key.str(), known_)),
-                  where(node));
-    }
-    return {};
-  }
+/// Text that is not empty.
+std::string require_text(Keys& keys, std::string_view key) {
+  std::string text;
+  if (keys.require(key, text) && text.empty()) keys.wrong(key, keys.find(key), "needed text");
+  return text;
+}
 
- private:
-  const toml::table& table_;
-  std::string section_;
-  const std::string& path_;
-  Names known_;
-};
-
-Expected<void> read_stage(TableReader reader, CostSettings& settings) {
+void read_stage(Keys keys, CostSettings& settings) {
   for (const StageKeyInfo& info : kStageKeys)
-    PLAIT_TRY_VOID(reader.read_stage_cost(info.name, settings.of(info.key)));
-  return reader.finish();
+    read_stage_cost(keys, info.name, settings.of(info.key));
+  keys.refuse_others();
 }
 
-Expected<void> read_between(TableReader reader, CostSettings& settings) {
-  CostSettings::Between between;
-  std::optional<int> from;
-  std::optional<int> to;
-  PLAIT_TRY_VOID(reader.read("from", from));
-  PLAIT_TRY_VOID(reader.read("to", to));
-  PLAIT_TRY_VOID(reader.read("latency_ns", between.latency));
-  PLAIT_TRY_VOID(reader.read("bandwidth_bytes_per_s", between.bandwidth));
-  PLAIT_TRY_VOID(reader.finish());
-  if (!from) return reader.missing("from");
-  if (!to) return reader.missing("to");
-  between.from = *from;
-  between.to = *to;
-  settings.between.push_back(between);
-  return {};
-}
-
-Expected<void> read_link(const toml::table& table, const std::string& path,
-                         CostSettings& settings) {
-  TableReader reader(table, "link", path);
-  PLAIT_TRY_VOID(reader.read("comm_ns", settings.comm));
-  PLAIT_TRY_VOID(reader.read("latency_ns", settings.latency));
-  PLAIT_TRY_VOID(reader.read("bandwidth_bytes_per_s", settings.bandwidth));
-  PLAIT_TRY_VOID(reader.read("message_bytes", settings.message_bytes));
-  PLAIT_TRY(const auto tables, reader.tables("between"));
-  for (const toml::table* one : tables)
-    PLAIT_TRY_VOID(read_between(TableReader(*one, "link.between", path), settings));
-  return reader.finish();
+void read_link(Keys keys, CostSettings& settings) {
+  keys.read("comm_ns", settings.comm, 0);
+  keys.read("latency_ns", settings.latency, 0);
+  keys.read("bandwidth_bytes_per_s", settings.bandwidth, 0);
+  keys.read("message_bytes", settings.message_bytes, 0);
+  keys.each_table("between", "[link.between]", [&](Keys between) {
+    CostSettings::Between& link = settings.between.emplace_back();
+    between.require("from", link.from, 0);
+    between.require("to", link.to, 0);
+    between.read("latency_ns", link.latency, 0);
+    between.read("bandwidth_bytes_per_s", link.bandwidth, 0);
+    between.refuse_others();
+  });
+  keys.refuse_others();
 }
 
 /// A segment whose needs are still names.
@@ -186,54 +75,41 @@ struct WrittenSegment {
   std::string where;
 };
 
-template <typename Value, std::size_t N>
-Expected<Value> one_of(TableReader& reader, std::string_view key,
-                       const std::array<std::pair<std::string_view, Value>, N>& choices) {
-  PLAIT_TRY(const std::string text, reader.text(key));
-  std::string needed;
-  for (const auto& [name, value] : choices) {
-    if (name == text) return value;
-    needed += fmt::format("{}\"{}\"", needed.empty() ? "" : ", ", name);
-  }
-  return tl::unexpected<Error>(
-      reader.wrong(key, *reader.find(key), fmt::format("one of {}", needed)).error());
-}
-
-Expected<WrittenSegment> read_segment(TableReader reader, int layers) {
+WrittenSegment read_segment(Keys keys, int layers) {
   WrittenSegment written;
-  written.where = reader.where();
-  PLAIT_TRY(const std::string name, reader.text("name"));
-  const auto word = parse_word(name);
-  if (!word) {
-    return tl::unexpected<Error>(
-        reader.wrong("name", *reader.find("name"), "a word such as attn.F, mlp.B or mlp.W")
-            .error());
-  }
+  written.where = keys.place(keys.table());
   LayerSegment& segment = written.segment;
-  segment.word = *word;
-  constexpr std::array<std::pair<std::string_view, Lane>, 2> kLanes{
-      {{"compute", Lane::kCompute}, {"communication", Lane::kCommunication}}};
-  PLAIT_TRY(segment.lane, one_of(reader, "lane", kLanes));
-  std::optional<StageCost> cost;
-  PLAIT_TRY_VOID(reader.read_stage_cost("ns", cost));
-  if (!cost) return reader.missing("ns");
-  segment.costs = cost->values;
-  if (cost->is_list && segment.costs.size() != static_cast<std::size_t>(layers)) {
-    return fail(ErrorCode::kInvalidInput,
-                fmt::format("ns of {} has {} entries, needed one for each of {} layers", name,
-                            segment.costs.size(), layers),
-                cost->where);
+  const std::string name = require_text(keys, "name");
+  if (const auto word = parse_word(name)) {
+    segment.word = *word;
+  } else if (keys.ok()) {
+    keys.wrong("name", keys.find("name"), "needed a word such as attn.F, mlp.B or mlp.W");
   }
-  PLAIT_TRY(written.needs, reader.texts("needs"));
-  PLAIT_TRY(written.needs_of_layer_before, reader.texts("needs_of_layer_before"));
-  PLAIT_TRY_VOID(reader.finish());
+  const std::string lane = require_text(keys, "lane");
+  if (lane == "communication") {
+    segment.lane = Lane::kCommunication;
+  } else if (keys.ok() && lane != "compute") {
+    keys.wrong("lane", keys.find("lane"), "needed one of \"compute\", \"communication\"");
+  }
+  std::optional<StageCost> cost;
+  read_stage_cost(keys, "ns", cost);
+  if (!cost && keys.ok()) keys.missing("ns");
+  if (cost) segment.costs = cost->values;
+  if (cost && cost->is_list && cost->values.size() != static_cast<std::size_t>(layers)) {
+    keys.fail(fmt::format("ns of {} has {} entries, needed one for each of {} layers", name,
+                          cost->values.size(), layers),
+              keys.find("ns"));
+  }
+  keys.read("needs", written.needs);
+  keys.read("needs_of_layer_before", written.needs_of_layer_before);
+  keys.refuse_others();
   return written;
 }
 
 /// The segments that `names` name.
 Expected<std::vector<int>> find_segments(const std::map<std::string, int>& index,
                                          const std::vector<std::string>& names,
-                                         const WrittenSegment& reader) {
+                                         const WrittenSegment& written) {
   std::vector<int> found;
   for (const std::string& name : names) {
     const auto segment = index.find(name);
@@ -245,8 +121,8 @@ Expected<std::vector<int>> find_segments(const std::map<std::string, int>& index
     for (const auto& [word, number] : index) known.push_back(word);
     return fail(ErrorCode::kInvalidInput,
                 fmt::format("{} needs '{}', which is no segment, did you mean '{}'?",
-                            reader.segment.word.text(), name, nearest_name(name, known)),
-                reader.where);
+                            written.segment.word.text(), name, nearest_name(name, known)),
+                written.where);
   }
   return found;
 }
@@ -274,18 +150,8 @@ Expected<LayerBraid> make_layer_braid(std::vector<WrittenSegment> written, int l
 }
 
 /// `braid = "FILE"`: a braid's text, beside the cost file.
-Expected<void> read_braid_file(TableReader& reader, const std::string& path,
+Expected<void> read_braid_file(const std::string& name, const std::string& path,
                                CostSettings& settings) {
-  const toml::node* node = reader.find("braid");
-  if (node == nullptr) return {};
-  for (const std::string_view other : {"layers", "segment"}) {
-    if (reader.find(other) != nullptr) {
-      return fail(ErrorCode::kInvalidInput,
-                  fmt::format("braid and {} are both given, needed one", other),
-                  reader.where(*node));
-    }
-  }
-  PLAIT_TRY(const std::string name, reader.text("braid"));
   const std::string file = (std::filesystem::path(path).parent_path() / name).string();
   PLAIT_TRY(const std::string text, read_file(file, "braid"));
   PLAIT_TRY(settings.braid, read_braid_text(text, file));
@@ -299,27 +165,33 @@ Expected<void> read_braid_file(TableReader& reader, const std::string& path,
   return {};
 }
 
-Expected<void> read_pair(const toml::table& table, const std::string& path,
-                         CostSettings& settings) {
-  TableReader reader(table, "pair", path);
-  PLAIT_TRY_VOID(reader.read("ns", settings.pair));
-  PLAIT_TRY_VOID(reader.read_share("share", settings.share));
-  std::optional<int> layers;
-  PLAIT_TRY_VOID(reader.read("layers", layers, kMostLayers));
-  PLAIT_TRY(const auto tables, reader.tables("segment"));
-  PLAIT_TRY_VOID(read_braid_file(reader, path, settings));
-  PLAIT_TRY_VOID(reader.finish());
-  if (layers && tables.empty())
-    return reader.wrong("layers", *reader.find("layers"), "a [[pair.segment]] for them");
-  if (layers && *layers == 0) return reader.wrong("layers", *reader.find("layers"), "1 or more");
-  std::vector<WrittenSegment> written;
-  for (const toml::table* one : tables) {
-    PLAIT_TRY(WrittenSegment segment,
-              read_segment(TableReader(*one, "pair.segment", path), layers.value_or(1)));
-    written.push_back(std::move(segment));
+Expected<void> read_pair(Keys keys, const std::string& path, CostSettings& settings) {
+  keys.read("ns", settings.pair, 0);
+  keys.read("share", settings.share);
+  // A comparison with a number is false of nan.
+  if (settings.share && !(*settings.share >= 0 && std::isfinite(*settings.share)))
+    keys.wrong("share", keys.find("share"), "needed a number of 0 or more");
+  int layers = 1;
+  const TomlNode of_layers = keys.find("layers");
+  keys.read("layers", layers, 1, kMostLayers);
+  const TomlNode segments = keys.find("segment");
+  const TomlNode braid = keys.find("braid");
+  if (braid.exists() && (of_layers.exists() || segments.exists())) {
+    keys.fail(fmt::format("braid and {} are both given, needed one",
+                          of_layers.exists() ? "layers" : "segment"),
+              braid);
   }
+  const std::string file = braid.exists() ? require_text(keys, "braid") : "";
+  keys.refuse_others();
+  std::vector<WrittenSegment> written;
+  keys.each_table("segment", "[pair.segment]",
+                  [&](Keys one) { written.push_back(read_segment(std::move(one), layers)); });
+  if (of_layers.exists() && written.empty())
+    keys.wrong("layers", of_layers, "needed a [[pair.segment]] for them");
+  PLAIT_TRY_VOID(keys.result());
+  if (braid.exists()) return read_braid_file(file, path, settings);
   if (written.empty()) return {};
-  PLAIT_TRY(settings.braid, make_layer_braid(std::move(written), layers.value_or(1)));
+  PLAIT_TRY(settings.braid, make_layer_braid(std::move(written), layers));
   return {};
 }
 
@@ -422,37 +294,33 @@ Expected<void> set_pairs(const CostSettings& settings, PairCosts& pairs) {
 }  // namespace
 
 Expected<CostSettings> parse_cost_file(const std::string& text, const std::string& path) {
-  toml::table table;
-  try {
-    table = toml::parse(text, path);
-  } catch (const toml::parse_error& error) {
-    return fail(
-        ErrorCode::kInvalidInput, std::string(error.description()),
-        fmt::format("{}:{}:{}", path, error.source().begin.line, error.source().begin.column));
-  }
+  PLAIT_TRY(const toml::table document, parse_toml(text, path));
   constexpr std::array<std::string_view, 3> kSections{"stage", "link", "pair"};
   CostSettings settings;
-  for (const auto& [section, node] : table) {
-    const std::string where = fmt::format("{}:{}", path, node.source().begin.line);
-    if (!node.is_table()) {
+  const TomlNode sections(document);
+  for (const std::string_view section : sections.keys()) {
+    const TomlNode table = sections.find(section);
+    if (!table.is_table()) {
       return fail(ErrorCode::kInvalidInput,
                   fmt::format("'{}' stands outside of a section, needed one of [stage], [link], "
                               "[pair]",
-                              section.str()),
-                  where);
+                              section),
+                  table.place(path));
     }
+    FirstError error;
+    Keys keys(table, path, error, fmt::format("[{}]", section));
     if (section == "stage") {
-      PLAIT_TRY_VOID(read_stage(TableReader(*node.as_table(), "stage", path), settings));
+      read_stage(std::move(keys), settings);
     } else if (section == "link") {
-      PLAIT_TRY_VOID(read_link(*node.as_table(), path, settings));
+      read_link(std::move(keys), settings);
     } else if (section == "pair") {
-      PLAIT_TRY_VOID(read_pair(*node.as_table(), path, settings));
+      PLAIT_TRY_VOID(read_pair(std::move(keys), path, settings));
     } else {
-      return fail(ErrorCode::kInvalidInput,
-                  fmt::format("section [{}] is not known, did you mean [{}]?", section.str(),
-                              nearest_name(section.str(), kSections)),
-                  where);
+      keys.fail(fmt::format("section [{}] is not known, did you mean [{}]?", section,
+                            nearest_name(section, kSections)),
+                table);
     }
+    PLAIT_TRY_VOID(error.result());
   }
   return settings;
 }

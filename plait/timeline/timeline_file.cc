@@ -5,12 +5,13 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 #include <vector>
 
+#include "plait/base/json_node.h"
+#include "plait/base/key_reader.h"
 #include "plait/ir/action_text.h"
 
 namespace plait {
@@ -18,23 +19,10 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr int kMost = std::numeric_limits<int>::max();
 constexpr std::string_view kNeeded =
     "a timeline of plait (plait simulate --timeline, plait train --record)";
 
-/// A value as it is shown in a message.
-std::string shown(const Json& value) {
-  if (value.is_array()) return "an array";
-  if (value.is_object()) return "an object";
-  return value.dump(-1, ' ', true, Json::error_handler_t::replace).substr(0, 40);
-}
-
-/// "syntax error …" of the library's "[json.exception.parse_error.101] parse error at …: syntax …".
-std::string reason_of(const Json::exception& error) {
-  const std::string what = error.what();
-  const std::size_t colon = what.find(": ");
-  return colon == std::string::npos ? what : what.substr(colon + 2);
-}
+using Keys = KeyReader<JsonNode<Json>>;
 
 /// The number that a pair's label, "3, braided" or "3, in sequence", begins with.
 std::optional<int> read_pair(std::string_view label, bool& braided) {
@@ -49,132 +37,101 @@ std::optional<int> read_pair(std::string_view label, bool& braided) {
 /// Takes the events of a trace one by one, in the order of the file.
 class EventReader {
  public:
+  explicit EventReader(const std::string& name) : name_(name) {}
+
   /// Once an event is wrong, those after it are left alone.
   void add(const Json& event) {
-    const std::size_t place = count_++;
-    if (!ok()) return;
-    pointer_ = fmt::format("/traceEvents/{}", place);
+    const std::size_t entry = count_++;
+    if (!error_.ok()) return;
+    Keys keys = reader_of(JsonNode(event), entry);
     if (!event.is_object()) {
-      wrong("", event, "an event, which is an object");
-      return;
+      return keys.fail(
+          fmt::format("found {}, needed an event, which is an object", keys.table().shown()),
+          keys.table());
     }
-    const Json& phase = member(event, "ph");
+    const std::string phase = text_of(keys.find("ph"));
     if (phase == "X") {
-      add_complete(event);
-    } else if (phase == "M" && member(event, "name") == "process_name") {
-      const int rank = number<int>(event, "/pid", 0, kMost);
-      if (ok()) named_.emplace_back(rank, pointer_);
+      add_complete(keys, entry);
+    } else if (phase == "M" && text_of(keys.find("name")) == "process_name") {
+      int rank = 0;
+      if (keys.require("pid", rank, 0)) named_.emplace_back(rank, entry);
     }
   }
 
   /// Counts the ranks and holds every event's against them.
-  Expected<Timeline> finish(const std::string& name) {
-    if (ok()) check_ranks();
-    if (ok() && timeline_.events.empty()) {
-      pointer_ = "/traceEvents";
-      message_ = fmt::format("found {} entries and no event (\"ph\": \"X\") among them, needed one",
-                             count_);
+  Expected<Timeline> finish() {
+    if (error_.ok()) check_ranks();
+    if (timeline_.events.empty()) {
+      wrong("/traceEvents",
+            fmt::format("found {} entries and no event (\"ph\": \"X\") among them, needed one",
+                        count_));
     }
-    if (!ok())
-      return fail(ErrorCode::kInvalidInput, message_, fmt::format("{}:{}", name, pointer_));
+    PLAIT_TRY_VOID(error_.result());
     return std::move(timeline_);
   }
 
  private:
-  bool ok() const { return message_.empty(); }
-
-  void wrong(std::string_view key, const Json& found, std::string_view needed) {
-    if (!ok()) return;
-    message_ =
-        fmt::format("found {}, needed {}", found.is_discarded() ? "nothing" : shown(found), needed);
-    pointer_ += key;
+  Keys reader_of(JsonNode<Json> event, std::size_t entry) {
+    return Keys::by_path(event, name_, fmt::format("/traceEvents/{}", entry), error_);
   }
-
-  static const Json& member(const Json& object, const char* key) {
-    static const Json nothing = Json(Json::value_t::discarded);
-    if (!object.is_object()) return nothing;
-    const auto found = object.find(key);
-    return found == object.end() ? nothing : *found;
+  void wrong(const std::string& path, std::string message) {
+    error_.set({ErrorCode::kInvalidInput, std::move(message), fmt::format("{}:{}", name_, path)});
   }
+  static std::string text_of(const JsonNode<Json>& node) { return node.text().value_or(""); }
 
-  /// The whole number at "/key" of `object`, which lies at `prefix` of the event.
-  template <typename Number>
-  Number number(const Json& object, std::string_view key, Number least, Number most,
-                std::string_view prefix = {}) {
-    const Json& value = member(object, std::string(key.substr(1)).c_str());
-    const bool too_big =
-        value.is_number_unsigned() && value.get<std::uint64_t>() > static_cast<std::uint64_t>(most);
-    if (value.is_number_integer() && !too_big && value.get<Nanoseconds>() >= least)
-      return value.get<Number>();
-    wrong(fmt::format("{}{}", prefix, key), value,
-          fmt::format("a whole number from {} to {}", least, most));
-    return least;
-  }
-
-  void add_complete(const Json& event) {
+  void add_complete(Keys& event, std::size_t entry) {
     TimelineEvent read;
-    const Json& args = member(event, "args");
-    if (!args.is_object()) wrong("/args", args, "an object");
-    read.rank = number<int>(event, "/pid", 0, kMost);
-    read.lane =
-        static_cast<Lane>(number<int>(event, "/tid", 0, static_cast<int>(kLaneNames.size()) - 1));
-    read.instruction = number<int>(args, "/instruction", -1, kMost, "/args");
-    if (args.contains("part")) read.part = number<int>(args, "/part", 0, kMost, "/args");
-    read.begin = number<Nanoseconds>(args, "/begin_ns", 0, kMaxTimelineNanoseconds, "/args");
-    read.end = number<Nanoseconds>(args, "/end_ns", read.begin, kMaxTimelineNanoseconds, "/args");
-    if (args.contains("waits_ns")) {
-      read.waits_ns = number<Nanoseconds>(args, "/waits_ns", 0, read.end - read.begin, "/args");
-    }
+    Keys args = event.inner("args");
+    int lane = 0;
+    event.require("pid", read.rank, 0);
+    event.require("tid", lane, 0, std::int64_t{kLaneNames.size()} - 1);
+    read.lane = static_cast<Lane>(lane);
+    args.require("instruction", read.instruction, -1);
+    args.read("part", read.part, 0);
+    args.require("begin_ns", read.begin, 0, kMaxTimelineNanoseconds);
+    args.require("end_ns", read.end, read.begin, kMaxTimelineNanoseconds);
+    const Nanoseconds length = read.end - read.begin;
+    args.read("waits_ns", read.waits_ns, 0, length);
     check_microseconds(event, "ts", read.begin);
-    check_microseconds(event, "dur", read.end - read.begin);
-    read_action(member(event, "name"), read.action);
-    if (const Json& pair = member(args, "pair"); !pair.is_discarded()) {
-      const auto pair_number = pair.is_string()
-                                   ? read_pair(pair.get_ref<const std::string&>(), read.braided)
-                                   : std::nullopt;
-      if (!pair_number)
-        wrong("/args/pair", pair, "a pair's number with \", braided\" or \", in sequence\"");
-      read.pair = pair_number.value_or(-1);
+    check_microseconds(event, "dur", length);
+    read_action(event, read.action);
+    if (const auto pair = args.find("pair"); pair.exists()) {
+      const std::optional<int> number = read_pair(text_of(pair), read.braided);
+      if (!number) {
+        args.wrong("pair", pair, "needed a pair's number with \", braided\" or \", in sequence\"");
+      }
+      read.pair = number.value_or(-1);
     }
-    read_awaited(member(args, "awaited"), read);
-    if (ok()) {
-      timeline_.events.push_back(read);
-      places_.push_back(count_ - 1);
+    if (args.find("awaited").exists()) {
+      Keys awaited = args.inner("awaited");
+      awaited.require("rank", read.awaited_rank, 0);
+      awaited.require("instruction", read.awaited_instruction, 0);
     }
-  }
-
-  void read_awaited(const Json& awaited, TimelineEvent& read) {
-    if (awaited.is_discarded()) return;
-    if (!awaited.is_object()) return wrong("/args/awaited", awaited, "an object");
-    read.awaited_rank = number<int>(awaited, "/rank", 0, kMost, "/args/awaited");
-    read.awaited_instruction = number<int>(awaited, "/instruction", 0, kMost, "/args/awaited");
+    if (!error_.ok()) return;
+    timeline_.events.push_back(read);
+    entries_.push_back(entry);
   }
 
   /// What Perfetto shows must be what we show, but for rounding.
-  void check_microseconds(const Json& event, const char* key, Nanoseconds needed) {
-    const Json& value = member(event, key);
-    if (value.is_number()) {
-      const double found = value.get<double>() * 1000;
-      const auto wanted = static_cast<double>(needed);
-      if (std::abs(found - wanted) <= 1 + wanted * 1e-9) return;
-    }
-    wrong(fmt::format("/{}", key), value,
-          fmt::format("{} microseconds, as begin_ns and end_ns say",
-                      static_cast<double>(needed) / 1000));
+  static void check_microseconds(Keys& event, std::string_view key, Nanoseconds needed) {
+    const JsonNode<Json> value = event.find(key);
+    const auto wanted = static_cast<double>(needed);
+    const double found = value.number().value_or(-1) * 1000;
+    if (value.number() && std::abs(found - wanted) <= 1 + wanted * 1e-9) return;
+    event.wrong(key, value,
+                fmt::format("needed {} microseconds, as begin_ns and end_ns say", wanted / 1000));
   }
 
-  void read_action(const Json& name, Action& action) {
+  static void read_action(Keys& event, Action& action) {
+    const JsonNode<Json> name = event.find("name");
+    const std::optional<std::string> text = name.text();
+    if (!text) return event.wrong("name", name, "needed an action");
     std::vector<Action> actions;
-    if (!name.is_string()) {
-      wrong("/name", name, "an action");
-    } else if (const auto parsed = parse_action(name.get_ref<const std::string&>(), actions);
-               !parsed) {
-      if (!ok()) return;
-      message_ = fmt::format("in {} at {}: {}", shown(name), parsed.error().offset + 1,
-                             parsed.error().message);
-      pointer_ += "/name";
+    if (const auto parsed = parse_action(*text, actions); !parsed) {
+      event.fail_at("name", fmt::format("in {} at {}: {}", name.shown(), parsed.error().offset + 1,
+                                        parsed.error().message));
     } else if (actions.size() != 1) {
-      wrong("/name", name, "one action");
+      event.wrong("name", name, "needed one action");
     } else {
       action = actions.front();
     }
@@ -183,37 +140,35 @@ class EventReader {
   void check_ranks() {
     timeline_.ranks = static_cast<int>(named_.size());
     std::vector<bool> seen(named_.size());
-    for (const auto& [rank, pointer] : named_) {
+    for (const auto& [rank, entry] : named_) {
       const auto index = static_cast<std::size_t>(rank);
       if (index >= seen.size() || seen[index]) {
-        pointer_ = pointer + "/pid";
-        message_ = fmt::format("found a {} rank {}, needed one process_name for each of {} ranks",
-                               index < seen.size() ? "second" : "name of", rank, seen.size());
-        return;
+        return wrong(fmt::format("/traceEvents/{}/pid", entry),
+                     fmt::format("found a {} rank {}, needed one process_name for each of {} ranks",
+                                 index < seen.size() ? "second" : "name of", rank, seen.size()));
       }
       seen[index] = true;
     }
-    for (std::size_t i = 0; i < timeline_.events.size() && ok(); ++i) {
+    for (std::size_t i = 0; i < timeline_.events.size() && error_.ok(); ++i) {
       const TimelineEvent& event = timeline_.events[i];
-      pointer_ = fmt::format("/traceEvents/{}", places_[i]);
-      check_rank("/pid", event.rank);
-      check_rank("/args/awaited/rank", event.awaited_rank);
+      check_rank(event.rank, entries_[i], "pid");
+      check_rank(event.awaited_rank, entries_[i], "args/awaited/rank");
     }
   }
 
-  void check_rank(const char* key, int rank) {
-    if (rank < timeline_.ranks || !ok()) return;
-    message_ = fmt::format("found rank {}, needed one of the {} that have a process_name", rank,
-                           timeline_.ranks);
-    pointer_ += key;
+  void check_rank(int rank, std::size_t entry, std::string_view key) {
+    if (rank < timeline_.ranks) return;
+    wrong(fmt::format("/traceEvents/{}/{}", entry, key),
+          fmt::format("found rank {}, needed one of the {} that have a process_name", rank,
+                      timeline_.ranks));
   }
 
+  const std::string& name_;
+  FirstError error_;
   Timeline timeline_;
-  std::vector<std::size_t> places_;  // of the timeline's events in the file
-  std::vector<std::pair<int, std::string>> named_;
+  std::vector<std::size_t> entries_;                // of the timeline's events in the file
+  std::vector<std::pair<int, std::size_t>> named_;  // ranks, and the entries that name them
   std::size_t count_ = 0;
-  std::string pointer_;
-  std::string message_;
 };
 
 /// The clocks of a header, which may name none.
@@ -234,7 +189,7 @@ Expected<std::vector<ClockOffset>> read_clocks(const Json& header, int ranks,
         ErrorCode::kInvalidInput,
         fmt::format("found {}, needed offset_ns and error_ns, whole numbers, for each of {} "
                     "ranks",
-                    shown(*list), ranks),
+                    shown_json(*list), ranks),
         name + ":/plait/clocks");
   }
   for (const Json& one : *list)
@@ -248,32 +203,31 @@ Expected<int> read_header(const Json& document, const std::string& name) {
     return fail(ErrorCode::kInvalidInput, std::move(message), name + pointer);
   };
   if (!document.is_object())
-    return error("", fmt::format("found {}, needed {}", shown(document), kNeeded));
+    return error("", fmt::format("found {}, needed {}", shown_json(document), kNeeded));
   const auto header = document.find("plait");
   if (header == document.end())
     return error("", fmt::format("found JSON without the key plait, needed {}", kNeeded));
   if (!header->is_object() || !header->contains("format") || (*header)["format"] != "timeline")
     return error(":/plait",
-                 fmt::format("found {}, needed the header of {}", shown(*header), kNeeded));
+                 fmt::format("found {}, needed the header of {}", shown_json(*header), kNeeded));
   if (!header->contains("version") || (*header)["version"] != kTimelineVersion) {
-    return error(":/plait/version",
-                 fmt::format("the timeline's version is {}, this program reads {}",
-                             header->contains("version") ? shown((*header)["version"]) : "missing",
-                             kTimelineVersion));
+    return error(
+        ":/plait/version",
+        fmt::format("the timeline's version is {}, this program reads {}",
+                    header->contains("version") ? shown_json((*header)["version"]) : "missing",
+                    kTimelineVersion));
   }
   const auto events = document.find("traceEvents");
   if (events == document.end() || !events->is_array()) {
     return error(":/traceEvents",
                  fmt::format("found {}, needed an array of events",
-                             events == document.end() ? "nothing" : shown(*events)));
+                             events == document.end() ? "nothing" : shown_json(*events)));
   }
-  const auto step = header->find("step");
-  if (step == header->end()) return 0;
-  if (!step->is_number_unsigned() || *step < 1U || *step > static_cast<unsigned>(kMost)) {
-    return error(":/plait/step",
-                 fmt::format("found {}, needed a whole number from 1 to {}", shown(*step), kMost));
-  }
-  return step->get<int>();
+  int step = 0;
+  FirstError wrong;
+  Keys::by_path(JsonNode(*header), name, "/plait", wrong).read("step", step, 1);
+  PLAIT_TRY_VOID(wrong.result());
+  return step;
 }
 
 }  // namespace
@@ -286,7 +240,7 @@ bool looks_like_trace(std::string_view text) {
 }
 
 Expected<Timeline> read_timeline(std::string_view text, const std::string& name) {
-  EventReader reader;
+  EventReader reader(name);
   bool in_events = false;
   bool twice = false;
   bool seen = false;
@@ -309,7 +263,7 @@ Expected<Timeline> read_timeline(std::string_view text, const std::string& name)
     if (twice)
       return fail(ErrorCode::kInvalidInput, "the key traceEvents stands here twice, needed once",
                   name);
-    PLAIT_TRY(Timeline timeline, reader.finish(name));
+    PLAIT_TRY(Timeline timeline, reader.finish());
     timeline.step = step;
     PLAIT_TRY(timeline.clocks, read_clocks(document["plait"], timeline.ranks, name));
     return timeline;

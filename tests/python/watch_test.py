@@ -259,7 +259,7 @@ class Watch(command.CommandTest):
         for text, message in ((b"\x7fELF\n", "metrics.jsonl:1: is not a run's metrics"),
                               (b'{"format":"plait metrics","version":7}\n', "metrics.jsonl:1: the metrics' version is 7, this program reads 1"),
                               (lines[0] + lines[1][:50] + b"\n", "metrics.jsonl:2: is not a JSON object"),
-                              (lines[0] + lines[1].replace(b'"loss":', b'"lost":'), "metrics.jsonl:2: the key loss is missing"),
+                              (lines[0] + lines[1].replace(b'"loss":', b'"lost":'), "metrics.jsonl:2: loss is missing"),
                               (lines[0] + re.sub(rb'"loss":[^,]*', b'"loss":null', lines[1]), "metrics.jsonl:2: loss is null"),
                               (lines[0] + lines[2] + lines[1], "metrics.jsonl:3: step 1 follows step 2")):
             (run / "metrics.jsonl").write_bytes(text)

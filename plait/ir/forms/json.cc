@@ -7,6 +7,8 @@
 #include <set>
 #include <utility>
 
+#include "plait/base/json_node.h"
+#include "plait/base/key_reader.h"
 #include "plait/ir/action_text.h"
 #include "plait/ir/forms/text_header.h"
 #include "plait/ir/text_placement.h"
@@ -18,17 +20,8 @@ using Json = nlohmann::json;
 
 constexpr std::size_t kMaxMembers = 65535;
 constexpr int kMaxDepth = 8;
-constexpr std::array<std::string_view, 7> kKeys = {
-    "plait", "ranks", "stages", "microbatches", "placement", "forward_only", "actions"};
-
-/// A value as it is shown in a message.
-std::string shown(const Json& value) {
-  if (value.is_array()) return "an array";
-  if (value.is_object()) return "an object";
-  return value.dump(-1, ' ', true, Json::error_handler_t::replace).substr(0, 40);
-}
-
-/// Entries of the list that a value makes; what nests too deep is refused later.
+/// The number of entries that a value becomes in a rank's list: a pair is its header and its
+/// members. Pairs that nest too deep are refused later.
 std::size_t count_entries_of(const Json& value, int depth = 0) {
   std::size_t entries = 1;
   if (!value.is_array() || depth > kMaxDepth) return entries;
@@ -40,29 +33,33 @@ class JsonReader {
  public:
   explicit JsonReader(const std::string& file) : file_(file) {}
 
+  /// The header's keys are read by base/key_reader.h. The lists are not: they may hold 100 million
+  /// actions, and an action knows its path only once it is wrong.
   Expected<Schedule> read(const Json& document) {
-    PLAIT_TRY_VOID(check_keys(document));
-    if (document["plait"] != kTextVersion) {
+    if (!document.is_object())
+      return error("", fmt::format("found {}, needed an object", shown_json(document)));
+    FirstError wrong;
+    auto keys = KeyReader<JsonNode<Json>>::by_path(JsonNode(document), file_, "", wrong);
+    int version = 0;
+    keys.require("plait", version);
+    if (wrong.ok() && version != kTextVersion) {
       return error("/plait", fmt::format("the format's version is {}, this program reads {}",
-                                         shown(document["plait"]), kTextVersion));
+                                         version, kTextVersion));
     }
     Schedule schedule;
     schedule.name = file_;
     std::array<int, std::size(kHeaderNumbers)> numbers{};
-    for (std::size_t i = 0; i < numbers.size(); ++i) {
-      const auto [name, limit] = kHeaderNumbers[i];
-      PLAIT_TRY(numbers[i], read_number(document[std::string(name)], name, limit));
+    for (std::size_t i = 0; i < numbers.size(); ++i)
+      keys.require(kHeaderNumbers[i].name, numbers[i], 1, kHeaderNumbers[i].limit);
+    keys.read("forward_only", schedule.forward_only);
+    for (const char* key : {"placement", "actions"}) {
+      if (const auto node = keys.find(key); !node.exists())
+        keys.wrong(key, node, "needed an array");
     }
+    keys.refuse_others();
+    PLAIT_TRY_VOID(wrong.result());
     schedule.microbatches = numbers[2];
     PLAIT_TRY(schedule.placement, read_placement(document["placement"], numbers[0], numbers[1]));
-    const auto forward_only = document.find("forward_only");
-    if (forward_only != document.end()) {
-      if (!forward_only->is_boolean()) {
-        return error("/forward_only",
-                     fmt::format("found {}, needed true or false", shown(*forward_only)));
-      }
-      schedule.forward_only = forward_only->get<bool>();
-    }
     PLAIT_TRY_VOID(read_lists(document["actions"], schedule));
     return schedule;
   }
@@ -73,34 +70,8 @@ class JsonReader {
                 pointer.empty() ? file_ : fmt::format("{}:{}", file_, pointer));
   }
 
-  Expected<void> check_keys(const Json& document) const {
-    if (!document.is_object())
-      return error("", fmt::format("found {}, needed an object", shown(document)));
-    for (const std::string_view key : kKeys) {
-      if (key != "forward_only" && !document.contains(key))
-        return error("", fmt::format("the key {} is missing", key));
-    }
-    for (const auto& [key, value] : document.items()) {
-      bool known = false;
-      for (const std::string_view candidate : kKeys) known = known || candidate == key;
-      if (!known) {
-        return error("", fmt::format("the key {} is not known, needed plait, ranks, stages, "
-                                     "microbatches, placement, forward_only, actions",
-                                     shown(key)));
-      }
-    }
-    return {};
-  }
-
-  Expected<int> read_number(const Json& value, std::string_view name, int limit) const {
-    if (!value.is_number_integer() || value < 1 || value > limit) {
-      return error(fmt::format("/{}", name),
-                   fmt::format("found {}, needed a number from 1 to {}", shown(value), limit));
-    }
-    return value.get<int>();
-  }
-
-  /// Through the text form, so that both accept the same.
+  /// Writes the placement as our text form has it and reads that, so that both forms accept the
+  /// same.
   Expected<Placement> read_placement(const Json& value, int ranks, int stages) const {
     std::string text;
     bool readable = value.is_string() || (value.is_array() && !value.empty());
@@ -120,7 +91,7 @@ class JsonReader {
       return error("/placement",
                    fmt::format("found {}, needed a name, an array with the rank of every stage, or "
                                "two such arrays",
-                               shown(value)));
+                               shown_json(value)));
     }
     auto placement = parse_placement(text, ranks, stages);
     if (!placement) return error("/placement", placement.error().message);
@@ -142,7 +113,7 @@ class JsonReader {
       return error("/actions",
                    fmt::format("found {}, needed an array with one array for each of {} ranks",
                                actions.is_array() ? fmt::format("{} entries", actions.size())
-                                                  : shown(actions),
+                                                  : shown_json(actions),
                                ranks));
     }
     schedule.ranks.resize(ranks);
@@ -150,7 +121,7 @@ class JsonReader {
       const Json& row = actions[rank];
       const std::string pointer = fmt::format("/actions/{}", rank);
       if (!row.is_array())
-        return error(pointer, fmt::format("found {}, needed an array of actions", shown(row)));
+        return error(pointer, fmt::format("found {}, needed an array of actions", shown_json(row)));
       schedule.ranks[rank].reserve(count_entries_of(row) - 1);
       for (std::size_t i = 0; i < row.size(); ++i) {
         pointer_.clear();
@@ -164,21 +135,22 @@ class JsonReader {
     return {};
   }
 
-  /// On an error sets message_, and pointer_ from the list's entry on.
+  /// On an error sets message_, and pointer_ to the path from the list's entry to the wrong value.
   bool read_action(const Json& value, std::vector<Action>& list, int depth) {
     if (value.is_array()) return read_pair(value, list, depth);
     if (!value.is_string()) {
       message_ = fmt::format("found {}, needed an action as a string, or an array as a pair{}",
-                             shown(value), depth == 0 ? ", or null as an idle slot" : "");
+                             shown_json(value), depth == 0 ? ", or null as an idle slot" : "");
       return false;
     }
     const std::string& text = value.get_ref<const std::string&>();
     if (!text.empty() && text.front() == '(') {
-      message_ = fmt::format("found {}, needed a pair as an array of its members", shown(value));
+      message_ =
+          fmt::format("found {}, needed a pair as an array of its members", shown_json(value));
       return false;
     }
     if (auto parsed = parse_action(text, list); !parsed) {
-      message_ = fmt::format("in {} at {}: {}", shown(value), parsed.error().offset + 1,
+      message_ = fmt::format("in {} at {}: {}", shown_json(value), parsed.error().offset + 1,
                              parsed.error().message);
       return false;
     }
@@ -241,13 +213,6 @@ std::string placement_as_json(const Placement& placement) {
   return json + (placement.copies > 1 ? "]]" : "]");
 }
 
-/// "syntax error …" of the library's "[json.exception.parse_error.101] parse error at …: syntax …".
-std::string reason_of(const Json::parse_error& error) {
-  const std::string what = error.what();
-  const std::size_t colon = what.find(": ");
-  return colon == std::string::npos ? what : what.substr(colon + 2);
-}
-
 }  // namespace
 
 Expected<Schedule> read_json(std::string_view text, const std::string& file) {
@@ -264,7 +229,8 @@ Expected<Schedule> read_json(std::string_view text, const std::string& file) {
     const Json document = Json::parse(text.begin(), text.end(), watch);
     if (!twice.empty()) {
       return fail(ErrorCode::kInvalidInput,
-                  fmt::format("the key {} stands here twice, needed once", shown(twice)), file);
+                  fmt::format("the key {} stands here twice, needed once", shown_json(Json(twice))),
+                  file);
     }
     return JsonReader(file).read(document);
   } catch (const Json::parse_error& error) {
@@ -272,7 +238,7 @@ Expected<Schedule> read_json(std::string_view text, const std::string& file) {
     return fail(ErrorCode::kInvalidInput, fmt::format("not JSON: {}", reason_of(error)),
                 fmt::format("{}:{}", file, line_and_column(text, offset)));
   } catch (const Json::exception& error) {
-    return fail(ErrorCode::kInvalidInput, fmt::format("not JSON: {}", error.what()), file);
+    return fail(ErrorCode::kInvalidInput, fmt::format("not JSON: {}", reason_of(error)), file);
   }
 }
 

@@ -75,11 +75,10 @@ TEST(Json, ErrorsNameTheValuesPointer) {
 
 TEST(Json, KeysAreStrict) {
   EXPECT_EQ(error_of("[]"), "f: found an array, needed an object");
-  EXPECT_EQ(error_of("{\"plait\": 1}"), "f: the key ranks is missing");
-  EXPECT_EQ(
-      error_of(document("[[], []]", "\"v\"", ", \"chunks\": 2")),
-      "f: the key \"chunks\" is not known, needed plait, ranks, stages, microbatches, placement, "
-      "forward_only, actions");
+  EXPECT_EQ(error_of("{\"plait\": 1}"),
+            "f:/ranks: found nothing, needed an integer from 1 to 65536");
+  EXPECT_EQ(error_of(document("[[], []]", "\"v\"", ", \"chunks\": 2")),
+            "f: key 'chunks' is not known, did you mean 'ranks'?");
   EXPECT_EQ(error_of(document("[[], []]", "\"v\"", ", \"ranks\": 2")),
             "f: the key \"ranks\" stands here twice, needed once");
   std::string text = document("[[], []]");
@@ -88,7 +87,7 @@ TEST(Json, KeysAreStrict) {
   text = document("[[], []]");
   text.replace(text.find("\"ranks\": 2"), 10, "\"ranks\": 18446744073709551615");
   EXPECT_EQ(error_of(text),
-            "f:/ranks: found 18446744073709551615, needed a number from 1 to 65536");
+            "f:/ranks: found 18446744073709551615, needed an integer from 1 to 65536");
 }
 
 TEST(Json, WhatIsNoJsonIsFoundByLineAndColumn) {
