@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 #include <sys/ioctl.h>
+#include "plait/base/print.h"
 
 #include <algorithm>
 #include <cmath>
@@ -27,7 +28,7 @@ std::string step_text(const StepLine& line, const ProgressShape& shape) {
   // Where pairs are braided, what they hide; elsewhere what is left to wait for.
   text += line.pairs_braided > 0 ? fmt::format("  overlap {:.0f}%", line.overlap_efficiency * 100)
                                  : fmt::format("  exposed {:.0f}%", line.worst_exposed() * 100);
-  text += fmt::format("  peak {:.1f} MB", static_cast<double>(peak) / 1e6);
+  text += fmt::format("  peak {} MB", megabytes(peak));
   if (line.whole_backwards > 0) text += fmt::format("  {} I as B", line.whole_backwards);
   return text;
 }

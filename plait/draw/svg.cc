@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "plait/base/print.h"
 #include "plait/draw/action_look.h"
 #include "plait/draw/time_unit.h"
 #include "plait/ir/action_text.h"
@@ -121,8 +122,8 @@ class SvgPicture {
   void label_row(int rank) {
     const double middle = top(rank) + kRow / 2 + 4;
     text(kLeft - 6, middle, "end", fmt::format("rank {}", rank));
-    text(style_.width - kRight + 6, middle, "start",
-         fmt::format("{:.1f} % idle", 100 * metrics_.bubble_share(rank)), "#555");
+    text(style_.width - kRight + 6, middle, "start", percent(metrics_.bubble_share(rank)) + " idle",
+         "#555");
     rectangle(kLeft, top(rank), style_.width - kLeft - kRight, kRow, "#f2f2f2", {});
   }
 

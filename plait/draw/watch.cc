@@ -6,6 +6,7 @@
 #include <tuple>
 #include <utility>
 
+#include "plait/base/print.h"
 #include "plait/draw/lanes.h"
 #include "plait/draw/loss_curve.h"
 #include "plait/draw/progress.h"
@@ -40,8 +41,6 @@ void shorten(std::vector<std::string>& lines, std::size_t room, const char* what
   lines.resize(kept);
   if (room > 0) lines.push_back(rest);
 }
-
-std::string percent(double share) { return fmt::format("{:.1f} %", share * 100); }
 
 class Screen {
  public:
@@ -155,9 +154,8 @@ class Screen {
       const double cpu = last.step_ns == 0 ? 0
                                            : static_cast<double>(last.cpu_ns[rank]) /
                                                  static_cast<double>(last.step_ns);
-      lines.push_back(fmt::format("{:>4}{}{:>8.1f} {:<{}}{:>5.0f} %", rank, idle_of(rank),
-                                  static_cast<double>(peak) / 1e6, std::string(filled, '#'), bar,
-                                  cpu * 100));
+      lines.push_back(fmt::format("{:>4}{}{:>8} {:<{}}{:>5.0f} %", rank, idle_of(rank),
+                                  megabytes(peak), std::string(filled, '#'), bar, cpu * 100));
     }
     return lines;
   }

@@ -7,12 +7,11 @@
 #include <string_view>
 #include <unordered_map>
 
+#include "plait/base/print.h"
 #include "plait/program/print_program.h"
 
 namespace plait {
 namespace {
-
-std::string_view first_line(std::string_view text) { return text.substr(0, text.find('\n')); }
 
 /// FNV-1a.
 std::uint64_t hash(std::string_view text) {

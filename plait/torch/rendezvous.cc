@@ -10,6 +10,7 @@
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
+#include "plait/base/print.h"
 #include "plait/base/running_clock.h"
 #include "plait/launch/master_address.h"
 
@@ -18,10 +19,6 @@ namespace {
 
 std::chrono::milliseconds milliseconds(double seconds) {
   return std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000));
-}
-
-std::string first_line(std::string_view text) {
-  return std::string(text.substr(0, text.find('\n')));
 }
 
 bool says_port_in_use(std::string_view text) {
@@ -183,7 +180,7 @@ Expected<StoreServer> StoreServer::start(int port) {
                   fmt::format("port {} is in use, needed a free one", port), "--port");
     }
     return fail(ErrorCode::kRuntime,
-                "the store cannot be started: " + first_line(exception.what()));
+                fmt::format("the store cannot be started: {}", first_line(exception.what())));
   }
   return server;
 }
@@ -198,7 +195,8 @@ Expected<c10::intrusive_ptr<c10d::Store>> meet(const Attendee& attendee) {
     tell_failure(*store, attendee, all.error());
     return tl::unexpected<Error>(all.error());
   } catch (const std::exception& exception) {
-    return fail(ErrorCode::kPeer, "the store of rank 0 has gone: " + first_line(exception.what()));
+    return fail(ErrorCode::kPeer,
+                fmt::format("the store of rank 0 has gone: {}", first_line(exception.what())));
   }
 }
 

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "plait/base/check.h"
+#include "plait/base/print.h"
 #include "plait/torch/autograd_split.h"
 #include "plait/torch/tensors.h"
 
@@ -45,7 +46,6 @@ struct SavedPartWeight final : Payload {
 };
 
 /// Torch's messages go on with call stacks and advice.
-std::string first_line(const std::string& text) { return text.substr(0, text.find('\n')); }
 
 std::string last_word(const std::string& name) { return name.substr(name.rfind('.') + 1); }
 
@@ -61,9 +61,10 @@ Expected<void> guarded(const Segment& segment, int microbatch, Work&& work) {
   } catch (const SegmentError& error) {
     return fail(error.code(), error.what(), where());
   } catch (const c10::Error& error) {
-    return fail(ErrorCode::kRuntime, first_line(error.what_without_backtrace()), where());
+    return fail(ErrorCode::kRuntime, std::string(first_line(error.what_without_backtrace())),
+                where());
   } catch (const std::exception& error) {
-    return fail(ErrorCode::kRuntime, first_line(error.what()), where());
+    return fail(ErrorCode::kRuntime, std::string(first_line(error.what())), where());
   }
 }
 

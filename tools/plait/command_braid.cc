@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "plait/base/print.h"
 #include "plait/base/read_file.h"
 #include "plait/braid/braid_bound.h"
 #include "plait/braid/braid_search.h"

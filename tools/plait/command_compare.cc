@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <numeric>
 
+#include "plait/base/print.h"
 #include "tools/plait/commands.h"
 #include "tools/plait/cost_arguments.h"
 #include "tools/plait/measured_comparison.h"

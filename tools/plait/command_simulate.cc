@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "plait/base/print.h"
 #include "plait/base/write_file.h"
 #include "plait/draw/lanes.h"
 #include "plait/draw/svg.h"

@@ -137,6 +137,4 @@ std::string TimeUnit::print(Nanoseconds time) const {
   return fmt::format("{:.1f}", static_cast<double>(time) / static_cast<double>(nanoseconds));
 }
 
-std::string percent(double share) { return fmt::format("{:.1f} %", 100 * share); }
-
 }  // namespace plait::tools

@@ -45,7 +45,4 @@ struct TimeUnit {
   std::string print(Nanoseconds time) const;
 };
 
-/// "12.5 %" of a share.
-std::string percent(double share);
-
 }  // namespace plait::tools
