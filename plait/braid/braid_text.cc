@@ -183,7 +183,7 @@ class BraidReader {
                                           nearest_name(word.text.substr(0, 40), names)));
   }
 
-  /// After the last line, when all segments are known.
+  /// Called after the last line, when the names of all segments are known.
   Expected<void> resolve() {
     for (const Need& need : needs_) {
       PLAIT_TRY(const int needed, find(need.word));

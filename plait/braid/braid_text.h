@@ -10,9 +10,10 @@
 ///   compute: attn.F mlp.F …
 ///   communication: dispatch.F …
 ///
-/// A segment has its word, its lane, what it needs (of its own layer, or `previous`: of the layer
-/// before) and what it costs: nothing that is known, one number, or one for each layer. The two
-/// lanes are each lane's order, in which every segment of the lane stands once.
+/// `segment WORD LANE`, then `needs` and the segments that must have ended before (of the same
+/// layer, behind `previous` of the layer before), then `ns` and one cost for all layers or one for
+/// each. A segment without `ns` has no known cost. `compute:` and `communication:` are the orders
+/// of the two lanes; every segment stands once in its lane's line.
 #pragma once
 
 #include <string>
@@ -25,8 +26,8 @@ namespace plait {
 
 inline constexpr int kBraidTextVersion = 1;
 
-/// Reads all of `text`; lines end in \n or \r\n. Lanes that wait in a circle are read too:
-/// PreparedBraid finds them. Errors name `file`, line and column. Cost: O(text).
+/// Reads all of `text`; lines end in \n or \r\n. A text whose lanes wait in a circle is no error
+/// here: PreparedBraid::make() refuses it. Errors name `file`, line and column. Cost: O(text).
 Expected<LayerBraid> read_braid_text(std::string_view text, const std::string& file);
 
 /// read_braid_text of it gives the same braid. Cost: O(segments * layers).

@@ -1,8 +1,8 @@
 /// The passes, in one table that the command line, the docs and the tests iterate.
 ///
-/// A pass takes a schedule by value, so that it can rewrite in place, and returns the new one; it
-/// is deterministic, and never argues for its result: verify() decides what may run. Each drops
-/// idle slots but split-backward and unpair, which keep them. Costs are in P ranks, S stages, M
+/// A pass takes a schedule by value, so that it can rewrite in place, and returns the new one. It
+/// is deterministic. It proves nothing: verify() decides whether its result may run. All passes
+/// drop idle slots, but for split-backward and unpair. Costs are in P ranks, S stages, M
 /// micro-batches and A actions. Errors of all: numbers out of range, an action on a wrong rank.
 #pragma once
 
@@ -21,7 +21,7 @@ using SchedulePrice = std::function<Expected<Nanoseconds>(const Schedule&)>;
 
 struct PassOptions {
   int number = 0;       ///< the N of "name=N"; what it means is in the table
-  SchedulePrice price;  ///< for passes that can choose by it; empty: none is known
+  SchedulePrice price;  ///< for `pair`, which then keeps the pairs that pay; empty: keeps all
 };
 
 /// insert-comm, with the signature of the table; insert_comm.h has the plain function.
@@ -31,17 +31,18 @@ struct PassOptions {
 ///         rank 1: 1RECV_F0 1F0 1B0 1SEND_B0
 Expected<Schedule> insert_comm_pass(Schedule schedule, const PassOptions& options);
 
-/// Unshards a stage before it is needed and reshards it when others are needed first, so that at
-/// most N stages of a rank are whole at a time (a pair that brings two at once may exceed N by
-/// one).
+/// Unshards a stage before an action needs it, and reshards it when N other stages of the rank are
+/// needed sooner. So at most N stages of a rank are whole at a time, N + 1 where both members of a
+/// pair need a stage that was not.
 ///
 /// Input:  0F0 1F0 1B0 0B0                                                       (N = 1)
 /// Output: 0UNSHARD 0F0 0RESHARD 1UNSHARD 1F0 1B0 1RESHARD 0UNSHARD 0B0 0RESHARD
 ///
-/// Before each action the next stages are the first N distinct ones from there on. Those that are
-/// no longer among them are resharded, ascending; then those that are new are unsharded, in the
-/// order of need. What the input holds of both is taken out first: running it twice is running it
-/// once. Cost: O(A * V) at most, O(A * N) where a rank stays with a stage for a while. Source:
+/// Let next(i) be the first N distinct stages of the actions i, i + 1, …. Before action i the
+/// stages of next(i-1) that are not in next(i) are resharded, ascending; then those of next(i) that
+/// are not in next(i-1) are unsharded, in the order in which actions need them. UNSHARD and RESHARD
+/// of the input are taken out first, so that running it twice is running it once. Cost: O(A * V) at
+/// most, O(A * N) where a rank stays with a stage for a while. Source:
 /// torch.distributed.pipelining, _add_unshard_reshard, which takes O(A^2).
 Expected<Schedule> insert_unshard(Schedule schedule, const PassOptions& options);
 
@@ -50,10 +51,10 @@ Expected<Schedule> insert_unshard(Schedule schedule, const PassOptions& options)
 /// Input:  0F0 0B0 0F1 0B1
 /// Output: 0F0 0B0 0F1 0B1 0REDUCE_GRAD
 ///
-/// With two copies of a stage each rank reduces after its own share of the micro-batches; the order
-/// is that of the stages, so that both holders have the same. Existing ones are taken out first:
-/// running it twice is running it once. Cost: O(A + P * S). Source: torch.distributed.pipelining,
-/// _add_reduce_grad.
+/// Of two copies of a stage each rank reduces after its own share of the micro-batches. Where
+/// several REDUCE_GRAD stand together they ascend by stage, so that both holders have the same
+/// order. REDUCE_GRAD of the input are taken out first, so that running it twice is running it
+/// once. Cost: O(A + P * S). Source: torch.distributed.pipelining, _add_reduce_grad.
 Expected<Schedule> insert_reduce_grad(Schedule schedule, const PassOptions& options);
 
 /// Joins an I and the W of the same stage and micro-batch right behind it into a B.
@@ -80,19 +81,21 @@ Expected<Schedule> split_backward(Schedule schedule, const PassOptions& options)
 /// Output: rank 0: 0F0 0F1 (0B0;0F2)OVERLAP_F_B 0B1 0B2
 ///         rank 1: 1F0 (1B0;1F1)OVERLAP_F_B (1B1;1F2)OVERLAP_F_B 1B2
 ///
-/// A backward is a B; with N = 1 an I as well. All pairs are tried at once in a run with free
-/// messages; where it stands still, the first rank that could run its pair's first member alone
-/// gives that pair up. What can run need not pay: which pairs are worth it is the price's to say.
+/// A backward is a B; with N = 1 an I as well. The pass begins with all pairs and runs the schedule
+/// with free messages. When no rank can go on, the first rank whose pair's first member could run
+/// alone gives that pair up, and the run goes on. A pair that can run may still make the step
+/// longer.
 ///
-/// With a price those pairs are kept that make the step shorter, also with a forward more to warm
-/// up (priced_pair.h): 1f1b and interleaved-1f1b need it for pairs that do not wait for each other.
+/// With a price only pairs that make the step shorter are kept. The pass then also tries one
+/// forward more before the first backward (priced_pair.h), without which the pairs of 1f1b and
+/// interleaved-1f1b wait for each other.
 ///
 /// Errors: communication in the input; the input itself waits in a circle. Cost: O(A + pairs given
 /// up * P / 64); with a price at most 2000 prices more.
 Expected<Schedule> pair(Schedule schedule, const PassOptions& options);
 
-/// Runs N forwards more on each rank before its first backward: each forward takes the place of the
-/// one N before it. Holds N activations more.
+/// Runs N forwards more on each rank before its first backward: forward k + N takes the place of
+/// forward k in the rank's list. A rank then holds N activations more.
 ///
 /// Input:  0F0 0B0 0F1 0B1 0F2 0B2
 /// Output: 0F0 0F1 0B0 0F2 0B1 0B2                                               (N = 1)
@@ -100,8 +103,8 @@ Expected<Schedule> pair(Schedule schedule, const PassOptions& options);
 /// Errors: communication or pairs in the input. Cost: O(A).
 Expected<Schedule> warm_up(Schedule schedule, const PassOptions& options);
 
-/// The same with N for each hop to the last rank, (P - 1 - r) N on rank r: a pair then need not
-/// wait for a pair of the next rank that waits for it. Source: the one forward more of
+/// warm-up with (P - 1 - r) N on rank r: N for each hop to the last rank. Then no pair of a rank
+/// waits for a pair of the next rank that waits for it. Source: the one forward more of
 /// Megatron-LM's combined 1F1B.
 Expected<Schedule> warm_up_per_hop(Schedule schedule, const PassOptions& options);
 
@@ -120,8 +123,8 @@ Expected<Schedule> drop_idle(Schedule schedule, const PassOptions& options);
 /// Input:  1RECV_F0 1RECV_F1 1F0 1B0 1SEND_B0 1F1 1B1 1SEND_B1
 /// Output: 1RECV_F0 1F0 1B0 1SEND_B0 1RECV_F1 1F1 1B1 1SEND_B1
 ///
-/// What comes out may receive in another order than the peer sends (zbv at P = 2, M = 3), which the
-/// proof catches; place-recv=0 does not. Running it twice is running it once.
+/// The output may receive in another order than the peer sends (zbv at P = 2, M = 3). verify()
+/// refuses it then. place-recv=0 keeps the order of the sends. Running it twice is running it once.
 /// Errors: no communication in the input; a receive without a reader behind it. Cost: O(A + S * M /
 /// 8). Source: torch.distributed.pipelining, _defer_recv_ops.
 Expected<Schedule> defer_recv(Schedule schedule, const PassOptions& options);
@@ -135,12 +138,12 @@ Expected<Schedule> defer_recv(Schedule schedule, const PassOptions& options);
 /// Output: rank 0: the same
 ///         rank 1: 1RECV_F0 1F0 1B0 1RECV_F1 1SEND_B0 1F1 1B1 1SEND_B1
 ///
-/// A run over the schedule fixes one order of all messages, that of the sends' turns. On every rank
-/// sends and receives keep this order, which is what makes them free of deadlock per edge, per pair
-/// and per rank: a receive never stands before a send that comes earlier in it, nor behind one that
-/// comes later, even if its reader is further down. Sends stay where they are.
-/// Running it twice is running it once. Errors: no communication in the input; no rank can go on.
-/// Cost: that of insert-comm, and O(A).
+/// The pass runs the schedule once and numbers all messages in the order in which their sends have
+/// their turn. On every rank the numbers of sends and receives then ascend, so that no matching
+/// (per edge, per pair, per rank) can deadlock. To keep that, a receive may stand closer to its
+/// reader or further from it than N actions. Sends stay where they are. Running it twice is running
+/// it once. Errors: no communication in the input; no rank can go on. Cost: that of insert-comm,
+/// and O(A).
 Expected<Schedule> place_recv(Schedule schedule, const PassOptions& options);
 
 struct PassInfo {

@@ -55,7 +55,7 @@ Expected<std::vector<Action>> read_row(std::string_view row, const std::string& 
   }
 }
 
-/// The rows as torch writes them, a line each.
+/// Reads the file as torch writes it: each line is a rank's row.
 Expected<void> read_plain(std::string_view text, const std::string& file, Schedule& schedule) {
   for (std::size_t begin = 0; begin < text.size();) {
     const std::size_t end = std::min(text.find('\n', begin), text.size());
@@ -71,7 +71,7 @@ Expected<void> read_plain(std::string_view text, const std::string& file, Schedu
   return {};
 }
 
-/// The rows of a file that cannot be read as they stand; `plain_error` is why.
+/// Reads a file that read_plain() refused with `plain_error`, without what spreadsheets add.
 Expected<void> read_sheet(std::string_view text, const std::string& file, Error plain_error,
                           Schedule& schedule, std::vector<std::string>* notes) {
   PLAIT_TRY(CsvSheet sheet, read_csv_sheet(text, file));
@@ -80,7 +80,7 @@ Expected<void> read_sheet(std::string_view text, const std::string& file, Error 
   for (const CsvRow& row : sheet.rows) {
     auto list = read_row(row.text, fmt::format("{}:{}", file, row.line));
     if (!list) {
-      // The columns of what is left of a row are not the file's.
+      // The row has lost its quotes and labels: its columns are not those of the file.
       return fail(list.error().code, list.error().message, fmt::format("{}:{}", file, row.line));
     }
     schedule.ranks.push_back(*std::move(list));
@@ -91,7 +91,7 @@ Expected<void> read_sheet(std::string_view text, const std::string& file, Error 
   return {};
 }
 
-/// A cell such as 0BW3.
+/// True if a cell such as 0BW3 is there, torch 2.5's name of a whole backward.
 bool holds_whole_backward_of_torch_2_5(std::string_view text) {
   for (std::size_t at = text.find("BW"); at != std::string_view::npos;
        at = text.find("BW", at + 2)) {

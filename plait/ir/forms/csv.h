@@ -14,8 +14,9 @@
 
 namespace plait {
 
-/// What a schedule's file is known to hold. A CSV lacks all of it: what is absent here is inferred.
-/// The other forms say it themselves, and must not say otherwise.
+/// What the caller knows of a schedule's file. A CSV has none of these: a field without a value is
+/// inferred from its actions. The other forms have them all; one that differs from a field is an
+/// error.
 struct CsvShape {
   std::optional<int> ranks;
   std::optional<int> stages;
@@ -25,18 +26,22 @@ struct CsvShape {
 
 /// Reads all of `text`; lines end in \n or \r\n. Errors name `file`, line and column.
 ///
-/// Stages and micro-batches are those that actions name, up to a gap behind which few stand (a slip
-/// of the pen: the proof says which). A stage is held by the rank that has most of its actions; two
-/// copies of every stage are seen where they explain more. Without any backward the schedule is
-/// forward-only. A stage nobody computes is an error; if `shape` has the number of stages, it is
-/// put on rank 0 for the proof to complain of. Letters of torch 2.5, whose B is our I, are an error
-/// that says so. `notes` gets what was taken for what in a file of a spreadsheet.
-/// Cost: O(text), 12 bytes an action.
+/// What is inferred:
+/// - S and M: one more than the largest number that actions name. A number far above the others is
+///   taken for a slip (csv_infer.cc) and left for verify() to refuse.
+/// - The placement: a stage is on the rank that has most of its compute actions, or in two copies
+///   (`bidirectional`) if more actions then stand on a rank that holds their stage.
+/// - forward_only: true if there is no backward.
+///
+/// Errors also: a stage without compute actions (if `shape` has the number of stages it is put on
+/// rank 0 instead, for verify() to refuse); the letters of torch 2.5, whose B is our I. `notes`
+/// gets a line for each thing that only a spreadsheet adds, and how it was read. Cost: O(text), 12
+/// bytes an action.
 Expected<Schedule> read_csv(std::string_view text, const std::string& file, const CsvShape& shape,
                             std::vector<std::string>* notes = nullptr);
 
-/// Lines end in \n. read_csv of it gives the same lists, unless a rank's is empty: that cannot be
-/// read back. Cost: O(actions).
+/// Lines end in \n. read_csv() of the text gives the same lists; a rank's empty list cannot be read
+/// back. Cost: O(actions).
 std::string print_csv(const Schedule& schedule);
 
 }  // namespace plait

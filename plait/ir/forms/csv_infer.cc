@@ -20,8 +20,9 @@ void for_each(const Schedule& schedule, Visit visit) {
   }
 }
 
-/// How many numbers 0, 1, … the actions name; those behind a gap do not count if together they are
-/// named less than half as often as one in front of it.
+/// One more than the largest number that actions name. Numbers behind a gap do not count if
+/// together they are named less than half as often as a number before the gap on average: 0 0 0 1 1
+/// 1 17 gives 2.
 Expected<int> count_named(const Schedule& schedule, const std::string& file, std::string_view what,
                           std::int32_t Action::*number) {
   std::int64_t entries = 0;
@@ -60,8 +61,9 @@ Expected<int> count_named(const Schedule& schedule, const std::string& file, std
               fmt::format("{}:{}", file, line));
 }
 
-/// Each stage on the rank that has more than half of its compute actions, if one has (the majority
-/// vote of Boyer and Moore, one pass without a count per rank); on -1 if nobody computes it.
+/// By stage, the rank that has more than half of its compute actions, found by the majority vote of
+/// Boyer and Moore: one pass, no count per rank. Some rank of them if none has half; -1 if none
+/// computes it.
 Placement majority_placement(const Schedule& schedule, int stages) {
   Placement placement{"table", static_cast<int>(schedule.ranks.size()), {}, 1};
   placement.rank_of_stage.assign(static_cast<std::size_t>(stages), -1);
@@ -75,7 +77,7 @@ Placement majority_placement(const Schedule& schedule, int stages) {
   return placement;
 }
 
-/// How many compute actions stand where the placement has them.
+/// The number of compute actions that are on a rank which holds their stage.
 std::int64_t count_in_place(const Schedule& schedule) {
   std::int64_t in_place = 0;
   for_each(schedule, [&](int rank, const Action& action) {
@@ -87,7 +89,7 @@ std::int64_t count_in_place(const Schedule& schedule) {
   return in_place;
 }
 
-/// `all_there`: a stage that nobody computes is an error, not something for the proof to find.
+/// `all_there`: a stage without compute actions is an error; otherwise it goes to rank 0.
 Expected<void> infer_placement(Schedule& schedule, const std::string& file, int stages,
                                bool all_there) {
   const int ranks = static_cast<int>(schedule.ranks.size());

@@ -1,4 +1,4 @@
-/// What a CSV does not say, inferred from its lists (ir/csv.h says how).
+/// The shape of a schedule, inferred from the lists of a CSV by the rules of ir/forms/csv.h.
 #pragma once
 
 #include <string>
@@ -10,7 +10,8 @@
 namespace plait {
 
 /// Sets placement, micro-batches and forward_only from the lists and `shape`.
-/// Errors: no action; a number that cannot be among so many; a placement that does not parse.
+/// Errors: no action; a stage or micro-batch that an action names and `shape` does not have; a
+/// placement that does not parse.
 /// Cost: O(actions + S).
 Expected<void> infer_shape(Schedule& schedule, const std::string& file, const CsvShape& shape);
 

@@ -26,7 +26,7 @@ std::string_view trim(std::string_view cell) {
   return cell;
 }
 
-/// What separates cells: the first of these that stands outside of quotes and pairs.
+/// The file's separator: the first comma, tab or semicolon outside of quotes and pairs.
 char find_separator(std::string_view text) {
   std::int64_t commas = 0, tabs = 0, semicolons = 0;
   bool quoted = false;
@@ -44,8 +44,8 @@ char find_separator(std::string_view text) {
   return semicolons > 0 ? ';' : ',';
 }
 
-/// The cells of a line without their quotes; "" in quotes is a quote. No cells: a quote is not
-/// closed.
+/// The cells of a line without their quotes; "" inside of quotes is one quote. Empty if a quote is
+/// not closed.
 std::optional<std::vector<std::string>> split(std::string_view line, char separator) {
   std::vector<std::string> cells(1);
   bool quoted = false;
@@ -85,7 +85,7 @@ bool is_blank_row(const SheetRow& row) {
                      [](const std::string& cell) { return cell.empty(); });
 }
 
-/// "rank" and 3 of "rank3".
+/// The text and the number of a label: "rank3" is "rank" and 3.
 std::pair<std::string_view, std::optional<int>> split_label(std::string_view label) {
   const std::size_t last = label.find_last_not_of("0123456789");
   const std::size_t begin = last == std::string_view::npos ? 0 : last + 1;

@@ -18,8 +18,8 @@ struct CsvRow {
 
 struct CsvSheet {
   std::vector<CsvRow> rows;
-  std::vector<std::string> notes;  ///< what was taken for what, for the user to look at
-  bool plain = true;               ///< nothing was there that a spreadsheet adds
+  std::vector<std::string> notes;  ///< a line for each thing taken off, and how it was read
+  bool plain = true;               ///< nothing was taken off
 };
 
 /// Takes off quotes, a header row, a column of labels and blank rows at the end; cells may be
@@ -33,11 +33,11 @@ struct CsvSheet {
 /// Errors: a quote that is not closed; labels in another order. Cost: O(text).
 Expected<CsvSheet> read_csv_sheet(std::string_view text, const std::string& file);
 
-/// Whether W stand there without any I, each beside a B of the same stage and micro-batch: that B
-/// is the backward for inputs of torch 2.5. Cost: O(actions), O(A log A) where there is no I.
+/// True if the schedule has no I and every W has a B of its stage and micro-batch: that B is the
+/// backward for inputs of torch 2.5. Cost: O(A), without any I O(A log A).
 bool has_letters_of_torch_2_5(const Schedule& schedule);
 
-/// What is said of such a file.
+/// The error for a file of which has_letters_of_torch_2_5() is true.
 tl::unexpected<Error> letters_of_torch_2_5(const std::string& file);
 
 }  // namespace plait

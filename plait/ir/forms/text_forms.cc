@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
 
-/// From the first character on that is neither blank nor in a comment.
+/// The text from its first character that is neither blank nor in a comment.
 std::string_view first_text(std::string_view text) {
   bool in_comment = false;
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -22,8 +22,8 @@ std::string_view first_text(std::string_view text) {
   return {};
 }
 
-/// That the first line holds the cells of a table: labels, or a header. Our own text begins with
-/// `plait 1`; where that is forgotten, what follows has no commas, and semicolons in pairs alone.
+/// True if the first line holds the cells of a table: labels, or a header. A line of our own text,
+/// even without `plait 1` before it, has no commas, and semicolons only in pairs.
 bool has_cells(std::string_view text) {
   const std::string_view line = text.substr(0, text.find_first_of("#\n"));
   if (line.starts_with("plait")) return false;
@@ -38,7 +38,7 @@ Expected<void> check_number(std::string_view what, int found, std::optional<int>
               fmt::format("the file says {} {}, --{} says {}", what, found, what, *needed), file);
 }
 
-/// What the file says of itself against what it is known to hold.
+/// Compares the schedule that a file describes with what the caller knows of it.
 Expected<void> check_shape(const Schedule& schedule, const std::string& file,
                            const CsvShape& shape) {
   const Placement& placement = schedule.placement;

@@ -26,11 +26,9 @@ inline constexpr std::array kForms = {
     FormInfo{"json", "for programs", print_json},
 };
 
-/// Reads any of the forms: JSON begins with `{`, our own text with a word, all else is CSV, and
-/// what begins with a word but has cells. A byte-order mark of UTF-8 is passed over. `shape` fills
-/// in what a CSV does not say; where another form says otherwise, that is an error. `notes` gets
-/// what the user should know of how the file was taken. Errors name `file` and the place in it.
-/// Cost: O(text).
+/// Reads any of the forms. JSON begins with `{`. Our own text begins with a word, and its first
+/// line has no cells. All else is CSV. A byte-order mark of UTF-8 is skipped. `shape` and `notes`
+/// are those of csv.h. Errors name `file` and the place in it. Cost: O(text).
 Expected<Schedule> read_schedule(std::string_view text, const std::string& file,
                                  const CsvShape& shape, std::vector<std::string>* notes = nullptr);
 
