@@ -217,6 +217,7 @@ class CudaDevice final : public Device {
     std::thread::id& owner = workspace_owners_[static_cast<std::size_t>(lane)];
     if (owner == std::this_thread::get_id()) return;
     owner = std::this_thread::get_id();
+    C10_CUDA_CHECK(cudaSetDevice(index_));  // cuBLAS warns of a thread without a context
     const ScopedAccount charged(workspaces_);
     static_cast<void>(at::cuda::getCurrentCUDABlasHandle());
   }
