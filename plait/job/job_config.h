@@ -49,6 +49,7 @@ struct OptimizerConfig {
   double clip_norm = 1.0;  ///< 0: no clipping
   int warmup_steps = 20;
   double min_lr_share = 0.1;
+  int accumulate = 1;  ///< rounds of the schedule whose gradients make one step
 
   friend bool operator==(const OptimizerConfig&, const OptimizerConfig&) = default;
 };
@@ -78,6 +79,12 @@ struct JobConfig {
   ParallelConfig parallel;
   OptimizerConfig optimizer;
   RunConfig run;
+
+  /// Sequences of one micro-batch in one column.
+  int sequences_per_microbatch() const {
+    return run.batch_size /
+           (parallel.microbatches * parallel.data * parallel.expert * optimizer.accumulate);
+  }
 
   friend bool operator==(const JobConfig&, const JobConfig&) = default;
 };

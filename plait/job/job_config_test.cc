@@ -76,6 +76,10 @@ TEST_F(JobConfigTest, ErrorsNameLineOrFlagFoundAndNeeded) {
             "job.toml:2: betas is [ 0.5 ], needed two numbers, as in [0.9, 0.95]");
   EXPECT_EQ(error_of(std::string(kData) + "[run]\nbatch_size = 15\n"),
             "job.toml:4: batch_size is 15, must be a multiple of 8 micro-batches");
+  EXPECT_EQ(error_of(std::string(kData) + "[optimizer]\naccumulate = 3\n"),
+            "job.toml: batch_size is 16, must be a multiple of 24 (8 micro-batches · 3 rounds)");
+  EXPECT_EQ(error_of(std::string(kData) + "[optimizer]\naccumulate = 0\n"),
+            "job.toml:4: accumulate is 0, needs to be at least 1");
   EXPECT_EQ(error_of(kData, {{"run.dtype", "bfloat16", "--set run.dtype=bfloat16"}}),
             "--set run.dtype=bfloat16: dtype is bfloat16, this version trains in float32 only");
   EXPECT_EQ(error_of(kData, {{"steps", "7", "--set steps=7"}}),

@@ -75,9 +75,12 @@ constexpr std::array kOtherSections = {
             "steps of linear warm-up"},
     KeyInfo{"optimizer", "min_lr_share", PLAIT_FIELD(optimizer.min_lr_share),
             "share of lr at the end of the cosine"},
+    KeyInfo{"optimizer", "accumulate", PLAIT_FIELD(optimizer.accumulate),
+            "rounds of the schedule, each of `microbatches`, whose gradients add up to one step"},
     KeyInfo{"run", "steps", PLAIT_FIELD(run.steps), "optimiser steps"},
     KeyInfo{"run", "batch_size", PLAIT_FIELD(run.batch_size),
-            "sequences a step over all replicas; a multiple of microbatches · data · expert"},
+            "sequences a step over all replicas; a multiple of microbatches · data · "
+            "expert · accumulate"},
     KeyInfo{"run", "validate_every", PLAIT_FIELD(run.validate_every),
             "steps between validations; 0: at the end only"},
     KeyInfo{"run", "log_every", PLAIT_FIELD(run.log_every),

@@ -133,19 +133,24 @@ void validate_optimizer(const OptimizerConfig& optimizer, Validator& v) {
   v.at_least("optimizer.clip_norm", optimizer.clip_norm, 0.0);
   v.at_least("optimizer.warmup_steps", optimizer.warmup_steps, 0);
   v.between("optimizer.min_lr_share", optimizer.min_lr_share, 0, 1);
+  v.at_least("optimizer.accumulate", optimizer.accumulate, 1);
 }
 
 /// Every rank's micro-batch has as many sequences.
 void validate_batch(const JobConfig& job, Validator& v) {
   const ParallelConfig& parallel = job.parallel;
   std::int64_t shares = 1;
-  for (const int factor : {parallel.microbatches, parallel.data, parallel.expert}) {
+  const int rounds = job.optimizer.accumulate;
+  for (const int factor : {parallel.microbatches, parallel.data, parallel.expert, rounds}) {
     shares = std::min<std::int64_t>(shares * factor, kMost);  // stays within 64 bits
   }
   std::string what = "micro-batches";
   if (parallel.data != 1 || parallel.expert != 1) {
-    what = fmt::format("({} micro-batches · {} data · {} expert)", parallel.microbatches,
-                       parallel.data, parallel.expert);
+    what = fmt::format("({} micro-batches · {} data · {} expert{})", parallel.microbatches,
+                       parallel.data, parallel.expert,
+                       rounds == 1 ? "" : fmt::format(" · {} rounds", rounds));
+  } else if (rounds != 1) {
+    what = fmt::format("({} micro-batches · {} rounds)", parallel.microbatches, rounds);
   }
   v.multiple("run.batch_size", job.run.batch_size, shares, what);
 }

@@ -114,15 +114,15 @@ std::vector<Parameter> ColumnShare::spoken_for() const {
   return mine;
 }
 
-void ColumnShare::begin_step(int step) {
+void ColumnShare::begin_round(int step, int round) {
   const ScopedAccount scope(*lasting_);
-  store_.zero_gradients();
+  if (round == 0) store_.zero_gradients();
   losses_->reset(setup_.plan.microbatches());
-  model_->begin_step(step);
+  model_->begin_round(step, round);
 }
 
 void ColumnShare::finish_gradients() {
-  const int losses = setup_.plan.microbatches() * setup_.plan.grid().columns();
+  const int losses = setup_.plan.losses();
   for (const Parameter& parameter : parameters_) parameter.tensor.mutable_grad().div_(losses);
 }
 

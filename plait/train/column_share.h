@@ -44,9 +44,9 @@ class ColumnShare {
   /// The parameters it speaks for.
   std::vector<Parameter> spoken_for() const;
 
-  /// Step `step`'s batch; gradients and losses at zero.
-  void begin_step(int step);
-  /// Divides the gradients, which have added up over micro-batches and columns.
+  /// The micro-batches of a round; losses at zero, and before a step's first round the gradients.
+  void begin_round(int step, int round);
+  /// Divides the gradients, which have added up over rounds, micro-batches and columns.
   void finish_gradients();
   void update(double learning_rate, double gradient_scale) {
     if (optimizer_) optimizer_->step(learning_rate, gradient_scale);

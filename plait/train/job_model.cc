@@ -46,20 +46,22 @@ class JobModel::Rank final : public RankModel {
     return load_parameters(values_.model.init, values_.model, store);
   }
 
-  void begin_step(int step) override {
+  void begin_round(int step, int round) override {
     new_batch();
-    loads_->reset(values_.microbatches);
+    if (round == 0) loads_->reset(values_.microbatches);
+    const int first = round * values_.microbatches;
     const auto seed = static_cast<std::uint64_t>(seed_);
     BatchDraws& draws = batch_->batch.draws.emplace(BatchDraws{seed, step, {}});
     for (int mb = 0; mb < values_.microbatches; ++mb)
-      draws.first_tokens.push_back(std::int64_t{sequence_of(mb, 0)} * values_.sequence_length);
+      draws.first_tokens.push_back(std::int64_t{sequence_of(first + mb, 0)} *
+                                   values_.sequence_length);
     if (!reads_data_) return;
     const auto length = static_cast<std::size_t>(values_.sequence_length);
     const std::vector<std::size_t> starts =
         sample_starts(seed, step, values_.batch_size, data_.training.size() - length);
     for (int mb = 0; mb < values_.microbatches; ++mb) {
       for (int row = 0; row < values_.sequences(); ++row) {
-        const auto sequence = static_cast<std::size_t>(sequence_of(mb, row));
+        const auto sequence = static_cast<std::size_t>(sequence_of(first + mb, row));
         fill_row(data_.training, mb, row, starts[sequence], true);
       }
     }
@@ -77,9 +79,8 @@ class JobModel::Rank final : public RankModel {
   }
 
   HeldOut held_out() const override {
-    const std::size_t batch_size = static_cast<std::size_t>(values_.batch_size);
     HeldOut held_out;
-    held_out.batches = static_cast<int>((windows() + batch_size - 1) / batch_size);
+    held_out.batches = static_cast<int>((windows() + windows_a_batch() - 1) / windows_a_batch());
     held_out.rows = static_cast<std::int64_t>(windows());
     held_out.tokens = held_out.rows * values_.sequence_length;
     held_out.tokens_are_bytes = values_.tokens_are_bytes;
@@ -113,15 +114,19 @@ class JobModel::Rank final : public RankModel {
   }
 
  private:
-  /// The row's number in the whole batch.
+  /// The row's number in the whole batch; micro-batches of a step count through its rounds.
   int sequence_of(int microbatch, int row) const {
     return (microbatch * values_.grid.columns() + column_) * values_.sequences() + row;
   }
   std::size_t windows() const {
     return (data_.validation.size() - 1) / static_cast<std::size_t>(values_.sequence_length);
   }
+  /// One round scores one.
+  std::size_t windows_a_batch() const {
+    return static_cast<std::size_t>(values_.batch_size / values_.rounds);
+  }
   std::size_t first_window(int batch, int microbatch) const {
-    return static_cast<std::size_t>(batch) * static_cast<std::size_t>(values_.batch_size) +
+    return static_cast<std::size_t>(batch) * windows_a_batch() +
            static_cast<std::size_t>(sequence_of(microbatch, 0));
   }
 
@@ -169,6 +174,7 @@ JobModel job_model(const JobPlan& plan, const DataSplit& data) {
   values.seed = job.run.seed;
   values.token_bound = job.parallel.token_bound;
   values.microbatches = plan.microbatches();
+  values.rounds = job.optimizer.accumulate;
   values.batch_size = job.run.batch_size;
   values.sequence_length = job.data.sequence_length;
   values.tokens_are_bytes = job.data.format == "bytes";

@@ -22,7 +22,7 @@ Grid grid_of(const MemoryInput& input) {
 MicrobatchShape shape_of(const MemoryInput& input) {
   const JobConfig& job = input.job;
   MicrobatchShape shape;
-  shape.sequences = job.run.batch_size / (job.parallel.microbatches * grid_of(input).columns());
+  shape.sequences = job.sequences_per_microbatch();
   shape.sequence_length = job.data.sequence_length;
   shape.members = job.parallel.expert;
   shape.token_bound = job.parallel.token_bound;

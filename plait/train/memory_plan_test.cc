@@ -207,7 +207,7 @@ TEST_F(MemoryPlan, WhatStaysIsWhatIsAllocated) {
         const TrainSetup setup = job_setup(plan, model);
         ColumnShare share(setup, 0);
         ASSERT_TRUE(share.build(plan.placement().stages_of(rank), {account, activations}));
-        share.begin_step(0);
+        share.begin_round(0, 0);
         const RankMemory& memory = plan.memory[static_cast<std::size_t>(rank)];
         EXPECT_EQ(account.live(), memory.total() - memory.activations - memory.reductions)
             << "expert " << expert << " tied " << tied << " rank " << rank;

@@ -37,8 +37,9 @@ class RankModel {
   /// When all stages are made: fills `store`, where the run starts from what is on disk.
   virtual Expected<void> load(ParameterStore&) { return {}; }
 
-  /// Puts the batch of step `step`, from 0, where the segments find it.
-  virtual void begin_step(int step) = 0;
+  /// Puts the micro-batches of round `round` of step `step`, both from 0, where the segments find
+  /// them.
+  virtual void begin_round(int step, int round) = 0;
   /// Rows of each expert in the step that has ended, by layer.
   virtual LayerLoads loads() const { return {}; }
   /// After the optimiser's step. `loads` are those of all ranks.

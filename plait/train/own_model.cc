@@ -19,33 +19,40 @@ std::size_t entry_of(int microbatch, int columns, int column) {
 /// Hands its micro-batch to the caller's first segment.
 class InputSegment final : public Segment {
  public:
-  InputSegment(const StepBatch& batch, int columns, int column)
-      : batch_(batch), columns_(columns), column_(column) {}
+  InputSegment(const StepBatch& batch, std::shared_ptr<const int> first, int columns, int column)
+      : batch_(batch), first_(std::move(first)), columns_(columns), column_(column) {}
   const std::string& name() const override { return name_; }
   std::vector<at::Tensor> forward(const std::vector<at::Tensor>&, int microbatch) override {
-    return {batch_.inputs[entry_of(microbatch, columns_, column_)]};
+    return {batch_.inputs[entry_of(*first_ + microbatch, columns_, column_)]};
   }
   std::vector<Parameter> parameters() const override { return {}; }
 
  private:
   const StepBatch& batch_;
+  std::shared_ptr<const int> first_;
   int columns_, column_;
   std::string name_ = "input";
 };
 
 class LossSegment final : public Segment {
  public:
-  LossSegment(LossFunction loss, const StepBatch& batch, int columns, int column)
-      : loss_(std::move(loss)), batch_(batch), columns_(columns), column_(column) {}
+  LossSegment(LossFunction loss, const StepBatch& batch, std::shared_ptr<const int> first,
+              int columns, int column)
+      : loss_(std::move(loss)),
+        batch_(batch),
+        first_(std::move(first)),
+        columns_(columns),
+        column_(column) {}
   const std::string& name() const override { return name_; }
   std::vector<at::Tensor> forward(const std::vector<at::Tensor>& inputs, int microbatch) override {
-    return {loss_(inputs.at(0), batch_.targets[entry_of(microbatch, columns_, column_)])};
+    return {loss_(inputs.at(0), batch_.targets[entry_of(*first_ + microbatch, columns_, column_)])};
   }
   std::vector<Parameter> parameters() const override { return {}; }
 
  private:
   LossFunction loss_;
   const StepBatch& batch_;
+  std::shared_ptr<const int> first_;
   int columns_, column_;
   std::string name_ = "loss";
 };
@@ -58,6 +65,7 @@ class OwnModelSource::Rank final : public RankModel {
 
   Expected<StageSegments> make_stage(int stage, ParameterStore& store) override {
     StageSegments segments = std::move(source_.made_.at({stage, column_}));
+    firsts_.push_back(source_.firsts_.at({stage, column_}));
     for (const std::shared_ptr<Segment>& segment : segments) {
       for (const Parameter& parameter : segment->parameters())
         PLAIT_TRY_VOID(store.adopt(parameter));
@@ -65,14 +73,14 @@ class OwnModelSource::Rank final : public RankModel {
     }
     return segments;
   }
-  void begin_step(int) override {}
+  void begin_round(int, int round) override { set_first(round * source_.microbatches_); }
   HeldOut held_out() const override {
     HeldOut held_out;
     held_out.batches = 1;
     held_out.rows = std::int64_t{source_.microbatches_} * source_.grid_.columns();
     return held_out;
   }
-  void begin_validation(int) override {}
+  void begin_validation(int) override { set_first(0); }
   double validation_sum(int, const std::vector<double>& losses) const override {
     double sum = 0;
     for (const double loss : losses) sum += loss;
@@ -80,8 +88,13 @@ class OwnModelSource::Rank final : public RankModel {
   }
 
  private:
+  void set_first(int microbatch) {
+    for (const std::shared_ptr<int>& first : firsts_) *first = microbatch;
+  }
+
   OwnModelSource& source_;
   int column_;
+  std::vector<std::shared_ptr<int>> firsts_;  // of its stages
 };
 
 std::unique_ptr<RankModel> OwnModelSource::make_rank(int column) {
@@ -93,10 +106,14 @@ Expected<StageSegments> OwnModelSource::make_segments(int stage, int column) {
   if (segments.empty())
     return fail(ErrorCode::kInvalidInput, fmt::format("stage {} has no segment", stage));
   const int columns = grid_.columns();
-  if (stage == 0)
-    segments.insert(segments.begin(), std::make_shared<InputSegment>(batch_, columns, column));
+  const auto first = std::make_shared<int>(0);
+  firsts_[{stage, column}] = first;
+  if (stage == 0) {
+    segments.insert(segments.begin(),
+                    std::make_shared<InputSegment>(batch_, first, columns, column));
+  }
   if (stage + 1 == stages_)
-    segments.push_back(std::make_shared<LossSegment>(model_.loss, batch_, columns, column));
+    segments.push_back(std::make_shared<LossSegment>(model_.loss, batch_, first, columns, column));
   return segments;
 }
 
@@ -161,9 +178,9 @@ Expected<void> OwnModelSource::add_stage(int stage, const std::vector<int>& colu
   return {};
 }
 
-Expected<void> OwnModelSource::set_batch(StepBatch batch, int microbatches) {
-  const auto needed =
-      static_cast<std::size_t>(microbatches) * static_cast<std::size_t>(grid_.columns());
+Expected<void> OwnModelSource::set_batch(StepBatch batch, int microbatches, int rounds) {
+  const auto needed = static_cast<std::size_t>(rounds) * static_cast<std::size_t>(microbatches) *
+                      static_cast<std::size_t>(grid_.columns());
   if (batch.inputs.size() != needed || batch.targets.size() != needed) {
     return fail(ErrorCode::kInvalidInput,
                 fmt::format("found {} inputs and {} targets, needed one for each of {} "

@@ -25,8 +25,8 @@ class OwnModelSource final : public ModelSource {
                            const std::set<std::string>& recompute, StagesInfo& info);
 
   std::unique_ptr<RankModel> make_rank(int column) override;
-  /// Errors (kInvalidInput): another number of micro-batches than a step has.
-  Expected<void> set_batch(StepBatch batch, int microbatches);
+  /// The micro-batches of `rounds` rounds. Errors (kInvalidInput): another number of them.
+  Expected<void> set_batch(StepBatch batch, int microbatches, int rounds);
 
  private:
   class Rank;
@@ -38,10 +38,12 @@ class OwnModelSource final : public ModelSource {
   Grid grid_;
   int stages_;
   StepBatch batch_;
-  int microbatches_ = 0;
+  int microbatches_ = 0;                               // of a round
   std::map<std::pair<int, int>, StageSegments> made_;  // by stage and column
-  std::map<int, std::set<const void*>> seen_;          // by column, the tensors of earlier stages
-  Value sample_;                                       // what the last stage made of the sample
+  // By stage and column: where the round that its rank runs begins in the batch.
+  std::map<std::pair<int, int>, std::shared_ptr<int>> firsts_;
+  std::map<int, std::set<const void*>> seen_;  // by column, the tensors of earlier stages
+  Value sample_;                               // what the last stage made of the sample
 };
 
 }  // namespace plait

@@ -42,6 +42,19 @@ TrainSettings settings_of(const PipelineOptions& options) {
   return settings;
 }
 
+Expected<int> rounds_of(const PipelineOptions& options) {
+  if (options.optimizer && options.accumulate != 1) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("PipelineOptions::accumulate is {} beside an optimizer, needed "
+                            "optimizer->accumulate",
+                            options.accumulate));
+  }
+  const int rounds = options.optimizer ? options.optimizer->accumulate : options.accumulate;
+  if (rounds >= 1) return rounds;
+  return fail(ErrorCode::kInvalidInput,
+              fmt::format("accumulate is {}, needs to be at least 1", rounds));
+}
+
 /// Columns of which this process holds the stage.
 std::vector<int> columns_here(const PipelineOptions& options, const Grid& grid, int rank_of_stage) {
   std::vector<int> columns;
@@ -84,6 +97,7 @@ Pipeline::~Pipeline() = default;
 Expected<std::unique_ptr<Pipeline>> Pipeline::make(OwnModel model, const PipelineOptions& options) {
   const ParallelConfig parallel = parallel_of(options);
   PLAIT_TRY(Schedule schedule, training_schedule(parallel));
+  PLAIT_TRY(const int rounds, rounds_of(options));
   const Placement placement = schedule.placement;
   const Grid grid{placement.ranks, options.data, options.expert};
   const std::vector<std::vector<PartMemory>> memory = std::move(model.memory);
@@ -99,7 +113,8 @@ Expected<std::unique_ptr<Pipeline>> Pipeline::make(OwnModel model, const Pipelin
                 "processes must know what crosses the boundaries between stages, needed "
                 "OwnModel::sample");
   }
-  PLAIT_TRY(TrainPlan plan, make_train_plan(std::move(schedule), parallel, std::move(info)));
+  PLAIT_TRY(TrainPlan plan,
+            make_train_plan(std::move(schedule), parallel, std::move(info), rounds));
   auto state = std::make_unique<State>(std::move(plan), std::move(source));
   if (!memory.empty()) state->activations = peak_memory(state->plan.training_programs, memory);
   const TrainSetup setup{state->plan, *state->source, settings_of(options), ""};
@@ -142,7 +157,8 @@ Expected<std::unique_ptr<Pipeline>> Pipeline::make(std::vector<StageSegments> st
 Expected<StepOutcome> Pipeline::step(StepBatch batch) {
   State& state = *state_;
   if (state.error) return tl::unexpected<Error>(*state.error);
-  PLAIT_TRY_VOID(state.source->set_batch(std::move(batch), state.plan.microbatches()));
+  PLAIT_TRY_VOID(
+      state.source->set_batch(std::move(batch), state.plan.microbatches(), state.plan.rounds));
   StepOutcome outcome;
   const RankTrainer* reports = state.group->trainers().front().get();
   const Expected<void> ran =
@@ -160,7 +176,7 @@ Expected<StepOutcome> Pipeline::step(StepBatch batch) {
 Expected<double> Pipeline::evaluate(StepBatch batch) {
   State& state = *state_;
   if (state.error) return tl::unexpected<Error>(*state.error);
-  PLAIT_TRY_VOID(state.source->set_batch(std::move(batch), state.plan.microbatches()));
+  PLAIT_TRY_VOID(state.source->set_batch(std::move(batch), state.plan.microbatches(), 1));
   double loss = 0;
   const RankTrainer* reports = state.group->trainers().front().get();
   const Expected<void> ran =

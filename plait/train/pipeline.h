@@ -46,7 +46,8 @@ struct OwnModel {
   std::vector<std::vector<PartMemory>> memory{};
 };
 
-/// A step's micro-batches over all columns: that of column c is entry m * columns + c. Where a
+/// A step's micro-batches over all columns and rounds: that of column c is entry m * columns + c,
+/// where m counts on from round to round. An evaluation takes those of one round. Where a
 /// process does not hold the first (last) stage, its inputs (targets) are not read.
 struct StepBatch {
   std::vector<at::Tensor> inputs, targets;
@@ -69,6 +70,9 @@ struct PipelineOptions {
   /// the caller's own optimiser.
   std::optional<OptimizerConfig> optimizer{};
   int steps = 0;
+  /// Rounds of the schedule, each of `microbatches`, whose gradients add up to one step of the
+  /// caller's own optimiser; with `optimizer`, its field of the same name counts.
+  int accumulate = 1;
   /// One thread, unpipelined: the run to compare with (trainer.h).
   bool reference = false;
   /// Set: this process is one rank among others over Gloo (processes.h); of it rank, address, port

@@ -131,6 +131,29 @@ TEST(Pipeline, ThreadsGiveTheBitsOfALoop) {
   }
 }
 
+// The loop adds up all micro-batches of a column in ascending order, whatever round they are of.
+TEST(Pipeline, RoundsGiveTheBitsOfALoop) {
+  for (const int columns : {1, 2}) {
+    const StepBatch batch = make_batch(columns);
+    const Result expected = loop_of(8, columns, batch);
+    const auto pipeline = Pipeline::make(model_of_blocks(), {.microbatches = kMicrobatches / 2,
+                                                             .schedule = "interleaved-1f1b",
+                                                             .data = columns,
+                                                             .accumulate = 2});
+    ASSERT_TRUE(pipeline) << pipeline.error().text();
+    for (int step = 0; step < 2; ++step) {
+      const Expected<StepOutcome> outcome = (*pipeline)->step(batch);
+      ASSERT_TRUE(outcome) << outcome.error().text();
+      EXPECT_EQ(outcome->line.loss, expected.loss);
+    }
+    expect_gradients(**pipeline, expected, static_cast<std::size_t>(columns));
+    StepBatch half{{batch.inputs.begin(), batch.inputs.begin() + kMicrobatches / 2 * columns},
+                   {batch.targets.begin(), batch.targets.begin() + kMicrobatches / 2 * columns}};
+    EXPECT_TRUE((*pipeline)->evaluate(half));
+    EXPECT_FALSE((*pipeline)->step(half)) << "half of the micro-batches";
+  }
+}
+
 /// Each rank over Gloo has a pipeline of its own, as if it were a process.
 void run_over_gloo(const char* schedule, int blocks, int columns) {
   const StepBatch batch = make_batch(columns);

@@ -14,9 +14,9 @@ namespace plait {
 namespace {
 
 /// The residual stream of one micro-batch's sequences in one column.
-TensorSpec stream_of(const JobConfig& job, const Grid& grid) {
-  const std::int64_t sequences = job.run.batch_size / (job.parallel.microbatches * grid.columns());
-  return {{sequences, job.data.sequence_length, job.model.hidden_size}, kDtypes.compute};
+TensorSpec stream_of(const JobConfig& job) {
+  return {{job.sequences_per_microbatch(), job.data.sequence_length, job.model.hidden_size},
+          kDtypes.compute};
 }
 
 std::string megabytes(Bytes bytes) {
@@ -43,11 +43,12 @@ Expected<JobPlan> make_plan(JobConfig job) {
   const Grid grid{placement.ranks, parallel.data, parallel.expert};
   StagesInfo stages;
   stages.boundaries.assign(static_cast<std::size_t>(placement.stages() - 1),
-                           Boundary({stream_of(job, grid)}));
+                           Boundary({stream_of(job)}));
   for (const StagePart& part : parts)
     stages.shapes.push_back(stage_shape(segments_of(job.model, part), parallel.expert, recomputed));
   stages.reduced = reduced_groups(job.model, parts, grid);
-  PLAIT_TRY(TrainPlan plan, make_train_plan(std::move(schedule), parallel, std::move(stages)));
+  PLAIT_TRY(TrainPlan plan, make_train_plan(std::move(schedule), parallel, std::move(stages),
+                                            job.optimizer.accumulate));
   std::vector<RankMemory> memory = plan_memory(
       {job, placement, parts, recomputed, plan.training_programs, plan.validation_programs});
   PLAIT_TRY_VOID(check_memory(job, memory));
@@ -55,7 +56,7 @@ Expected<JobPlan> make_plan(JobConfig job) {
                  std::move(notes));
 }
 
-Bytes JobPlan::message_bytes() const { return stream_of(job, grid()).bytes(); }
+Bytes JobPlan::message_bytes() const { return stream_of(job).bytes(); }
 
 std::set<std::string> JobPlan::recomputed() const {
   return recomputed_words(job.parallel.recompute);

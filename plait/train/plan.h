@@ -35,9 +35,7 @@ struct JobPlan : TrainPlan {
   /// Of what one stage hands to the next.
   Bytes message_bytes() const;
   /// Sequences of one micro-batch in one column.
-  int sequences() const {
-    return job.run.batch_size / (job.parallel.microbatches * grid().columns());
-  }
+  int sequences() const { return job.sequences_per_microbatch(); }
 };
 
 /// Errors: a schedule that cannot be made or proven for this job, fewer layers than stages, tied

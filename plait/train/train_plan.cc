@@ -58,7 +58,7 @@ Expected<Schedule> training_schedule(const ParallelConfig& parallel) {
 }
 
 Expected<TrainPlan> make_train_plan(Schedule schedule, const ParallelConfig& parallel,
-                                    StagesInfo stages) {
+                                    StagesInfo stages, int rounds) {
   const Grid grid{schedule.placement.ranks, parallel.data, parallel.expert};
   PLAIT_TRY(Schedule forward_only,
             generate_forward_only(schedule.placement, parallel.microbatches));
@@ -75,17 +75,23 @@ Expected<TrainPlan> make_train_plan(Schedule schedule, const ParallelConfig& par
   options.shapes = std::move(stages.shapes);
   options.boundaries = std::move(stages.boundaries);
   PLAIT_TRY(std::vector<RankProgram> validation_programs, lower_all(validation, options));
+  std::vector<RankProgram> accumulating_programs;
+  if (rounds > 1) {
+    PLAIT_TRY(accumulating_programs, lower_all(training, options));
+  }
   options.reduced = std::move(stages.reduced);
   PLAIT_TRY(std::vector<RankProgram> training_programs, lower_all(training, options));
   return TrainPlan{.compute_only = std::move(compute_only),
                    .training = std::move(training),
                    .validation = std::move(validation),
                    .training_programs = std::move(training_programs),
+                   .accumulating_programs = std::move(accumulating_programs),
                    .validation_programs = std::move(validation_programs),
                    .shapes = std::move(options.shapes),
                    .data = parallel.data,
                    .expert = parallel.expert,
-                   .braids = options.braid};
+                   .braids = options.braid,
+                   .rounds = rounds};
 }
 
 std::string describe_pairs(const TrainPlan& plan) {
@@ -106,6 +112,13 @@ std::string describe_pairs(const TrainPlan& plan) {
                         plan.braids ? "no exchange to hide" : "as parallel.pairs asks");
   }
   return text + "\n";
+}
+
+std::string describe_rounds(const TrainPlan& plan) {
+  if (plan.rounds == 1) return "";
+  return fmt::format(
+      "rounds: {} of {} micro-batches make a step, gradients are summed and divided in the last\n",
+      plan.rounds, plan.microbatches());
 }
 
 std::string describe_nothing_to_do(const TrainPlan& plan) {

@@ -50,15 +50,15 @@ class TrainerBase : public RankTrainer {
     const Nanoseconds begin = now();
     const Nanoseconds cpu_begin = thread_cpu_time();
     at::set_num_threads(setup_.settings.threads);
-    for (const auto& share : shares_) share->begin_step(steps_done());
     activations_.reset_peak();
     RankReport report;
-    {
-      const ScopedAccount scope(activations_);
-      if (Expected<void> ran = run_training(report); !ran) return at_step(std::move(ran).error());
-    }
+    if (Expected<void> ran = run_rounds(report); !ran) return at_step(std::move(ran).error());
     report.peak_activation_bytes = std::max(report.peak_activation_bytes, activations_.peak());
-    for (const auto& share : shares_) report_share(*share, report);
+    for (const auto& share : shares_) {
+      share->finish_gradients();
+      std::vector<std::pair<std::string, double>> sums = square_sums(share->spoken_for());
+      report.square_sums.insert(report.square_sums.end(), sums.begin(), sums.end());
+    }
     report.cpu_ns = thread_cpu_time() - cpu_begin;
     report.stop_signal = stop_signal;
     report.passage = passage_;
@@ -137,8 +137,9 @@ class TrainerBase : public RankTrainer {
   Expected<void> check_copies() override;
 
  protected:
-  /// Runs the step, with gradients added up over columns, and fills in times and counts.
-  virtual Expected<void> run_training(RankReport& report) = 0;
+  /// Runs a round; after a step's last one gradients have been added up over columns. Adds counts,
+  /// and fills in the round's times.
+  virtual Expected<void> run_training(bool last_round, RankReport& report) = 0;
   virtual Expected<void> run_validation() = 0;
   virtual Timeline timeline_of(const std::vector<RankReport>& reports,
                                const std::vector<ClockOffset>& clocks) const = 0;
@@ -161,15 +162,26 @@ class TrainerBase : public RankTrainer {
     return tl::unexpected<Error>(std::move(error));
   }
 
-  static void report_share(ColumnShare& share, RankReport& report) {
-    share.finish_gradients();
-    std::vector<std::pair<std::string, double>> sums = square_sums(share.spoken_for());
-    report.square_sums.insert(report.square_sums.end(), sums.begin(), sums.end());
-    if (share.has_last_stage()) {
-      const std::vector<double>& losses = share.losses().losses();
-      report.losses.insert(report.losses.end(), losses.begin(), losses.end());
+  /// Reports losses by column, then in order of micro-batches through all rounds.
+  Expected<void> run_rounds(RankReport& report) {
+    std::vector<std::vector<double>> losses(shares_.size());
+    for (int round = 0; round < plan_.rounds; ++round) {
+      for (const auto& share : shares_) share->begin_round(steps_done(), round);
+      {
+        const ScopedAccount scope(activations_);
+        PLAIT_TRY_VOID(run_training(round + 1 == plan_.rounds, report));
+      }
+      for (std::size_t i = 0; i < losses.size(); ++i) {
+        ColumnShare& share = *shares_[i];
+        add_loads(share.model().loads(), report.router_loads);
+        if (!share.has_last_stage()) continue;
+        const std::vector<double>& more = share.losses().losses();
+        losses[i].insert(losses[i].end(), more.begin(), more.end());
+      }
     }
-    add_loads(share.model().loads(), report.router_loads);
+    for (const std::vector<double>& column : losses)
+      report.losses.insert(report.losses.end(), column.begin(), column.end());
+    return {};
   }
 
   static void add_loads(const LayerLoads& from, LayerLoads& to) {
@@ -230,7 +242,7 @@ class TrainerBase : public RankTrainer {
       add_loads(report.router_loads, loads);
       if (outcome.stop_signal == 0) outcome.stop_signal = report.stop_signal;
     }
-    line.loss /= plan_.microbatches() * plan_.grid().columns();
+    line.loss /= plan_.losses();
     line.grad_norm = global_norm(std::move(sums));
     if (!std::isfinite(line.grad_norm)) {
       return fail(ErrorCode::kNotFinite,
@@ -313,6 +325,7 @@ class PipelineTrainer final : public TrainerBase {
           shares_.front()->store(), lasting_);
     }
     training_ = executor(plan_.training_programs, counting_device_);
+    if (plan_.rounds > 1) accumulating_ = executor(plan_.accumulating_programs, counting_device_);
     validation_ = executor(plan_.validation_programs, device_);
     if (plan_.has_exchanges()) {
       wait_ = Wait::kSleep;
@@ -320,7 +333,11 @@ class PipelineTrainer final : public TrainerBase {
     }
     return {};
   }
-  std::vector<Executor*> executors() override { return {training_.get(), validation_.get()}; }
+  std::vector<Executor*> executors() override {
+    std::vector<Executor*> all{training_.get(), validation_.get()};
+    if (accumulating_) all.push_back(accumulating_.get());
+    return all;
+  }
   void set_watchdog(Watchdog* watchdog) override { watchdog_ = watchdog; }
 
  private:
@@ -332,16 +349,17 @@ class PipelineTrainer final : public TrainerBase {
     if (watchdog_ != nullptr) watchdog_->leave_step();
     return result;
   }
-  Expected<void> run_training(RankReport& report) override {
-    if (Expected<void> ran = watched([&] { return run_step(*training_, wait_, chaining_); }); !ran)
-      return ran;
+  Expected<void> run_training(bool last_round, RankReport& report) override {
+    Executor& executor = last_round ? *training_ : *accumulating_;
+    PLAIT_TRY_VOID(watched([&] { return run_step(executor, wait_, chaining_); }));
+    report.peak_activation_bytes = std::max(report.peak_activation_bytes, executor.peak_memory());
+    report.pairs_braided += executor.counts().pairs_braided;
+    report.pairs_in_sequence += executor.counts().pairs_in_sequence;
+    report.whole_backwards += executor.counts().whole_backwards;
+    if (!last_round) return {};
     if (plan_.grid().columns() == 1) shares_.front()->store().add_alias_gradients();
-    report.times = training_->times();
-    report.memory = training_->memory();
-    report.peak_activation_bytes = training_->peak_memory();
-    report.pairs_braided = training_->counts().pairs_braided;
-    report.pairs_in_sequence = training_->counts().pairs_in_sequence;
-    report.whole_backwards = training_->counts().whole_backwards;
+    report.times = executor.times();
+    report.memory = executor.memory();
     return {};
   }
   Expected<void> run_validation() override {
@@ -378,6 +396,7 @@ class PipelineTrainer final : public TrainerBase {
   CpuDevice device_;
   std::unique_ptr<GradientReducer> reducer_;  // where several columns hold the same parameters
   std::unique_ptr<Executor> training_;
+  std::unique_ptr<Executor> accumulating_;  // where a step has several rounds
   std::unique_ptr<Executor> validation_;
   Wait wait_ = Wait::kSpin;
   Chaining chaining_ = Chaining::kOwnThread;
@@ -402,8 +421,9 @@ class ReferenceTrainer final : public TrainerBase {
     }
     return {};
   }
-  Expected<void> run_training(RankReport&) override {
+  Expected<void> run_training(bool last_round, RankReport&) override {
     PLAIT_TRY_VOID(run(/*for_backward=*/true));
+    if (!last_round) return {};
     for (const auto& share : shares_) share->store().add_alias_gradients();
     add_gradients();
     return {};
