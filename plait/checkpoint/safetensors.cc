@@ -299,7 +299,7 @@ Expected<void> write_tensors(TensorSink& sink, const std::vector<Parameter>& ten
   std::map<std::string, at::Tensor> sorted;
   std::vector<TensorInfo> infos;
   for (const Parameter& one : tensors) {
-    if (!sorted.emplace(one.name, one.tensor.detach().contiguous()).second)
+    if (!sorted.emplace(one.name, one.tensor.detach().cpu().contiguous()).second)
       return fail(ErrorCode::kInvalidInput, fmt::format("tensor {} is given twice", one.name));
     if (find_dtype(one.tensor.scalar_type()) == nullptr) {
       return fail(ErrorCode::kInvalidInput,

@@ -168,7 +168,11 @@ void validate_run(const JobConfig& job, Validator& v) {
   v.at_least("run.log_every", run.log_every, 1);
   v.at_least("run.threads", run.threads, 1);
   v.one_of("run.comm", run.comm, {"inproc", "gloo"}, {"nccl"}, "trains over inproc and gloo only");
-  v.one_of("run.device", run.device, {"cpu"}, {"cuda"}, "trains on cpu only");
+  v.one_of("run.device", run.device, {"cpu", "cuda"}, {}, "");
+  v.need(run.device == "cpu" || run.comm == "inproc", "run.device",
+         fmt::format("device is {}, this version needs comm inproc for it, comm is {}", run.device,
+                     run.comm),
+         ErrorCode::kNotBuilt);
   v.one_of("run.dtype", run.dtype, {"float32"}, {"bfloat16"}, "trains in float32 only");
   v.positive("run.timeout_s", run.timeout_s);
   v.positive("run.start_timeout_s", run.start_timeout_s);

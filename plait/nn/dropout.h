@@ -29,7 +29,7 @@ struct MaskKey {
 
 /// base + x with each number of x dropped (times 0) with probability `share`, in [0, 1), or scaled
 /// by 1 / (1 - share). Shapes are equal. One node of the graph, which draws the mask again for its
-/// backward and keeps nothing. float32 on the CPU.
+/// backward and keeps nothing.
 at::Tensor add_dropped(const at::Tensor& base, const at::Tensor& x, double share, MaskKey key);
 
 /// Dropout of one branch of one layer. Drops where the batch has what masks are drawn from, so not

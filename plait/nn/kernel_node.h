@@ -7,9 +7,6 @@
 #include <torch/csrc/autograd/functions/utils.h>
 #include <torch/csrc/autograd/saved_variable.h>
 
-#include <algorithm>
-#include <cstdint>
-
 #include "plait/torch/torch_version.h"
 
 namespace plait::kernels {
@@ -18,23 +15,6 @@ using torch::autograd::collect_next_edges;
 using torch::autograd::SavedVariable;
 using torch::autograd::TraceableFunction;
 using torch::autograd::variable_list;
-
-inline const float* numbers(const at::Tensor& tensor) {
-  return static_cast<const float*>(tensor.const_data_ptr());
-}
-inline float* mutable_numbers(const at::Tensor& tensor) {
-  return static_cast<float*>(tensor.data_ptr());
-}
-
-/// Rows a thread takes at least, when intra-op threads share the work: about 32,768 numbers.
-inline std::int64_t row_grain(std::int64_t columns) {
-  return std::max<std::int64_t>(1, 32768 / std::max<std::int64_t>(1, columns));
-}
-
-inline void check_float(const at::Tensor& tensor, const char* what) {
-  TORCH_CHECK(tensor.is_cpu() && tensor.scalar_type() == at::kFloat, what,
-              " needs float32 on the CPU, got ", tensor.scalar_type(), " on ", tensor.device());
-}
 
 /// Marks `result` as made by a new node that saves what `save` gives it; nothing if no gradient is
 /// asked for.

@@ -1,8 +1,6 @@
 #include "plait/nn/kernels.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
 #include <ATen/ops/mul.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/silu_backward.h>
@@ -13,19 +11,15 @@
 #include <string>
 #include <utility>
 
-#include "plait/nn/kernel_loops.h"
 #include "plait/nn/kernel_node.h"
+#include "plait/nn/ops/ops.h"
 #include "plait/nn/tensor_options.h"
 
 namespace plait {
 
 namespace {
 
-using kernels::check_float;
-using kernels::mutable_numbers;
-using kernels::numbers;
 using kernels::record;
-using kernels::row_grain;
 using kernels::SavedVariable;
 using kernels::TraceableFunction;
 using kernels::variable_list;
@@ -44,25 +38,10 @@ struct RmsNormBackward final : public TraceableFunction {
     if (!gradients[0].defined()) return {at::Tensor(), at::Tensor()};
     const at::Tensor above = gradients[0].contiguous();
     const at::Tensor rows_x = x.unpack(), w = weight.unpack(), scales = inverse.unpack();
-    const std::int64_t columns = w.numel(), rows = scales.numel();
+    const Ops& ops = ops_for(above);
     variable_list result(2);
-    if (task_should_compute_output(0)) {
-      result[0] = at::empty_like(above);
-      at::parallel_for(0, rows, row_grain(columns), [&](std::int64_t begin, std::int64_t end) {
-        const std::int64_t first = begin * columns;
-        loops::rms_norm_input(numbers(above) + first, numbers(rows_x) + first, numbers(w),
-                              numbers(scales) + begin, end - begin, columns,
-                              mutable_numbers(result[0]) + first);
-      });
-    }
-    if (task_should_compute_output(1)) {
-      result[1] = at::empty_like(w);
-      // By columns: sums over rows are then the same for any number of threads.
-      at::parallel_for(0, columns, row_grain(rows), [&](std::int64_t begin, std::int64_t end) {
-        loops::rms_norm_weight(numbers(above), numbers(rows_x), numbers(scales), rows, columns,
-                               begin, end, mutable_numbers(result[1]));
-      });
-    }
+    if (task_should_compute_output(0)) result[0] = ops.rms_norm_input(above, rows_x, w, scales);
+    if (task_should_compute_output(1)) result[1] = ops.rms_norm_weight(above, rows_x, w, scales);
     return result;
   }
 };
@@ -70,6 +49,7 @@ struct RmsNormBackward final : public TraceableFunction {
 struct AddBiasBackward final : public TraceableFunction {
   using TraceableFunction::TraceableFunction;
   std::int64_t columns = 0;
+  at::ScalarType bias_type = at::kFloat;
 
   std::string name() const override { return "PlaitAddBiasBackward"; }
   variable_list apply(variable_list&& gradients) override {
@@ -78,11 +58,7 @@ struct AddBiasBackward final : public TraceableFunction {
     if (task_should_compute_output(0)) result[0] = gradients[0];
     if (task_should_compute_output(1)) {
       const at::Tensor above = gradients[0].contiguous();
-      const std::int64_t rows = above.numel() / columns;
-      result[1] = at::empty({columns}, above.options());
-      at::parallel_for(0, columns, row_grain(rows), [&](std::int64_t begin, std::int64_t end) {
-        loops::bias_gradient(numbers(above), rows, columns, begin, end, mutable_numbers(result[1]));
-      });
+      result[1] = ops_for(above).bias_gradient(above, columns).to(bias_type);
     }
     return result;
   }
@@ -105,14 +81,7 @@ float scaled_frequency(float frequency, const RopeScaling& scaling) {
 }
 
 at::Tensor rotated(const at::Tensor& x, const RotaryTable& table, bool back) {
-  at::Tensor y = at::empty_like(x);
-  const std::int64_t length = x.size(1), heads = x.size(2), half = x.size(3) / 2;
-  at::parallel_for(0, x.size(0) * length, row_grain(heads * half * 2),
-                   [&](std::int64_t begin, std::int64_t end) {
-                     loops::rotate(numbers(x), numbers(table.cosine), numbers(table.sine), begin,
-                                   end, length, heads, half, back, mutable_numbers(y));
-                   });
-  return y;
+  return ops_for(x).rotate(x, table.cosine, table.sine, back);
 }
 
 struct RotateBackward final : public TraceableFunction {
@@ -152,48 +121,40 @@ struct SwigluBackward final : public TraceableFunction {
 }  // namespace
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
-  check_float(x, "rms_norm");
   TORCH_CHECK(x.is_contiguous() && x.size(-1) == weight.numel(),
               "rms_norm needs contiguous rows of ", weight.numel(), " numbers, got ", x.sizes());
-  const std::int64_t columns = weight.numel(), rows = x.numel() / columns;
-  at::Tensor y, inverse;
+  Ops::Normed normed;
   {
     const c10::AutoGradMode no_graph(false);
-    y = at::empty_like(x);
-    inverse = at::empty({rows}, x.options());
-    at::parallel_for(0, rows, row_grain(columns), [&](std::int64_t begin, std::int64_t end) {
-      loops::rms_norm(numbers(x) + begin * columns, numbers(weight), eps, end - begin, columns,
-                      mutable_numbers(y) + begin * columns, mutable_numbers(inverse) + begin);
-    });
+    normed = ops_for(x).rms_norm(x, weight, eps);
   }
   record<RmsNormBackward>(
-      y,
+      normed.y,
       [&](RmsNormBackward& node) {
         node.x = SavedVariable(x, false);
         node.weight = SavedVariable(weight, false);
-        node.inverse = SavedVariable(inverse, false);
+        node.inverse = SavedVariable(normed.inverse, false);
       },
       x, weight);
-  return y;
+  return normed.y;
 }
 
 at::Tensor add_bias(const at::Tensor& x, const at::Tensor& bias) {
-  check_float(x, "add_bias");
   TORCH_CHECK(x.is_contiguous() && x.size(-1) == bias.numel(), "add_bias needs contiguous rows of ",
               bias.numel(), " numbers, got ", x.sizes());
   const std::int64_t columns = bias.numel();
   at::Tensor y;
   {
     const c10::AutoGradMode no_graph(false);
-    y = at::empty_like(x);
-    at::parallel_for(0, x.numel() / columns, row_grain(columns),
-                     [&](std::int64_t begin, std::int64_t end) {
-                       loops::add_bias(numbers(x) + begin * columns, numbers(bias), end - begin,
-                                       columns, mutable_numbers(y) + begin * columns);
-                     });
+    y = ops_for(x).add_bias(x, bias);
   }
   record<AddBiasBackward>(
-      y, [&](AddBiasBackward& node) { node.columns = columns; }, x, bias);
+      y,
+      [&](AddBiasBackward& node) {
+        node.columns = columns;
+        node.bias_type = bias.scalar_type();
+      },
+      x, bias);
   return y;
 }
 
@@ -202,8 +163,8 @@ RotaryTable make_rotary_table(std::int64_t length, std::int64_t head_size, doubl
   const std::int64_t half = head_size / 2;
   const at::TensorOptions options = options_of(kDtypes.compute);
   RotaryTable table{at::empty({length, half}, options), at::empty({length, half}, options)};
-  float* cosine = mutable_numbers(table.cosine);
-  float* sine = mutable_numbers(table.sine);
+  auto* cosine = table.cosine.mutable_data_ptr<float>();
+  auto* sine = table.sine.mutable_data_ptr<float>();
   for (std::int64_t i = 0; i < half; ++i) {
     // Rounded to float32 where Hugging Face rounds: at position 4096 one last bit of the frequency
     // is 2e-4 of the angle.
@@ -220,7 +181,6 @@ RotaryTable make_rotary_table(std::int64_t length, std::int64_t head_size, doubl
 }
 
 at::Tensor rotate(const at::Tensor& x, const RotaryTable& table) {
-  check_float(x, "rotate");
   TORCH_CHECK(x.dim() == 4 && x.is_contiguous() && x.size(1) <= table.cosine.size(0) &&
                   x.size(3) == 2 * table.cosine.size(1),
               "rotate needs [sequences, at most ", table.cosine.size(0), ", heads, ",

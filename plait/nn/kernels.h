@@ -1,7 +1,7 @@
-/// Operations of the Llama shape, faster on CPUs than torch's compositions of them.
+/// Operations of the Llama shape, on CPUs faster than torch's compositions of them.
 ///
 /// Each is one node of the graph. A node with a parameter computes only the half of its gradients
-/// that is asked for, so that I and W split it like torch's own. All are float32 on the CPU.
+/// that is asked for, so that I and W split it like torch's own. Dtypes and devices: nn/ops/ops.h.
 #pragma once
 
 #include <ATen/core/Tensor.h>

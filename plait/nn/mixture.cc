@@ -1,5 +1,6 @@
 #include "plait/nn/mixture.h"
 
+#include <ATen/ops/argsort.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
@@ -25,7 +26,8 @@ enum After : std::size_t { kSum, kRowsBack, kWeightsAfter, kInverseAfter, kSentA
 /// The numbers of `counts`, added up in `parts` equal parts.
 std::vector<std::int64_t> sums_of_parts(const at::Tensor& counts, int parts) {
   const std::int64_t size = counts.numel() / parts;
-  const auto* numbers = static_cast<const std::int64_t*>(counts.const_data_ptr());
+  const at::Tensor host = counts.cpu();
+  const auto* numbers = host.const_data_ptr<std::int64_t>();
   std::vector<std::int64_t> sums;
   for (int part = 0; part < parts; ++part, numbers += size) {
     sums.push_back(std::accumulate(numbers, numbers + size, std::int64_t{0}));
@@ -39,27 +41,32 @@ struct Grouping {
   at::Tensor places;
 };
 
+/// Reads `received` on the host: the sizes of the experts' products depend on it.
 Grouping group_by_expert(const at::Tensor& received, int members, std::size_t local,
-                         std::int64_t rows) {
-  const auto* came = static_cast<const std::int64_t*>(received.const_data_ptr());
+                         const at::Tensor& rows) {
+  const at::Tensor host = received.cpu();
+  const auto* came = host.const_data_ptr<std::int64_t>();
   Grouping grouping;
   grouping.loads.assign(local, 0);
   for (std::size_t i = 0; i < static_cast<std::size_t>(received.numel()); ++i) {
     grouping.loads[i % local] += came[i];
   }
   const auto sum = std::accumulate(grouping.loads.begin(), grouping.loads.end(), std::int64_t{0});
-  if (sum != rows) {
-    throw SegmentError(ErrorCode::kRuntime,
-                       fmt::format("{} rows came for the experts, the counts say {}", rows, sum));
+  if (sum != rows.size(0)) {
+    throw SegmentError(
+        ErrorCode::kRuntime,
+        fmt::format("{} rows came for the experts, the counts say {}", rows.size(0), sum));
   }
   if (members == 1) return grouping;
   std::vector<std::int64_t> next(local);
   std::exclusive_scan(grouping.loads.begin(), grouping.loads.end(), next.begin(), std::int64_t{0});
-  grouping.places = at::empty({rows}, options_of(kDtypes.index));
-  auto* place = static_cast<std::int64_t*>(grouping.places.data_ptr());
+  const at::Tensor places =
+      at::empty({sum}, options_of(kDtypes.index).pinned_memory(!rows.is_cpu()));
+  auto* place = places.mutable_data_ptr<std::int64_t>();
   for (std::size_t i = 0; i < static_cast<std::size_t>(received.numel()); ++i) {
     for (std::int64_t row = 0; row < came[i]; ++row) *place++ = next[i % local]++;
   }
+  grouping.places = places.to(rows.device(), places.scalar_type(), /*non_blocking=*/true);
   return grouping;
 }
 
@@ -78,6 +85,7 @@ void check_rows_that_come(const std::string& segment, const RowSplits& splits, d
 }
 
 at::Tensor inverse_of(const at::Tensor& places) {
+  if (!places.is_cpu()) return at::argsort(places, /*stable=*/true, /*dim=*/0);
   at::Tensor inverse = at::empty_like(places);
   const auto* from = static_cast<const std::int64_t*>(places.const_data_ptr());
   auto* to = static_cast<std::int64_t*>(inverse.data_ptr());
@@ -111,10 +119,7 @@ TensorList RoutedAttentionSegment::forward(const TensorList& inputs, int microba
   const Routing routing =
       route(at::mm(normed, weight(first_ + 1).t()), router_.bias, router_.options);
   const at::Tensor rows = copy_rows(normed, routing.inverse);
-  if (router_.loads != nullptr) {
-    const auto* loads = static_cast<const std::int64_t*>(routing.loads.const_data_ptr());
-    router_.loads->record(router_.layer, microbatch, {loads, loads + routing.loads.numel()});
-  }
+  if (router_.loads != nullptr) router_.loads->record(router_.layer, microbatch, routing.loads);
   return {x.view(inputs[0].sizes()), normed, rows, routing.weights, routing.inverse, routing.loads,
           routing.loads.clone()};
 }
@@ -130,7 +135,7 @@ ExpertsSegment::ExpertsSegment(std::string name, std::vector<Parameter> paramete
 TensorList ExpertsSegment::forward(const TensorList& inputs, int microbatch) {
   const at::Tensor& residual = inputs[kResidual];
   const at::Tensor& came = inputs[kRows];
-  const Grouping grouping = group_by_expert(inputs[kReceived], members_, local_, came.size(0));
+  const Grouping grouping = group_by_expert(inputs[kReceived], members_, local_, came);
   at::Tensor rows = members_ == 1 ? came : permute_rows(came, grouping.places);
   rows = run_experts(rows, grouping.loads);
   if (members_ > 1) rows = permute_rows(rows, inverse_of(grouping.places));
@@ -189,15 +194,16 @@ std::shared_ptr<Segment> make_counts_segment(std::string name, int members) {
 
 std::shared_ptr<Segment> make_dispatch_segment(std::string name, int members, double token_bound) {
   const std::string mine = name;
-  return std::make_shared<ExchangeSegment>(std::move(name), kRows, /*has_gradient=*/true,
-                                           [members, token_bound, mine](const TensorList& inputs) {
-                                             RowSplits splits{
-                                                 sums_of_parts(inputs[kSent], members),
-                                                 sums_of_parts(inputs[kReceived], members)};
-                                             if (token_bound > 0)
-                                               check_rows_that_come(mine, splits, token_bound);
-                                             return splits;
-                                           });
+  const auto splits_of = [members, token_bound, mine](const TensorList& inputs) {
+    RowSplits splits{sums_of_parts(inputs[kSent], members),
+                     sums_of_parts(inputs[kReceived], members)};
+    if (token_bound > 0) check_rows_that_come(mine, splits, token_bound);
+    return splits;
+  };
+  auto segment =
+      std::make_shared<ExchangeSegment>(std::move(name), kRows, /*has_gradient=*/true, splits_of);
+  segment->bring_to_host({kSent, kReceived});
+  return segment;
 }
 
 std::shared_ptr<Segment> make_combine_segment(std::string name, int members) {

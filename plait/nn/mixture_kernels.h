@@ -1,22 +1,14 @@
 /// Operations of the mixture of experts: the router, and rows moved to experts and back.
 ///
 /// Rows are moved by permutations and added in a fixed order, so results do not depend on threads.
-/// Each operation is one node of the graph; all are float32 on the CPU, numbers of rows int64.
+/// Each operation is one node of the graph; numbers of rows are int64. Dtypes and devices: nn/ops.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
-#include <cstdint>
+#include "plait/nn/ops/ops.h"
 
 namespace plait {
-
-struct RouterOptions {
-  bool softmax = false;     ///< scores are softmax(logits), else sigmoid(logits)
-  std::int64_t chosen = 1;  ///< experts a token, k
-  bool normalise = false;   ///< the weights of a token add up to `scale`
-  double scale = 1.0;
-  double aux_loss_coefficient = 0.0;
-};
 
 /// Where a token's copies go: copy j of token t, t * k + j of T * k, becomes row inverse[t * k + j]
 /// of the rows sorted by expert, tokens ascending within an expert.

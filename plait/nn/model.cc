@@ -173,8 +173,10 @@ Expected<std::vector<std::shared_ptr<Segment>>> make_model_segments(
   }
   Context context{model, nullptr, std::move(batch), place, loads, token_bound};
   if (part.layers() > 0) {
+    const RotaryTable table =
+        make_rotary_table(max_sequence, model.head_size(), model.rope_theta, model.rope_scaling);
     context.rotary = std::make_shared<const RotaryTable>(
-        make_rotary_table(max_sequence, model.head_size(), model.rope_theta, model.rope_scaling));
+        RotaryTable{table.cosine.to(store.device()), table.sine.to(store.device())});
   }
   Maker maker(model, seed, store);
   std::vector<std::shared_ptr<Segment>> segments;

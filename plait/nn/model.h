@@ -31,15 +31,15 @@ Shapes parameter_shapes(const ModelConfig& model);
 /// What is in the model's file beside parameters: the routers' biases.
 Shapes buffer_shapes(const ModelConfig& model);
 
-/// The segments of one stage, in order. Parameters and buffers go into `store`, of the routed
-/// experts those of `place`: of n, n / members from member * n / members on. They are initialised
-/// from (seed, name): normal(0, 0.02), output projections of the residual divided by sqrt(2 *
-/// layers), norms 1, biases 0. Call it for a rank's stages in ascending order: a tied head takes an
-/// alias of the embedding in `store`. `max_sequence`: longest sequence, for the rotary table.
-/// `loads`: where routers record their loads; null: nowhere. `batch` says what dropout draws from.
-/// `token_bound`: of dispatches (nn/mixture.h). Errors (kInvalidInput): shapes that do not divide;
-/// a tied head whose embedding is not in `store`; experts that cannot be spread over the members of
-/// `place`.
+/// The segments of one stage, in order, on the device of `store`. Parameters and buffers go into
+/// it, of the routed experts those of `place`: of n, n / members from member * n / members on. They
+/// are initialised from (seed, name): normal(0, 0.02), output projections of the residual divided
+/// by sqrt(2 * layers), norms 1, biases 0. Call it for a rank's stages in ascending order: a tied
+/// head takes an alias of the embedding in `store`. `max_sequence`: longest sequence, for the
+/// rotary table. `loads`: where routers record their loads; null: nowhere. `batch` says what
+/// dropout draws from. `token_bound`: of dispatches (nn/mixture.h). Errors (kInvalidInput): shapes
+/// that do not divide; a tied head whose embedding is not in `store`; experts that cannot be spread
+/// over the members of `place`.
 Expected<std::vector<std::shared_ptr<Segment>>> make_model_segments(
     const ModelConfig& model, const StagePart& part, std::shared_ptr<BatchSlot> batch,
     std::uint64_t seed, std::int64_t max_sequence, ParameterStore& store, GroupPlace place = {},

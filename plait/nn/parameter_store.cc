@@ -41,7 +41,7 @@ std::int64_t sum_of_quarters(std::uint64_t bits) {
 
 at::Tensor ParameterStore::create(const std::string& name, at::IntArrayRef shape) {
   PLAIT_CHECK(!contains(name), "a parameter was made twice");
-  at::Tensor leaf = at::empty(shape, options_of(kDtypes.parameter));
+  at::Tensor leaf = at::empty(shape, options_of(kDtypes.parameter, device_));
   leaf.set_requires_grad(true);
   Entry entry;
   entry.leaf = std::move(leaf);
@@ -58,7 +58,7 @@ at::Tensor ParameterStore::alias(const std::string& name) {
 
 at::Tensor ParameterStore::create_buffer(const std::string& name, at::IntArrayRef shape) {
   PLAIT_CHECK(!contains(name), "a buffer was made twice");
-  Parameter buffer{name, at::zeros(shape, options_of(kDtypes.parameter))};
+  Parameter buffer{name, at::zeros(shape, options_of(kDtypes.parameter, device_))};
   return buffers_.emplace(name, std::move(buffer)).first->second.tensor;
 }
 
@@ -71,8 +71,10 @@ Expected<bool> ParameterStore::is_new(const Parameter& parameter) const {
     return fail(ErrorCode::kInvalidInput, "two tensors have this name, needed one for each",
                 parameter.name);
   }
-  if (!tensor.is_contiguous() || !tensor.is_cpu()) {
-    return fail(ErrorCode::kInvalidInput, "the tensor must be contiguous and on the CPU",
+  if (!tensor.is_contiguous() || tensor.device() != device_) {
+    return fail(ErrorCode::kInvalidInput,
+                "the tensor must be contiguous and on " +
+                    (device_.is_cpu() ? std::string("the CPU") : device_.str()),
                 parameter.name);
   }
   return true;
@@ -177,7 +179,8 @@ void fill_normal(const at::Tensor& tensor, std::uint64_t seed, std::string_view 
   constexpr std::int64_t kMean = std::int64_t{4} * 65535;
   const double scale = deviation / std::sqrt(8.0 * (65536.0 * 65536.0 - 1.0) / 12.0);
   const std::uint64_t key = mix_bits(seed ^ mix_bits(hash(name)));
-  auto* data = static_cast<float*>(tensor.data_ptr());
+  const at::Tensor host = tensor.is_cpu() ? tensor : at::empty(tensor.sizes(), at::kFloat);
+  auto* data = static_cast<float*>(host.data_ptr());
   std::uint64_t counter = key;
   for (std::int64_t i = 0; i < tensor.numel(); ++i) {
     const std::uint64_t first = mix_bits(counter += kSplitMixStep),
@@ -185,6 +188,7 @@ void fill_normal(const at::Tensor& tensor, std::uint64_t seed, std::string_view 
     const std::int64_t sum = sum_of_quarters(first) + sum_of_quarters(second) - kMean;
     data[i] = static_cast<float>(static_cast<double>(sum) * scale);
   }
+  if (!tensor.is_cpu()) tensor.detach().copy_(host);
 }
 
 }  // namespace plait

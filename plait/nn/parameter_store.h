@@ -17,6 +17,10 @@ namespace plait {
 /// Not thread-safe; each rank has its own.
 class ParameterStore {
  public:
+  /// `device`: where its tensors are made.
+  explicit ParameterStore(at::Device device = at::kCPU) : device_(device) {}
+  at::Device device() const { return device_; }
+
   /// A new leaf tensor of that shape, not initialised. The name must be new.
   at::Tensor create(const std::string& name, at::IntArrayRef shape);
   /// Another leaf on the same storage with a gradient of its own, for a second use that must
@@ -29,7 +33,8 @@ class ParameterStore {
 
   /// A tensor that exists already: a leaf that is trained, or one that needs no gradient as a
   /// buffer. A tensor that is here already, under whatever name, changes nothing.
-  /// Errors (kInvalidInput): another tensor has the name; it is not contiguous or not on the CPU.
+  /// Errors (kInvalidInput): another tensor has the name; it is not contiguous, or on another
+  /// device than the store's.
   Expected<void> adopt(const Parameter& parameter);
   Expected<void> adopt_buffer(const Parameter& buffer);
   /// Says which ranks hold the same numbers of a parameter; kReplicas until it is said.
@@ -63,13 +68,15 @@ class ParameterStore {
     std::vector<at::Tensor> aliases;
     Group holders = Group::kReplicas;
   };
+  at::Device device_;
   std::map<std::string, Entry> entries_;
   Expected<bool> is_new(const Parameter& parameter) const;
   std::map<std::string, Parameter> buffers_;
 };
 
-/// Fills with normal numbers of that deviation, drawn by counter from (seed, name): the same bits
-/// on every rank, split and platform. Each is the sum of eight uniform numbers of 16 bits.
+/// Fills with normal numbers of that deviation, drawn by counter from (seed, name) on the host: the
+/// same bits on every rank, split, device and platform. Each is the sum of eight uniform numbers of
+/// 16 bits.
 void fill_normal(const at::Tensor& tensor, std::uint64_t seed, std::string_view name,
                  double deviation);
 

@@ -1,6 +1,8 @@
 /// How many rows each expert got, and the balancing by the router's bias that follows from it.
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <cstdint>
 #include <map>
 #include <vector>
@@ -13,17 +15,23 @@ namespace plait {
 using LayerLoads = std::map<int, std::vector<std::int64_t>>;
 
 /// The loads of one step on one rank. Written by the segments on the rank's compute lane, read when
-/// the step has ended. A micro-batch's loads are assigned, so that its forward may run again.
+/// the step has ended: until then those of a GPU stay there. A micro-batch's loads are assigned, so
+/// that its forward may run again.
 class RouterLoads {
  public:
   void reset(int microbatches);
-  void record(int layer, int microbatch, std::vector<std::int64_t> loads);
+  /// `loads`: int64, a number for each expert, not changed afterwards.
+  void record(int layer, int microbatch, const at::Tensor& loads);
   /// Summed over micro-batches; of the layers that recorded since reset().
   LayerLoads sums() const;
 
  private:
+  struct Loads {
+    std::vector<std::int64_t> numbers;  // of a tensor on the CPU
+    at::Tensor on_device;               // else the tensor
+  };
   int microbatches_ = 0;
-  std::map<int, std::vector<std::vector<std::int64_t>>> loads_;  ///< by layer and micro-batch
+  std::map<int, std::vector<Loads>> loads_;  // by layer and micro-batch
 };
 
 /// Adds speed * sign(mean load - load) to the bias of each expert, in the layers of `loads` that

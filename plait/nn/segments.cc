@@ -14,6 +14,23 @@
 
 namespace plait {
 
+namespace {
+
+/// Torch's memory-saving attention in float32 on GPUs needs as many heads of keys as of queries.
+bool takes_grouped(const at::Tensor& query) {
+  return query.is_cpu() || query.scalar_type() != at::kFloat;
+}
+
+/// [sequences, groups, length, head_size] to [sequences, heads, …]: each group's for its heads.
+at::Tensor for_each_head(const at::Tensor& x, std::int64_t heads) {
+  const std::int64_t groups = x.size(1);
+  return x.unsqueeze(2)
+      .expand({x.size(0), groups, heads / groups, x.size(2), x.size(3)})
+      .reshape({x.size(0), heads, x.size(2), x.size(3)});
+}
+
+}  // namespace
+
 NamedSegment::NamedSegment(std::string name, std::vector<Parameter> parameters)
     : name_(std::move(name)), parameters_(std::move(parameters)) {}
 
@@ -65,12 +82,17 @@ at::Tensor Attention::add_to(const at::Tensor& x, int microbatch) const {
   const at::IntArrayRef batch = x.sizes().slice(0, 2);
   const at::Tensor query =
       rotate(project(h, batch, weights_.query, heads_), *rotary_).transpose(1, 2);
-  const at::Tensor key =
+  at::Tensor key =
       rotate(project(h, batch, weights_.key, key_value_heads_), *rotary_).transpose(1, 2);
-  const at::Tensor value = project(h, batch, weights_.value, key_value_heads_).transpose(1, 2);
+  at::Tensor value = project(h, batch, weights_.value, key_value_heads_).transpose(1, 2);
+  const bool grouped = heads_ != key_value_heads_ && takes_grouped(query);
+  if (heads_ != key_value_heads_ && !grouped) {
+    key = for_each_head(key, heads_);
+    value = for_each_head(value, heads_);
+  }
   const at::Tensor mixed = at::scaled_dot_product_attention(
       query, key, value, /*attn_mask=*/{}, /*dropout_p=*/0.0, /*is_causal=*/true,
-      /*scale=*/std::nullopt, /*enable_gqa=*/heads_ != key_value_heads_);
+      /*scale=*/std::nullopt, /*enable_gqa=*/grouped);
   const at::Tensor joined = mixed.transpose(1, 2).reshape({rows.size(0), heads_ * head_size_});
   return add_product(rows, joined, weights_.output, dropout_, microbatch);
 }

@@ -9,9 +9,9 @@
 
 namespace plait {
 
-/// The rank's device; the CPU until there is another.
-inline at::TensorOptions options_of(Dtype dtype) {
-  return at::TensorOptions().dtype(scalar_type_of(dtype)).device(at::kCPU);
+/// `device`: the rank's.
+inline at::TensorOptions options_of(Dtype dtype, at::Device device = at::kCPU) {
+  return at::TensorOptions().dtype(scalar_type_of(dtype)).device(device);
 }
 
 }  // namespace plait

@@ -366,6 +366,8 @@ Expected<void> Executor::end_step() {
     for (const std::size_t end : {0U, 1U}) {
       if (marks_[i][end]) times_[i][end] = device_.when(marks_[i][end]);
     }
+    // A value may have been handed over before the lane came to its receive.
+    times_[i][0] = std::min(times_[i][0], times_[i][1]);
   }
   for (Stage* stage : own_stages_) {
     Expected<void> ended;

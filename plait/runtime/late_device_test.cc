@@ -319,16 +319,23 @@ TEST_P(LateDevices, HandedOverWithMarksEverySeedGivesTheBitsOfTheReference) {
 
 TEST_P(LateDevices, TimesAreThoseOfTheDevice) {
   const Case given(GetParam());
-  Ranks ranks(given, options_of(1));
-  ASSERT_EQ(ranks.run(1).outcome, Outcome::kEnded);
-  for (const auto& executor : ranks.executors) {
-    ASSERT_TRUE(executor->end_step());
-    const auto& times = executor->times();
-    for (std::size_t i = 0; i < times.size(); ++i) {
-      const Instruction& instruction = executor->program().instructions[i];
-      EXPECT_LT(times[i][0], times[i][1]);
-      if (instruction.wait != kNoWait) {
-        EXPECT_GE(times[i][0], times[static_cast<std::size_t>(instruction.wait)][1]);
+  for (const Between between : {Between::kTransport, Between::kHandedOver}) {
+    Ranks ranks(given, options_of(1), {}, between);
+    ASSERT_EQ(ranks.run(1).outcome, Outcome::kEnded);
+    for (const auto& executor : ranks.executors) {
+      ASSERT_TRUE(executor->end_step());
+      const auto& times = executor->times();
+      for (std::size_t i = 0; i < times.size(); ++i) {
+        const Instruction& instruction = executor->program().instructions[i];
+        // Handing over takes no time.
+        if (between == Between::kTransport || instruction.lane == Lane::kCompute) {
+          EXPECT_LT(times[i][0], times[i][1]);
+        } else {
+          EXPECT_LE(times[i][0], times[i][1]);
+        }
+        if (instruction.wait != kNoWait) {
+          EXPECT_GE(times[i][0], times[static_cast<std::size_t>(instruction.wait)][1]);
+        }
       }
     }
   }

@@ -6,7 +6,7 @@ int cuda_devices() { return 0; }
 
 Expected<void> prepare_cuda() {
   return fail(ErrorCode::kNotBuilt,
-              "device is cuda, this build has no CUDA (configure with -DPLAIT_CUDA=ON)");
+              "device is cuda, this version was built without CUDA (PLAIT_CUDA=ON builds it)");
 }
 
 at::Device cuda_place(int) { return at::kCPU; }

@@ -12,7 +12,7 @@ TEST(NoCudaDevice, SaysWhyInALine) {
   const auto device = make_cuda_device(0);
   ASSERT_FALSE(device);
   EXPECT_EQ(device.error().code, ErrorCode::kNotBuilt);
-  EXPECT_NE(device.error().text().find("this build has no CUDA"), std::string::npos);
+  EXPECT_NE(device.error().text().find("this version was built without CUDA"), std::string::npos);
   EXPECT_EQ(device.error().text().find('\n'), std::string::npos);
 }
 

@@ -73,6 +73,10 @@ class ExchangeSegment final : public Segment {
         has_gradient_(has_gradient),
         splits_(std::move(splits)) {}
 
+  /// These inputs, of which the splits are made, come to the host once, and are there for the
+  /// segments that follow.
+  void bring_to_host(std::vector<std::size_t> inputs) { on_host_ = std::move(inputs); }
+
   const std::string& name() const override { return name_; }
   /// What it is in a group of one: everything stays where it is.
   std::vector<at::Tensor> forward(const std::vector<at::Tensor>& inputs, int) override {
@@ -82,6 +86,7 @@ class ExchangeSegment final : public Segment {
 
   std::size_t exchanged() const { return exchanged_; }
   bool has_gradient() const { return has_gradient_; }
+  const std::vector<std::size_t>& on_host() const { return on_host_; }
   RowSplits splits(const std::vector<at::Tensor>& inputs) const { return splits_(inputs); }
 
  private:
@@ -89,6 +94,7 @@ class ExchangeSegment final : public Segment {
   std::size_t exchanged_;
   bool has_gradient_;
   Splits splits_;
+  std::vector<std::size_t> on_host_;
 };
 
 }  // namespace plait

@@ -296,6 +296,7 @@ Expected<ExchangeStart> TorchStage::start_exchange(PartOf which, Value input, bo
   ExchangeStart start;
   PLAIT_TRY_VOID(guarded(segment, which.microbatch, [&] {
     std::vector<at::Tensor> tensors = take_tensors(std::move(input));
+    for (const std::size_t i : segment.on_host()) tensors[i] = tensors[i].cpu();
     RowSplits splits = segment.splits(tensors);
     if (for_backward && segment.has_gradient()) start.saved = std::make_unique<SavedSplits>(splits);
     start = begin(std::move(tensors), segment.exchanged(), std::move(splits), member_,

@@ -5,7 +5,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <limits>
+#include <vector>
+
+#include "plait/torch/device_cuda.h"
 
 namespace plait {
 namespace {
@@ -69,6 +73,56 @@ TEST(SquareSums, AreThoseOfTheParameterWhereverItLies) {
   EXPECT_EQ(both[1].second, square_sums({b})[0].second);
   const at::Tensor gradient = a.tensor.grad().to(at::kDouble);
   EXPECT_NEAR(both[0].second, (gradient * gradient).sum().item<double>(), 1e-9);
+}
+
+/// Five steps of a matrix and a vector from the same numbers, in that dtype on that device.
+std::vector<at::Tensor> steps_of(at::ScalarType type, at::Device device) {
+  at::manual_seed(3);
+  std::vector<Parameter> parameters;
+  for (const std::vector<std::int64_t>& shape : {std::vector<std::int64_t>{7, 33}, {21}}) {
+    const at::Tensor value = at::randn(shape).to(device, type);
+    const at::Tensor gradient = at::randn(shape).to(device, type);
+    parameters.push_back(parameter("p", value, gradient));
+  }
+  OptimizerConfig config;
+  config.weight_decay = 0.3;
+  AdamW optimizer(parameters, config);
+  std::vector<at::Tensor> results;
+  for (int step = 0; step < 5; ++step) {
+    optimizer.step(0.01, step < 2 ? 0.5 : 1.0);
+    for (const Parameter& one : parameters) one.tensor.mutable_grad().mul_(-0.7);
+  }
+  for (const Parameter& one : parameters) {
+    results.push_back(one.tensor.detach().cpu().to(at::kDouble));
+    results.push_back(one.tensor.grad().cpu().to(at::kDouble));
+  }
+  return results;
+}
+
+void expect_close(const std::vector<at::Tensor>& found, const std::vector<at::Tensor>& needed,
+                  double tolerance) {
+  for (std::size_t i = 0; i < needed.size(); ++i)
+    EXPECT_LE((found[i] - needed[i]).abs().max().item<double>(), tolerance) << i;
+}
+
+TEST(AdamW, TorchsKernelDoesTheSameStepsAsTheLoop) {
+  expect_close(steps_of(at::kFloat, at::kCPU), steps_of(at::kDouble, at::kCPU), 1e-6);
+}
+
+TEST(CudaAdamW, DoesTheSameStepsAsTheCpu) {
+  if (const Expected<void> ready = prepare_cuda(); !ready) GTEST_SKIP() << ready.error().text();
+  expect_close(steps_of(at::kFloat, cuda_place(0)), steps_of(at::kDouble, at::kCPU), 1e-6);
+}
+
+TEST(CudaSquareSums, AreThoseOfTheCpu) {
+  if (const Expected<void> ready = prepare_cuda(); !ready) GTEST_SKIP() << ready.error().text();
+  const at::Tensor gradient = at::randn({300, 70});
+  const Parameter host = parameter("a", gradient, gradient);
+  const at::Tensor on_gpu = gradient.to(cuda_place(0));
+  const double needed = square_sums({host})[0].second;
+  const auto found = square_sums({parameter("a", on_gpu, on_gpu), host});
+  EXPECT_NEAR(found[0].second, needed, 1e-12 * needed);
+  EXPECT_EQ(found[1].second, needed);
 }
 
 TEST(GlobalNorm, AddsInTheOrderOfNames) {

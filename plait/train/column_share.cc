@@ -9,13 +9,14 @@
 
 namespace plait {
 
-/// Charges values as they arrive. A message was made by another rank's thread: it goes to what
-/// stays, because activations are what this rank has made. Rows of an exchange go to activations,
-/// whichever rank's thread has moved them.
+/// Brings values that arrive to the rank's device, and charges them. A message was made by another
+/// rank's thread: it goes to what stays, because activations are what this rank has made. Rows of
+/// an exchange go to activations, whichever rank's thread has moved them.
 class ColumnShare::ReceivingStage final : public Stage {
  public:
-  ReceivingStage(TorchStage stage, Accounts accounts)
+  ReceivingStage(TorchStage stage, at::Device device, Accounts accounts)
       : stage_(std::move(stage)),
+        device_(device),
         last_part_(static_cast<int>(stage_.shape().size()) - 1),
         lasting_(accounts.lasting),
         activations_(accounts.activations) {}
@@ -23,11 +24,13 @@ class ColumnShare::ReceivingStage final : public Stage {
   StageShape shape() const { return stage_.shape(); }
 
   Expected<ForwardResult> forward(PartOf which, Value input, bool for_backward) override {
+    bring(input);
     if (which.part == 0) receive(input);
     return stage_.forward(which, std::move(input), for_backward);
   }
   Expected<BackwardInputResult> backward_input(PartOf which, Value saved,
                                                Value output_gradient) override {
+    bring(output_gradient);
     if (which.part == last_part_) receive(output_gradient);
     return stage_.backward_input(which, std::move(saved), std::move(output_gradient));
   }
@@ -38,15 +41,18 @@ class ColumnShare::ReceivingStage final : public Stage {
     return stage_.backward_weight(which, std::move(saved_for_weight));
   }
   Expected<Value> backward(PartOf which, Value saved, Value output_gradient) override {
+    bring(output_gradient);
     if (which.part == last_part_) receive(output_gradient);
     return stage_.backward(which, std::move(saved), std::move(output_gradient));
   }
   Expected<ExchangeStart> start_exchange(PartOf which, Value input, bool for_backward) override {
     const ScopedAccount scope(activations_);
+    bring(input);
     return stage_.start_exchange(which, std::move(input), for_backward);
   }
   Expected<ExchangeStart> start_exchange_back(PartOf which, Value saved, Value gradient) override {
     const ScopedAccount scope(activations_);
+    bring(gradient);
     return stage_.start_exchange_back(which, std::move(saved), std::move(gradient));
   }
   Value end_exchange(Value carried, Value arrived) noexcept override {
@@ -56,6 +62,19 @@ class ColumnShare::ReceivingStage final : public Stage {
   Expected<void> end_step() override { return stage_.end_step(); }
 
  private:
+  /// Ranks of one process may be on several GPUs: what another one has made is copied, on the lane
+  /// that reads it. What a segment has brought to the host stays there.
+  void bring(const Value& value) {
+    if (device_.is_cpu() || !value) return;
+    std::vector<at::Tensor>* tensors = nullptr;
+    if (auto* arrived = dynamic_cast<ArrivedRows*>(value.get())) tensors = &arrived->pieces;
+    if (auto* message = dynamic_cast<Tensors*>(value.get())) tensors = &message->tensors;
+    if (tensors == nullptr) return;
+    for (at::Tensor& tensor : *tensors) {
+      if (tensor.defined() && !tensor.is_cpu() && tensor.device() != device_)
+        tensor = tensor.to(device_, tensor.scalar_type(), /*non_blocking=*/true);
+    }
+  }
   void receive(const Value& value) {
     if (value) charge(value, lasting_);
   }
@@ -65,13 +84,17 @@ class ColumnShare::ReceivingStage final : public Stage {
   }
 
   TorchStage stage_;
+  at::Device device_;
   int last_part_;
   MemoryAccount& lasting_;
   MemoryAccount& activations_;
 };
 
-ColumnShare::ColumnShare(const TrainSetup& setup, int column)
-    : setup_(setup), column_(column), model_(setup.source.make_rank(column)) {}
+ColumnShare::ColumnShare(const TrainSetup& setup, int column, at::Device device)
+    : setup_(setup),
+      column_(column),
+      model_(setup.source.make_rank(column, device)),
+      store_(device) {}
 ColumnShare::~ColumnShare() = default;
 
 Expected<void> ColumnShare::build(const std::vector<int>& stages, Accounts accounts) {
@@ -90,7 +113,7 @@ Expected<void> ColumnShare::build(const std::vector<int>& stages, Accounts accou
     owned_.push_back(std::make_unique<ReceivingStage>(
         TorchStage(std::move(segments), last ? losses_ : nullptr, plan.grid().expert_place(column_),
                    setup_.settings.recompute),
-        accounts));
+        store_.device(), accounts));
     PLAIT_CHECK(owned_.back()->shape() == plan.shapes[static_cast<std::size_t>(stage)],
                 "a stage has the parts that its program was lowered for");
     stages_[static_cast<std::size_t>(stage)] = owned_.back().get();

@@ -18,7 +18,8 @@ namespace plait {
 /// A rank of the pipeline holds one, the reference one of each column. Not thread-safe.
 class ColumnShare {
  public:
-  ColumnShare(const TrainSetup& setup, int column);
+  /// `device`: where its tensors are.
+  ColumnShare(const TrainSetup& setup, int column, at::Device device);
   ~ColumnShare();
 
   /// What a rank's memory is charged to: what stays, with received messages; and what a step makes.

@@ -22,10 +22,11 @@ constexpr std::int64_t kIgnored = -100;
 
 class JobModel::Rank final : public RankModel {
  public:
-  Rank(const JobModelValues& values, const DataSplit& data, int column)
+  Rank(const JobModelValues& values, const DataSplit& data, int column, at::Device device)
       : values_(values),
         data_(data),
         column_(column),
+        device_(device),
         seed_(static_cast<std::int64_t>(values.seed)) {}
 
   Expected<StageSegments> make_stage(int stage, ParameterStore& store) override {
@@ -65,6 +66,7 @@ class JobModel::Rank final : public RankModel {
         fill_row(data_.training, mb, row, starts[sequence], true);
       }
     }
+    send_batch();
   }
 
   LayerLoads loads() const override { return loads_->sums(); }
@@ -100,6 +102,7 @@ class JobModel::Rank final : public RankModel {
         fill_row(data_.validation, mb, row, real ? window * length : 0, real || begin >= windows());
       }
     }
+    send_batch();
   }
 
   double validation_sum(int batch, const std::vector<double>& losses) const override {
@@ -130,14 +133,24 @@ class JobModel::Rank final : public RankModel {
            static_cast<std::size_t>(sequence_of(microbatch, 0));
   }
 
+  /// Filled on the host, in memory that a GPU reads by itself.
   void new_batch() {
     batch_->batch.tokens.clear();
     batch_->batch.targets.clear();
     batch_->batch.draws.reset();
     const std::array<std::int64_t, 2> shape{values_.sequences(), values_.sequence_length};
+    const at::TensorOptions options = at::TensorOptions(at::kLong).pinned_memory(!device_.is_cpu());
     for (int mb = 0; mb < values_.microbatches; ++mb) {
-      batch_->batch.tokens.push_back(at::empty(shape, at::kLong));
-      batch_->batch.targets.push_back(at::empty(shape, at::kLong));
+      batch_->batch.tokens.push_back(at::empty(shape, options));
+      batch_->batch.targets.push_back(at::empty(shape, options));
+    }
+  }
+
+  /// The copies run on the device's time, before the step that reads them.
+  void send_batch() {
+    if (device_.is_cpu()) return;
+    for (auto* list : {&batch_->batch.tokens, &batch_->batch.targets}) {
+      for (at::Tensor& one : *list) one = one.to(device_, at::kLong, /*non_blocking=*/true);
     }
   }
 
@@ -155,14 +168,15 @@ class JobModel::Rank final : public RankModel {
   const JobModelValues& values_;
   const DataSplit& data_;
   int column_;
+  at::Device device_;
   std::int64_t seed_;  // of the sampler and of dropout
   std::shared_ptr<BatchSlot> batch_ = std::make_shared<BatchSlot>();
   std::shared_ptr<RouterLoads> loads_ = std::make_shared<RouterLoads>();
   bool reads_data_ = false;
 };
 
-std::unique_ptr<RankModel> JobModel::make_rank(int column) {
-  return std::make_unique<Rank>(values_, data_, column);
+std::unique_ptr<RankModel> JobModel::make_rank(int column, at::Device device) {
+  return std::make_unique<Rank>(values_, data_, column, device);
 }
 
 JobModel job_model(const JobPlan& plan, const DataSplit& data) {
@@ -184,6 +198,7 @@ JobModel job_model(const JobPlan& plan, const DataSplit& data) {
 TrainSetup job_setup(const JobPlan& plan, JobModel& model) {
   const JobConfig& job = plan.job;
   TrainSettings settings;
+  settings.gpu = job.run.device == "cuda";
   settings.threads = job.run.threads;
   settings.pin = job.run.pin;
   settings.timeout_s = job.run.timeout_s;

@@ -38,7 +38,7 @@ class JobModel final : public ModelSource {
  public:
   JobModel(JobModelValues values, DataSplit data)
       : values_(std::move(values)), data_(std::move(data)) {}
-  std::unique_ptr<RankModel> make_rank(int column) override;
+  std::unique_ptr<RankModel> make_rank(int column, at::Device device) override;
 
  private:
   class Rank;

@@ -205,7 +205,7 @@ TEST_F(MemoryPlan, WhatStaysIsWhatIsAllocated) {
         MemoryAccount account, activations;
         JobModel model = job_model(plan, data);
         const TrainSetup setup = job_setup(plan, model);
-        ColumnShare share(setup, 0);
+        ColumnShare share(setup, 0, at::kCPU);
         ASSERT_TRUE(share.build(plan.placement().stages_of(rank), {account, activations}));
         share.begin_round(0, 0);
         const RankMemory& memory = plan.memory[static_cast<std::size_t>(rank)];

@@ -57,8 +57,9 @@ class RankModel {
 class ModelSource {
  public:
   virtual ~ModelSource() = default;
-  /// `column` of the grid. What is made must not outlive the source.
-  virtual std::unique_ptr<RankModel> make_rank(int column) = 0;
+  /// `column` of the grid, `device` of the rank, where batches go. What is made must not outlive
+  /// the source.
+  virtual std::unique_ptr<RankModel> make_rank(int column, at::Device device) = 0;
 };
 
 }  // namespace plait

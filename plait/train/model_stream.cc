@@ -100,7 +100,7 @@ Expected<void> stream_tensors(Exchange& exchange, std::vector<Parameter> mine, T
   for (const auto& [name, tensor] : tensors) {
     if (!first && tensor.owner != exchange.rank()) continue;
     at::Tensor whole;
-    if (tensor.owner == exchange.rank()) whole = held.at(name).contiguous();
+    if (tensor.owner == exchange.rank()) whole = held.at(name).cpu().contiguous();
     if (tensor.owner == 0) {
       out.write(bytes_of(whole));
       continue;

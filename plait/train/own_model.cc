@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "plait/base/check.h"
 #include "plait/torch/tensors.h"
 #include "plait/torch/torch_stage.h"
 
@@ -97,7 +98,8 @@ class OwnModelSource::Rank final : public RankModel {
   std::vector<std::shared_ptr<int>> firsts_;  // of its stages
 };
 
-std::unique_ptr<RankModel> OwnModelSource::make_rank(int column) {
+std::unique_ptr<RankModel> OwnModelSource::make_rank(int column, at::Device device) {
+  PLAIT_CHECK(device.is_cpu(), "a caller's own modules train on the CPU");
   return std::make_unique<Rank>(*this, column);
 }
 

@@ -24,7 +24,7 @@ class OwnModelSource final : public ModelSource {
   Expected<void> add_stage(int stage, const std::vector<int>& columns,
                            const std::set<std::string>& recompute, StagesInfo& info);
 
-  std::unique_ptr<RankModel> make_rank(int column) override;
+  std::unique_ptr<RankModel> make_rank(int column, at::Device device) override;
   /// The micro-batches of `rounds` rounds. Errors (kInvalidInput): another number of them.
   Expected<void> set_batch(StepBatch batch, int microbatches, int rounds);
 

@@ -92,7 +92,8 @@ Expected<std::unique_ptr<ExchangeValue>> GradientReducer::scatter(int stage, Gro
     numbers += parameter.tensor.numel();
   }
   const std::int64_t slice = (numbers + members(group) - 1) / members(group);
-  at::Tensor rows = at::zeros({members(group), slice}, at::TensorOptions().dtype(at::kFloat));
+  at::Tensor rows =
+      at::zeros({members(group), slice}, at::TensorOptions(at::kFloat).device(store_.device()));
   const at::Tensor flat = rows.view({-1});
   std::int64_t first = 0;
   for (const Parameter& parameter : reduced) {

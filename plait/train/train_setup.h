@@ -15,6 +15,7 @@
 namespace plait {
 
 struct TrainSettings {
+  bool gpu = false;  ///< each rank on a GPU (torch/device_cuda.h), else on the CPU
   int threads = 1;   ///< intra-op, of each rank
   bool pin = false;  ///< each rank on `threads` cores of its own
   double timeout_s = 60.0;

@@ -16,6 +16,7 @@
 #include "plait/runtime/clock_alignment.h"
 #include "plait/runtime/driver.h"
 #include "plait/runtime/reference.h"
+#include "plait/torch/device_cuda.h"
 #include "plait/train/adamw.h"
 #include "plait/train/column_share.h"
 #include "plait/train/model_stream.h"
@@ -34,13 +35,20 @@ Nanoseconds thread_cpu_time() {
 /// What the two trainers share: what comes before and after the step's own work.
 class TrainerBase : public RankTrainer {
  public:
-  TrainerBase(const TrainSetup& setup, Exchange& exchange)
-      : setup_(setup), plan_(setup.plan), exchange_(exchange) {}
+  TrainerBase(const TrainSetup& setup, int rank, Exchange& exchange)
+      : setup_(setup),
+        plan_(setup.plan),
+        exchange_(exchange),
+        place_(setup.settings.gpu ? cuda_place(rank) : at::Device(at::kCPU)) {}
 
   Expected<void> build(const std::vector<int>& columns, const std::vector<int>& stages) {
     install_counting_allocator();
+    if (setup_.settings.gpu) {
+      PLAIT_TRY(gpu_, make_cuda_device(place_.index(), &probe_));
+    }
+    const LaneScope lane(gpu_.get(), Lane::kCompute);
     for (const int column : columns) {
-      shares_.push_back(std::make_unique<ColumnShare>(setup_, column));
+      shares_.push_back(std::make_unique<ColumnShare>(setup_, column, place_));
       PLAIT_TRY_VOID(shares_.back()->build(stages, {lasting_, activations_}));
     }
     return {};
@@ -54,10 +62,13 @@ class TrainerBase : public RankTrainer {
     RankReport report;
     if (Expected<void> ran = run_rounds(report); !ran) return at_step(std::move(ran).error());
     report.peak_activation_bytes = std::max(report.peak_activation_bytes, activations_.peak());
-    for (const auto& share : shares_) {
-      share->finish_gradients();
-      std::vector<std::pair<std::string, double>> sums = square_sums(share->spoken_for());
-      report.square_sums.insert(report.square_sums.end(), sums.begin(), sums.end());
+    {
+      const LaneScope lane(gpu_.get(), Lane::kCompute);
+      for (const auto& share : shares_) {
+        share->finish_gradients();
+        std::vector<std::pair<std::string, double>> sums = square_sums(share->spoken_for());
+        report.square_sums.insert(report.square_sums.end(), sums.begin(), sums.end());
+      }
     }
     report.cpu_ns = thread_cpu_time() - cpu_begin;
     report.stop_signal = stop_signal;
@@ -85,7 +96,10 @@ class TrainerBase : public RankTrainer {
     const HeldOut held_out = shares_.front()->model().held_out();
     std::vector<double> sums(shares_.size());
     for (int batch = 0; batch < held_out.batches; ++batch) {
-      for (const auto& share : shares_) share->begin_validation(batch);
+      {
+        const LaneScope lane(gpu_.get(), Lane::kCompute);
+        for (const auto& share : shares_) share->begin_validation(batch);
+      }
       PLAIT_TRY_VOID(run_validation());
       for (std::size_t i = 0; i < sums.size(); ++i) {
         if (shares_[i]->has_last_stage())
@@ -119,6 +133,7 @@ class TrainerBase : public RankTrainer {
         if (share->speaks_for(buffer)) mine.push_back(std::move(buffer));
       }
     }
+    const LaneScope lane(gpu_.get(), Lane::kCompute);
     return stream_tensors(exchange_, std::move(mine), sink, lasting_);
   }
 
@@ -144,11 +159,25 @@ class TrainerBase : public RankTrainer {
   virtual Timeline timeline_of(const std::vector<RankReport>& reports,
                                const std::vector<ClockOffset>& clocks) const = 0;
 
+  class Probe final : public MemoryProbe {
+   public:
+    explicit Probe(MemoryAccount& account) : account_(account) {}
+    Bytes live() const override { return account_.live(); }
+    Bytes take_peak() override { return account_.take_peak(); }
+
+   private:
+    MemoryAccount& account_;
+  };
+
   const TrainSetup& setup_;
   const TrainPlan& plan_;
   Exchange& exchange_;
   MemoryAccount lasting_;      // parameters, gradients, optimiser, received and batch
   MemoryAccount activations_;  // what a step makes
+  Probe probe_{activations_};
+  at::Device place_;
+  // Null on the CPU. What a rank does outside of its step's instructions is its compute lane's too.
+  std::unique_ptr<Device> gpu_;
   std::vector<std::unique_ptr<ColumnShare>> shares_;  // one per column that this process runs
 
  private:
@@ -166,7 +195,10 @@ class TrainerBase : public RankTrainer {
   Expected<void> run_rounds(RankReport& report) {
     std::vector<std::vector<double>> losses(shares_.size());
     for (int round = 0; round < plan_.rounds; ++round) {
-      for (const auto& share : shares_) share->begin_round(steps_done(), round);
+      {
+        const LaneScope lane(gpu_.get(), Lane::kCompute);
+        for (const auto& share : shares_) share->begin_round(steps_done(), round);
+      }
       {
         const ScopedAccount scope(activations_);
         PLAIT_TRY_VOID(run_training(round + 1 == plan_.rounds, report));
@@ -255,6 +287,7 @@ class TrainerBase : public RankTrainer {
     for (const ClockOffset& clock : clocks_->offsets()) line.clock_error_ns.push_back(clock.error);
     const double limit = settings.clip_norm;
     const double scale = limit > 0 && line.grad_norm > limit ? limit / line.grad_norm : 1.0;
+    const LaneScope lane(gpu_.get(), Lane::kCompute);
     for (const auto& share : shares_) {
       share->update(line.learning_rate, scale);
       share->model().end_step(loads, share->store());
@@ -265,7 +298,7 @@ class TrainerBase : public RankTrainer {
 
 /// FNV-1a over a tensor's numbers.
 std::uint64_t hash_of(const at::Tensor& tensor) {
-  const at::Tensor whole = tensor.detach().contiguous();
+  const at::Tensor whole = tensor.detach().cpu().contiguous();
   const auto* bytes = static_cast<const unsigned char*>(whole.const_data_ptr());
   std::uint64_t value = 0xcbf29ce484222325ULL;
   for (std::size_t i = 0; i < whole.nbytes(); ++i) value = (value ^ bytes[i]) * 0x100000001b3ULL;
@@ -276,6 +309,7 @@ Expected<void> TrainerBase::check_copies() {
   // By name, then by who holds it with others: the hash and the first column that has it.
   using Found = std::map<std::string, std::pair<std::uint64_t, int>>;
   nlohmann::json mine = nlohmann::json::array();
+  const LaneScope lane(gpu_.get(), Lane::kCompute);
   for (const auto& share : shares_) {
     const int members = plan_.expert;
     for (const Parameter& one : share->store().tensors()) {
@@ -304,7 +338,7 @@ Expected<void> TrainerBase::check_copies() {
 class PipelineTrainer final : public TrainerBase {
  public:
   PipelineTrainer(const TrainSetup& setup, int rank, Comm& comm, Exchange& exchange)
-      : TrainerBase(setup, exchange),
+      : TrainerBase(setup, rank, exchange),
         rank_(rank),
         comm_(comm),
         measured_(setup.plan.training_programs, setup.plan.grid()) {}
@@ -313,6 +347,7 @@ class PipelineTrainer final : public TrainerBase {
     const Grid grid = plan_.grid();
     const int pipeline_rank = grid.pipeline_of(rank_), column = grid.column_of(rank_);
     PLAIT_TRY_VOID(build({column}, plan_.placement().stages_of(pipeline_rank)));
+    if (gpu_) comm_.use(*gpu_);
     const auto executor = [&](const std::vector<RankProgram>& programs, Device& device) {
       return std::make_unique<Executor>(programs[static_cast<std::size_t>(pipeline_rank)],
                                         shares_.front()->stages(), comm_,
@@ -324,9 +359,10 @@ class PipelineTrainer final : public TrainerBase {
           plan_.training_programs[static_cast<std::size_t>(pipeline_rank)],
           shares_.front()->store(), lasting_);
     }
-    training_ = executor(plan_.training_programs, counting_device_);
-    if (plan_.rounds > 1) accumulating_ = executor(plan_.accumulating_programs, counting_device_);
-    validation_ = executor(plan_.validation_programs, device_);
+    Device& counting = gpu_ ? *gpu_ : counting_device_;
+    training_ = executor(plan_.training_programs, counting);
+    if (plan_.rounds > 1) accumulating_ = executor(plan_.accumulating_programs, counting);
+    validation_ = executor(plan_.validation_programs, gpu_ ? *gpu_ : device_);
     if (plan_.has_exchanges()) {
       wait_ = Wait::kSleep;
       chaining_ = Chaining::kOnCompletion;
@@ -357,7 +393,10 @@ class PipelineTrainer final : public TrainerBase {
     report.pairs_in_sequence += executor.counts().pairs_in_sequence;
     report.whole_backwards += executor.counts().whole_backwards;
     if (!last_round) return {};
-    if (plan_.grid().columns() == 1) shares_.front()->store().add_alias_gradients();
+    if (plan_.grid().columns() == 1) {
+      const LaneScope lane(gpu_.get(), Lane::kCompute);
+      shares_.front()->store().add_alias_gradients();
+    }
     report.times = executor.times();
     report.memory = executor.memory();
     return {};
@@ -378,20 +417,9 @@ class PipelineTrainer final : public TrainerBase {
     return timeline;
   }
 
-  class Probe final : public MemoryProbe {
-   public:
-    explicit Probe(MemoryAccount& account) : account_(account) {}
-    Bytes live() const override { return account_.live(); }
-    Bytes take_peak() override { return account_.take_peak(); }
-
-   private:
-    MemoryAccount& account_;
-  };
-
   int rank_;
   Comm& comm_;
   MeasuredTimeline measured_;
-  Probe probe_{activations_};
   CpuDevice counting_device_{&probe_};
   CpuDevice device_;
   std::unique_ptr<GradientReducer> reducer_;  // where several columns hold the same parameters
@@ -406,12 +434,14 @@ class PipelineTrainer final : public TrainerBase {
 /// All columns side by side in the calling thread.
 class ReferenceTrainer final : public TrainerBase {
  public:
-  using TrainerBase::TrainerBase;
+  ReferenceTrainer(const TrainSetup& setup, Exchange& exchange)
+      : TrainerBase(setup, /*rank=*/0, exchange) {}
   std::vector<Executor*> executors() override { return {}; }
   void set_watchdog(Watchdog*) override {}
 
  private:
   Expected<void> run(bool for_backward) {
+    const LaneScope lane(gpu_.get(), Lane::kCompute);
     SideBySide model{{}, plan_.shapes, plan_.expert};
     for (const auto& share : shares_) model.columns.push_back(share->stages());
     for (int mb = 0; mb < plan_.microbatches(); ++mb)
@@ -424,6 +454,7 @@ class ReferenceTrainer final : public TrainerBase {
   Expected<void> run_training(bool last_round, RankReport&) override {
     PLAIT_TRY_VOID(run(/*for_backward=*/true));
     if (!last_round) return {};
+    const LaneScope lane(gpu_.get(), Lane::kCompute);
     for (const auto& share : shares_) share->store().add_alias_gradients();
     add_gradients();
     return {};

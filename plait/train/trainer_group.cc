@@ -1,16 +1,29 @@
 #include "plait/train/trainer_group.h"
 
+#include <c10/util/Exception.h>
 #include <fmt/core.h>
 
 #include <algorithm>
 #include <thread>
 #include <utility>
 
+#include "plait/base/check.h"
 #include "plait/launch/pin.h"
 #include "plait/runtime/agree.h"
 
 namespace plait {
 namespace {
+
+/// One place for what torch throws in a rank's thread outside of its step.
+template <typename Work>
+Expected<void> guarded(const Work& work) {
+  try {
+    return work();
+  } catch (const c10::Error& error) {
+    const std::string text = error.what_without_backtrace();
+    return fail(ErrorCode::kRuntime, text.substr(0, text.find('\n')));
+  }
+}
 
 Nanoseconds nanoseconds(double seconds) { return static_cast<Nanoseconds>(seconds * 1e9); }
 
@@ -37,14 +50,20 @@ Expected<void> TrainerGroup::add_thread_rank(int rank, const EmulatedLink& link)
     comm = delayed_.back().get();
   }
   exchanges_.push_back(&threads_world_->exchange(rank));
-  PLAIT_TRY(std::unique_ptr<RankTrainer> trainer,
-            make_pipeline_trainer(setup_, rank, *comm, *exchanges_.back()));
-  trainers_.push_back(std::move(trainer));
-  return {};
+  return guarded([&]() -> Expected<void> {
+    PLAIT_TRY(std::unique_ptr<RankTrainer> trainer,
+              make_pipeline_trainer(setup_, rank, *comm, *exchanges_.back()));
+    trainers_.push_back(std::move(trainer));
+    return {};
+  });
 }
 
 TrainerGroup::Made TrainerGroup::as_threads(const TrainSetup& setup, const EmulatedLink& link) {
   PLAIT_TRY_VOID(check_threads(setup.settings.threads));
+  if (setup.settings.gpu && link.is_given()) {
+    return fail(ErrorCode::kNotBuilt, "device is cuda, this version emulates links on the CPU only",
+                "--link-latency-us, --link-mb-per-s");
+  }
   std::unique_ptr<TrainerGroup> group(new TrainerGroup(setup));
   group->threads_world_ = std::make_unique<InprocWorld>(setup.plan.grid());
   for (int rank = 0; rank < setup.plan.ranks(); ++rank)
@@ -59,6 +78,7 @@ TrainerGroup::Made TrainerGroup::as_threads(const TrainSetup& setup, const Emula
 
 TrainerGroup::Made TrainerGroup::as_process(const TrainSetup& setup, const C10dOptions& options) {
   PLAIT_TRY_VOID(check_threads(setup.settings.threads));
+  PLAIT_CHECK(!setup.settings.gpu, "Gloo moves tensors of the CPU");
   // Before Gloo starts its threads.
   if (setup.settings.pin)
     PLAIT_TRY_VOID(pin_to_cores(options.rank_on_machine, setup.settings.threads));
@@ -106,7 +126,7 @@ void TrainerGroup::abort(const Error& error) {
 Expected<void> TrainerGroup::run(const Work& work) {
   const auto one_rank = [&](int rank) {
     const auto i = static_cast<std::size_t>(rank);
-    return work(*trainers_[i], *exchanges_[i]);
+    return guarded([&] { return work(*trainers_[i], *exchanges_[i]); });
   };
   if (threads_) return threads_->run(one_rank, [this](const Error& error) { abort(error); });
   Expected<void> result = one_rank(0);

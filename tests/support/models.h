@@ -68,9 +68,11 @@ struct Cut {
 
 /// rank_of_stage: which store each stage uses.
 inline Cut cut_model(const ModelConfig& model, const std::vector<int>& layers_per_stage,
-                     const std::vector<std::size_t>& rank_of_stage) {
+                     const std::vector<std::size_t>& rank_of_stage, at::Device device = at::kCPU) {
   Cut cut;
   cut.slot->batch = make_batch(model);
+  for (at::Tensor& tokens : cut.slot->batch.tokens) tokens = tokens.to(device);
+  for (at::Tensor& targets : cut.slot->batch.targets) targets = targets.to(device);
   cut.losses->reset(kMicrobatches);
   cut.loads->reset(kMicrobatches);
   const auto parts =
@@ -78,7 +80,7 @@ inline Cut cut_model(const ModelConfig& model, const std::vector<int>& layers_pe
           .value();
   for (std::size_t s = 0; s < parts.size(); ++s) {
     while (cut.stores.size() <= rank_of_stage[s]) {
-      cut.stores.push_back(std::make_unique<ParameterStore>());
+      cut.stores.push_back(std::make_unique<ParameterStore>(device));
     }
     ParameterStore& store = *cut.stores[rank_of_stage[s]];
     auto segments =

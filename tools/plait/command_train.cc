@@ -19,6 +19,7 @@
 #include "plait/record/recorder.h"
 #include "plait/record/run_folder.h"
 #include "plait/torch/c10d_world.h"
+#include "plait/torch/device_cuda.h"
 #include "plait/torch/rendezvous.h"
 #include "plait/train/ngram.h"
 #include "plait/train/plan.h"
@@ -331,6 +332,7 @@ Expected<int> train_here(const JobPlan& plan, const DataSplit& data, const Train
 /// What a run needs of this machine, before anything is made.
 Expected<DataSplit> look_around(const JobPlan& plan, const TrainOptions& options,
                                 const RankPlace& place) {
+  if (plan.job.run.device == "cuda") PLAIT_TRY_VOID(prepare_cuda());
   PLAIT_TRY(DataSplit data, open_data(plan.job.data, plan.job.model.vocab_size));
   if (place.rank <= 0)
     PLAIT_TRY_VOID(RunFolder::check(run_folder_path(plan.job), existing_folder(options)));

@@ -1,4 +1,4 @@
-/// The loops of nn/kernels.cc on plain arrays, row-major float32. Know no torch.
+/// The loops of cpu.cc on plain arrays, row-major float32. Know no torch.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-#include "plait/nn/kernel_loops.h"
+#include "plait/nn/ops/loops.h"
 
 #include <algorithm>
 #include <array>

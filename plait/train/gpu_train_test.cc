@@ -1,0 +1,124 @@
+#include <gtest/gtest.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "plait/torch/device_cuda.h"
+#include "plait/train/run.h"
+#include "tests/support/jobs.h"
+
+namespace plait {
+namespace {
+
+/// Loss and norm of each step, then the validation's loss.
+using Course = std::vector<double>;
+
+class CudaTraining : public testing::JobTest {
+ protected:
+  void SetUp() override {
+    JobTest::SetUp();
+    if (const Expected<void> ready = prepare_cuda(); !ready) GTEST_SKIP() << ready.error().text();
+  }
+
+  /// Eight layers, so that four ranks have two stages each.
+  JobConfig llama_job(const std::string& schedule, int ranks) const {
+    JobConfig job = mixture_job(1, 1);
+    job.model = {};
+    job.model.hidden_size = 64;
+    job.model.intermediate_size = 96;
+    job.model.num_hidden_layers = 8;
+    job.model.num_attention_heads = 4;
+    job.model.num_key_value_heads = 2;
+    job.parallel.schedule = schedule;
+    job.parallel.pipeline = ranks;
+    job.parallel.microbatches = 8;
+    job.parallel.pairs = "sequence";
+    job.run.batch_size = 16;
+    job.run.steps = 4;
+    job.run.device = "cuda";
+    return job;
+  }
+
+  static Course train(const JobConfig& job, bool reference = false) {
+    Course course;
+    const auto plan = make_plan(job);
+    if (!plan) {
+      ADD_FAILURE() << plan.error().text();
+      return course;
+    }
+    const DataSplit data = open_data(plan->job.data, plan->job.model.vocab_size).value();
+    RunHooks hooks;
+    hooks.on_step = [&](const StepOutcome& step) -> Expected<void> {
+      course.push_back(step.line.loss);
+      course.push_back(step.line.grad_norm);
+      return {};
+    };
+    hooks.on_validation = [&](const ValidationLine& line) -> Expected<void> {
+      course.push_back(line.loss);
+      return {};
+    };
+    const auto ran =
+        reference ? run_reference(*plan, data, hooks) : run_in_process(*plan, data, hooks);
+    EXPECT_TRUE(ran) << ran.error().text();
+    return course;
+  }
+};
+
+TEST_F(CudaTraining, SchedulesOnFourRanksOfOneGpuHaveTheBitsOfOneRank) {
+  const Course alone = train(llama_job("gpipe", 1));
+  ASSERT_EQ(alone.size(), 9U);
+  EXPECT_EQ(train(llama_job("gpipe", 1), /*reference=*/true), alone);
+  for (const char* schedule : {"gpipe", "1f1b", "zbv", "dualpipe-v"})
+    EXPECT_EQ(train(llama_job(schedule, 4)), alone) << schedule;
+}
+
+TEST_F(CudaTraining, ItLearnsAsOnTheCpu) {
+  JobConfig job = llama_job("1f1b", 4);
+  const Course gpu = train(job);
+  job.run.device = "cpu";
+  const Course host = train(job);
+  ASSERT_EQ(gpu.size(), host.size());
+  for (std::size_t i = 0; i < gpu.size(); ++i) EXPECT_NEAR(gpu[i], host[i], 1e-3 * host[i]);
+}
+
+TEST_F(CudaTraining, BraidedPairsOfAMixtureHaveTheBitsOfTheReference) {
+  JobConfig job = mixture_job(1, 2);
+  job.run.device = "cuda";
+  job.run.steps = 4;
+  const Course needed = train(job, /*reference=*/true);
+  ASSERT_EQ(needed.size(), 9U);
+  EXPECT_EQ(train(job), needed);
+  job.parallel.pairs = "sequence";
+  EXPECT_EQ(train(job), needed);
+}
+
+TEST_F(CudaTraining, ReplicasHaveTheBitsOfTheReference) {
+  JobConfig job = mixture_job(2, 2);
+  job.run.device = "cuda";
+  job.run.steps = 3;
+  const Course needed = train(job, /*reference=*/true);
+  ASSERT_EQ(needed.size(), 7U);
+  EXPECT_EQ(train(job), needed);
+}
+
+TEST_F(CudaTraining, TimesAndBytesOfAStepAreTheDevices) {
+  const JobPlan plan = make_plan(llama_job("zbv", 4)).value();
+  const DataSplit data = open_data(plan.job.data, plan.job.model.vocab_size).value();
+  RunHooks hooks;
+  int steps = 0;
+  hooks.on_step = [&](const StepOutcome& step) -> Expected<void> {
+    ++steps;
+    for (const double share : step.line.bubble_share) {
+      EXPECT_GE(share, 0.0);
+      EXPECT_LT(share, 1.0);
+    }
+    for (const Bytes peak : step.line.peak_activation_bytes) EXPECT_GT(peak, 0);
+    return {};
+  };
+  ASSERT_TRUE(run_in_process(plan, data, hooks));
+  EXPECT_EQ(steps, plan.job.run.steps);
+}
+
+}  // namespace
+}  // namespace plait
