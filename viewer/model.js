@@ -8,6 +8,7 @@ const MAX_TRACKS = 4;  // of events of one lane at the same time; what is more l
 // Types by their class of colour.
 const CLASS_OF_TYPE = {
   F: 0, B: 1, I: 2, W: 3, SEND_F: 4, RECV_F: 4, SEND_B: 4, RECV_B: 4, UNSHARD: 5, RESHARD: 5, REDUCE_GRAD: 5,
+  WAIT_SEND_F: 4, WAIT_SEND_B: 4, WAIT_REDUCE_GRAD: 5,
 };
 const CLASSES = 6;
 
@@ -346,6 +347,9 @@ const PRODUCERS = {
   SEND_B: [["B", 0], ["I", 0]],
   RECV_F: [["F", -1]],
   RECV_B: [["B", 1], ["I", 1]],
+  WAIT_SEND_F: [["RECV_F", 1]],
+  WAIT_SEND_B: [["RECV_B", -1]],
+  WAIT_REDUCE_GRAD: [["REDUCE_GRAD", 0]],
 };
 
 // "7B3", "3" for a micro-batch, "r2" for a rank; letters of any case. Null: none of these.

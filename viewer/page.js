@@ -311,7 +311,7 @@ function quiet(text) {
 }
 
 const LEGEND = [["F", "forward"], ["B", "backward"], ["I", "backward for inputs"], ["W", "backward for weights"],
-                ["", "messages"], ["", "parameters and gradients"]];
+                ["", "messages and their waits"], ["", "parameters and gradients"]];
 
 // Colours that the files have, then pairs, memory and marks.
 function legend(page) {

@@ -17,6 +17,7 @@
 #include "plait/base/units.h"
 #include "plait/ir/forms/csv.h"
 #include "plait/passes/insert_comm.h"
+#include "plait/passes/limit_sends.h"
 #include "plait/passes/passes.h"
 #include "plait/schedule/generators.h"
 #include "plait/sim/simulate.h"
@@ -114,6 +115,30 @@ void dualpipe_v_r64_m640(benchmark::State& state) {
   run_chain(state, "dualpipe-v", {64, 640, 2}, kLoweringPasses);
 }
 BENCHMARK(dualpipe_v_r64_m640)->Unit(benchmark::kMillisecond);
+
+/// At most N sends of a rank outstanding. R = 16, M = 160, N = 4: torch 2.15 does not end within four
+/// minutes.
+void limit_sends_dualpipe_v_r16_m160(benchmark::State& state) {
+  const Schedule schedule =
+      *run_passes(kLoweringPassesWithWaits, *generate("dualpipe-v", {16, 160}));
+  for ([[maybe_unused]] const auto step : state) {
+    const Expected<Schedule> limited = limit_sends(schedule, static_cast<int>(state.range(0)));
+    PLAIT_CHECK(limited.has_value(), "one is enough for this order");
+    benchmark::DoNotOptimize(limited->ranks.data());
+  }
+}
+BENCHMARK(limit_sends_dualpipe_v_r16_m160)->Arg(1)->Arg(4)->Arg(16)->Unit(benchmark::kMillisecond);
+
+/// The same, and the fewest found.
+void fewest_sends_dualpipe_v_r16_m160(benchmark::State& state) {
+  const Schedule schedule =
+      *run_passes(kLoweringPassesWithWaits, *generate("dualpipe-v", {16, 160}));
+  for ([[maybe_unused]] const auto step : state) {
+    const Expected<FewestSends> fewest = fewest_outstanding_sends(schedule);
+    PLAIT_CHECK(fewest.has_value() && fewest->number == 1, "one is enough for this order");
+  }
+}
+BENCHMARK(fewest_sends_dualpipe_v_r16_m160)->Unit(benchmark::kMillisecond);
 
 /// Over M, each link per action of the schedule with its messages: flat if the chain is linear.
 void per_action(benchmark::State& state) {

@@ -19,8 +19,8 @@ TerminalColour terminal_colour(ActionType type, bool later_stage) {
     // The dark orange is still a light colour.
     return {colour.terminal_later_stage, type == ActionType::kForward ? kBlack : kWhite};
   }
-  // As on the page: messages grey, the rest yellow.
-  return {is_communication(type) ? 250 : 185, kBlack};
+  // As on the page: messages and waits for them grey, the rest yellow.
+  return {is_communication(type) || is_send_wait(type) ? 250 : 185, kBlack};
 }
 
 }  // namespace
@@ -39,6 +39,11 @@ char action_letter(ActionType type, bool later_stage) {
       return later_stage ? 'D' : 'd';
     case ActionType::kReduceGrad:
       return later_stage ? 'R' : 'r';
+    case ActionType::kWaitReduceGrad:
+      return later_stage ? 'E' : 'e';
+    case ActionType::kWaitSendF:
+    case ActionType::kWaitSendB:
+      return '|';
     default:
       if (is_communication(type)) return is_send(type) ? '>' : '<';
       return later_stage ? 'B' : 'b';

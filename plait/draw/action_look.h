@@ -24,8 +24,8 @@ inline constexpr std::array kActionColours{
     ActionColour{ActionType::kBackwardWeight, "W", "#dfa9c6", "#a8557f", 182, 132},
 };
 
-/// f, b, i and w; u UNSHARD, d RESHARD, r REDUCE_GRAD; capitals for later stages. > a send, < a
-/// receive.
+/// f, b, i and w; u UNSHARD, d RESHARD, r REDUCE_GRAD, e its WAIT_REDUCE_GRAD; capitals for later
+/// stages. > a send, < a receive, | a wait for a send.
 char action_letter(ActionType type, bool later_stage);
 
 inline constexpr std::string_view kLetterMeanings =

@@ -157,7 +157,7 @@ class LanesPicture {
   }
 
   std::string box(const Key& key, std::size_t columns, int first_stage) {
-    const bool message = is_communication(key.type);
+    const bool message = is_communication(key.type) || is_send_wait(key.type);
     const bool later = !message && key.stage != first_stage;
     const bool in_pair = key.pair >= 0;
     several_ = several_ || later;
@@ -187,6 +187,8 @@ class LanesPicture {
     if (drawn(ActionType::kUnshard)) text += "  u UNSHARD";
     if (drawn(ActionType::kReshard)) text += "  d RESHARD";
     if (drawn(ActionType::kReduceGrad)) text += "  r REDUCE_GRAD";
+    if (drawn(ActionType::kWaitReduceGrad)) text += "  e WAIT_REDUCE_GRAD";
+    if (drawn(ActionType::kWaitSendF) || drawn(ActionType::kWaitSendB)) text += "  | WAIT_SEND";
     const auto width = static_cast<std::size_t>(std::max(style_.width, kLeastWidth));
     // What has no room is left out whole.
     return text.size() <= width ? text : text.substr(0, text.rfind("  ", width));
@@ -203,7 +205,7 @@ class LanesPicture {
   int columns_ = 0;
   bool several_ = false;  // stages of a rank
   bool pairs_ = false;
-  std::array<bool, static_cast<std::size_t>(ActionType::kReduceGrad) + 1> others_{};  // by type
+  std::array<bool, kActionTypes> others_{};  // by type
 };
 
 }  // namespace

@@ -167,7 +167,7 @@ class SvgPicture {
 
   void thin_box(const TimelineEvent& event) {
     const double left = x(event.begin);
-    const bool message = is_communication(event.action.type);
+    const bool message = is_communication(event.action.type) || is_send_wait(event.action.type);
     rectangle(left, top(event.rank) + kRow, std::max(x(event.end) - left, 0.3), kThinRow,
               message ? "#b8b8b8" : "#555", says(event));
   }

@@ -22,7 +22,12 @@ enum class ActionType : std::uint8_t {
   kUnshard,
   kReshard,
   kReduceGrad,
+  kWaitSendF,  ///< WAIT_SEND_F: the rank goes on when that SEND_F is over, and frees what it sent
+  kWaitSendB,  ///< WAIT_SEND_B
+  kWaitReduceGrad,  ///< WAIT_REDUCE_GRAD: the rank goes on when that REDUCE_GRAD is over
 };
+inline constexpr std::size_t kActionTypes =
+    static_cast<std::size_t>(ActionType::kWaitReduceGrad) + 1;
 
 /// Flat: a pair is a kOverlapFB action followed by its members in the same list.
 struct Action {
@@ -54,5 +59,19 @@ constexpr bool is_recv(ActionType type) {
   return type == ActionType::kRecvF || type == ActionType::kRecvB;
 }
 constexpr bool is_communication(ActionType type) { return is_send(type) || is_recv(type); }
+constexpr bool is_send_wait(ActionType type) {
+  return type == ActionType::kWaitSendF || type == ActionType::kWaitSendB;
+}
+/// Since torch 2.15. A schedule without any is one whose sends and reductions end by themselves.
+constexpr bool is_wait(ActionType type) {
+  return is_send_wait(type) || type == ActionType::kWaitReduceGrad;
+}
+/// Of a reduction of gradients: its start or its end.
+constexpr bool is_reduction(ActionType type) {
+  return type == ActionType::kReduceGrad || type == ActionType::kWaitReduceGrad;
+}
+constexpr bool has_microbatch(ActionType type) {
+  return is_compute(type) || is_communication(type) || is_send_wait(type);
+}
 
 }  // namespace plait

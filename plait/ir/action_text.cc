@@ -29,9 +29,12 @@ constexpr std::array kTypes = {
     TypeInfo{ActionType::kUnshard, "UNSHARD", false},
     TypeInfo{ActionType::kReshard, "RESHARD", false},
     TypeInfo{ActionType::kReduceGrad, "REDUCE_GRAD", false},
+    TypeInfo{ActionType::kWaitSendF, "WAIT_SEND_F", true},
+    TypeInfo{ActionType::kWaitSendB, "WAIT_SEND_B", true},
+    TypeInfo{ActionType::kWaitReduceGrad, "WAIT_REDUCE_GRAD", false},
 };
-static_assert(kTypes.back().type == ActionType::kReduceGrad &&
-              kTypes.size() == static_cast<std::size_t>(ActionType::kReduceGrad));  // in its order
+static_assert(kTypes.back().type == ActionType::kWaitReduceGrad &&
+              kTypes.size() + 1 == kActionTypes);  // in its order
 constexpr int kMaxStage = 1 << 20;
 constexpr int kMaxMicrobatch = 1 << 30;
 constexpr std::size_t kMaxMembers = 65535;
@@ -100,7 +103,8 @@ class ActionParser {
   bool type_error(std::size_t begin, std::string_view name) {
     if (!name.empty()) {
       return set_error(begin, fmt::format("'{}' is not an action type (F, I, W, B, SEND_F, RECV_F, "
-                                          "SEND_B, RECV_B, UNSHARD, RESHARD, REDUCE_GRAD)",
+                                          "SEND_B, RECV_B, UNSHARD, RESHARD, REDUCE_GRAD, "
+                                          "WAIT_SEND_F, WAIT_SEND_B, WAIT_REDUCE_GRAD)",
                                           name.substr(0, kShown)));
     }
     const bool lower = begin < text_.size() && text_[begin] >= 'a' && text_[begin] <= 'z';
@@ -164,7 +168,7 @@ class ActionParser {
   ActionTextError error_;
 };
 
-/// Writes one action without its members at `out` and returns the end: 34 characters at most.
+/// Writes one action without its members at `out` and returns the end: 39 characters at most.
 char* write_action(char* out, const Action& action) {
   constexpr std::ptrdiff_t kDigits = 11;
   if (action.stage >= 0) out = std::to_chars(out, out + kDigits, action.stage).ptr;
@@ -174,7 +178,7 @@ char* write_action(char* out, const Action& action) {
   return out;
 }
 
-constexpr std::size_t kLongestAction = 34;
+constexpr std::size_t kLongestAction = 39;
 
 }  // namespace
 

@@ -15,9 +15,11 @@ namespace plait {
 constexpr bool passes_value(ActionType type) {
   return type == ActionType::kForward || passes_gradient(type);
 }
-/// Of compute actions and messages: forward for F, SEND_F and RECV_F, backward for all others.
+/// Of compute actions, messages and waits for sends: forward for F, SEND_F, RECV_F and WAIT_SEND_F,
+/// backward for all others.
 constexpr Direction direction_of(ActionType type) {
-  return type == ActionType::kForward || type == ActionType::kSendF || type == ActionType::kRecvF
+  return type == ActionType::kForward || type == ActionType::kSendF || type == ActionType::kRecvF ||
+                 type == ActionType::kWaitSendF
              ? Direction::kForward
              : Direction::kBackward;
 }
@@ -34,6 +36,18 @@ constexpr ActionType send_type(Direction direction) {
 }
 constexpr ActionType recv_type(Direction direction) {
   return direction == Direction::kForward ? ActionType::kRecvF : ActionType::kRecvB;
+}
+
+constexpr ActionType send_wait_type(Direction direction) {
+  return direction == Direction::kForward ? ActionType::kWaitSendF : ActionType::kWaitSendB;
+}
+/// 2SEND_F5 of 2WAIT_SEND_F5. Needs is_send_wait().
+constexpr Action awaited_send(const Action& wait) {
+  return {wait.stage, wait.microbatch, send_type(direction_of(wait.type)), 0};
+}
+/// 2WAIT_SEND_F5 of 2SEND_F5. Needs is_send().
+constexpr Action wait_for_send(const Action& send) {
+  return {send.stage, send.microbatch, send_wait_type(direction_of(send.type)), 0};
 }
 
 /// The receive of a send, the send of a receive: 2SEND_F5 and 3RECV_F5, 3SEND_B5 and 2RECV_B5.

@@ -48,14 +48,15 @@ class ActionCheck {
     if (action.type == ActionType::kIdle) return Problem::kNone;
     if (action.type == ActionType::kOverlapFB)
       return position + action.members < list.size() ? Problem::kNone : Problem::kShortPair;
-    const bool message = is_communication(action.type);
+    const bool message = is_communication(action.type) || is_send_wait(action.type);
     if (message && communication_ == Communication::kRefused) return Problem::kCommunication;
-    const bool has_microbatch = message || is_compute(action.type);
+    const bool of_microbatch = has_microbatch(action.type);
     if (action.stage < 0 || action.stage >= stages_ ||
-        action.microbatch >= schedule_.microbatches || (has_microbatch && action.microbatch < 0))
+        action.microbatch >= schedule_.microbatches || (of_microbatch && action.microbatch < 0))
       return Problem::kNumbers;
-    if (message && values_.peer_stage(action) < 0) return Problem::kNoOtherEnd;
-    const bool there = !has_microbatch || values_.rank_of(action.stage, action.microbatch) == rank;
+    const Action& end = is_send_wait(action.type) ? awaited_send(action) : action;
+    if (message && values_.peer_stage(end) < 0) return Problem::kNoOtherEnd;
+    const bool there = !of_microbatch || values_.rank_of(action.stage, action.microbatch) == rank;
     return there ? Problem::kNone : Problem::kWrongRank;
   }
 

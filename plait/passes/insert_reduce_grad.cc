@@ -44,7 +44,7 @@ class ReduceGradInserter {
     const std::vector<Reduction> reductions = reductions_of(rank, list);
     auto next = reductions.begin();
     for (std::size_t i = 0; i < list.size();) {
-      if (list[i].type == ActionType::kIdle || list[i].type == ActionType::kReduceGrad) {
+      if (list[i].type == ActionType::kIdle || is_reduction(list[i].type)) {
         ++i;
         continue;
       }

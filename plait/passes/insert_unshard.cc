@@ -1,51 +1,55 @@
 #include <algorithm>
+#include <limits>
 #include <utility>
 #include <vector>
 
 #include "plait/passes/check_input.h"
 #include "plait/passes/passes.h"
+#include "plait/passes/rewrite.h"
 
 namespace plait {
 namespace {
 
-/// Walks a rank's list from its end and keeps the stages in the order of their next use.
+/// Walks a rank's list with its stages in the order of their next use.
 ///
-/// While a block runs, the stages of the next uses as seen from that block are unsharded. So what
-/// is unsharded and resharded between two blocks is the difference of those two sets.
+/// A use is a block and a stage that it computes first there. Uses are numbered in list order, so
+/// the stages in the order of need are the next uses, one a stage, by ascending number:
+///   list     0F0  4F0  (0F1;4B0)  0B0        uses  0: 0  1: 4  2: 0  3: 4  4: 0
+///   at 0F0   next uses 0 (stage 0), 1 (stage 4)
+///   at 4F0   next uses 1 (stage 4), 2 (stage 0)
 class UnshardInserter {
  public:
-  UnshardInserter(int stages, int most)
-      : most_(static_cast<std::size_t>(most)),
-        here_(static_cast<std::size_t>(stages)),
-        behind_(static_cast<std::size_t>(stages)) {}
+  UnshardInserter(int stages, std::size_t resident, std::size_t wanted, Reshards reshards)
+      : most_resident_(resident),
+        most_wanted_(wanted),
+        reshards_(reshards),
+        whole_(static_cast<std::size_t>(stages)),
+        kept_(static_cast<std::size_t>(stages)) {}
 
-  void rewrite(std::vector<Action>& list) {
-    begins_.clear();
-    for (std::size_t i = 0; i < list.size(); i += 1 + list[i].members) begins_.push_back(i);
-    output_.clear();
-    between_.clear();
-    order_.clear();
-    later_.clear();
-    for (std::size_t block = begins_.size(); block-- > 0;) {
-      const std::size_t begin = begins_[block];
-      if (is_dropped(list[begin].type)) continue;
-      const std::size_t end = begin + 1 + list[begin].members;
-      if (!need_stages_of(list, begin, end, block)) {
-        for (std::size_t i = end; i-- > begin;) between_.push_back(list[i]);
+  void rewrite(const std::vector<Action>& list, std::vector<Action>& output) {
+    number_uses(list);
+    std::size_t use = 0;
+    for (std::size_t begin = 0; begin < list.size();) {
+      if (is_dropped(list[begin].type)) {
+        ++begin;
         continue;
       }
-      change_before_later_block();
-      for (std::size_t i = end; i-- > begin;) output_.push_back(list[i]);
+      const std::size_t first = use;
+      while (use < uses_.size() && uses_[use].block == begin) ++use;
+      if (use > first) change(output);
+      begin = passes_detail::append_block(list, begin, output);
+      for (std::size_t passed = first; passed < use; ++passed) pass_use();
     }
-    order_.clear();
-    change_before_later_block();
-    list.assign(output_.rbegin(), output_.rend());
+    next_uses_.clear();
+    change(output);
   }
 
  private:
-  struct NextUse {
+  static constexpr std::size_t kNever = std::numeric_limits<std::size_t>::max();
+  struct Use {
+    std::size_t block;  // position of its begin
     int stage;
-    std::size_t block;
+    std::size_t next;  // the next use of the same stage
   };
 
   static bool is_dropped(ActionType type) {
@@ -53,72 +57,96 @@ class UnshardInserter {
            type == ActionType::kReshard;
   }
 
-  /// Moves the block's stages to the front of the order, the first member's first. False if none.
-  bool need_stages_of(const std::vector<Action>& list, std::size_t begin, std::size_t end,
-                      std::size_t block) {
-    bool computes = false;
-    for (std::size_t i = end; i-- > begin;) {
-      if (!is_compute(list[i].type)) continue;
-      computes = true;
-      auto use = std::find_if(order_.begin(), order_.end(), [&](const NextUse& candidate) {
-        return candidate.stage == list[i].stage;
-      });
-      if (use == order_.end()) use = order_.insert(use, {list[i].stage, block});
-      use->block = block;
-      std::rotate(order_.begin(), use, use + 1);
+  void number_uses(const std::vector<Action>& list) {
+    uses_.clear();
+    std::vector<std::size_t> last(whole_.size(), kNever);
+    next_uses_.clear();
+    for (std::size_t begin = 0; begin < list.size(); begin += 1U + list[begin].members) {
+      for (std::size_t i = begin; i <= begin + list[begin].members; ++i) {
+        if (!is_compute(list[i].type)) continue;
+        std::size_t& before = last[static_cast<std::size_t>(list[i].stage)];
+        if (before != kNever && uses_[before].block == begin) continue;
+        if (before == kNever) {
+          next_uses_.push_back(uses_.size());
+        } else {
+          uses_[before].next = uses_.size();
+        }
+        before = uses_.size();
+        uses_.push_back({begin, list[i].stage, kNever});
+      }
     }
-    return computes;
   }
 
-  /// Writes, from its end, what stands between this block and the one behind it.
-  void change_before_later_block() {
-    // All stages of the block that brings the last one belong to the next.
-    std::size_t count = std::min(most_, order_.size());
-    while (count > 0 && count < order_.size() && order_[count].block == order_[count - 1].block)
-      ++count;
-    now_.clear();
-    for (std::size_t i = 0; i < count; ++i) now_.push_back(order_[i].stage);
-    // If all that is needed from here on fits, as it did behind, only the order is another.
-    const bool same_stages = count == order_.size() && count == later_.size();
-    if (!same_stages && now_ != later_) {
-      for (const int stage : now_) here_[static_cast<std::size_t>(stage)] = true;
-      for (const int stage : later_) behind_[static_cast<std::size_t>(stage)] = true;
-      for (auto stage = later_.rbegin(); stage != later_.rend(); ++stage) {
-        if (!here_[static_cast<std::size_t>(*stage)])
-          output_.push_back({*stage, -1, ActionType::kUnshard, 0});
-      }
-      std::vector<int> reshards;
-      for (const int stage : now_) {
-        if (!behind_[static_cast<std::size_t>(stage)]) reshards.push_back(stage);
-      }
-      std::sort(reshards.rbegin(), reshards.rend());
-      for (const int stage : reshards) output_.push_back({stage, -1, ActionType::kReshard, 0});
-      for (const int stage : now_) here_[static_cast<std::size_t>(stage)] = false;
-      for (const int stage : later_) behind_[static_cast<std::size_t>(stage)] = false;
-    }
-    output_.insert(output_.end(), between_.begin(), between_.end());
-    between_.clear();
-    std::swap(now_, later_);
+  /// The first next use has passed: that of the same stage behind it takes its place in the order.
+  void pass_use() {
+    const std::size_t next = uses_[next_uses_.front()].next;
+    next_uses_.erase(next_uses_.begin());
+    if (next == kNever) return;
+    next_uses_.insert(std::lower_bound(next_uses_.begin(), next_uses_.end(), next), next);
   }
 
-  std::size_t most_;
-  std::vector<bool> here_;    // among the next stages of this block
-  std::vector<bool> behind_;  // among those of the block behind
-  std::vector<std::size_t> begins_;
-  std::vector<Action> output_;   // from the end
-  std::vector<Action> between_;  // what computes nothing, from the block behind to here
-  std::vector<NextUse> order_;
-  std::vector<int> now_;
-  std::vector<int> later_;
+  /// How many of the next uses the first `most` stages take; those of one block go together.
+  std::size_t count(std::size_t most) const {
+    std::size_t taken = std::min(most, next_uses_.size());
+    while (taken > 0 && taken < next_uses_.size() &&
+           uses_[next_uses_[taken]].block == uses_[next_uses_[taken - 1]].block)
+      ++taken;
+    return taken;
+  }
+  int stage_of(std::size_t order) const { return uses_[next_uses_[order]].stage; }
+
+  /// Reshards and unshards what the next uses ask for.
+  void change(std::vector<Action>& output) {
+    const std::size_t resident = count(most_resident_);
+    for (std::size_t i = 0; i < resident; ++i) kept_[static_cast<std::size_t>(stage_of(i))] = true;
+    const auto leaves = [&](int stage) { return !kept_[static_cast<std::size_t>(stage)]; };
+    const std::size_t first = output.size();
+    for (const int stage : active_) {
+      if (!leaves(stage)) continue;
+      output.push_back({stage, -1, ActionType::kReshard, 0});
+      whole_[static_cast<std::size_t>(stage)] = false;
+    }
+    if (output.size() > first) {
+      std::erase_if(active_, leaves);
+      if (reshards_ == Reshards::kAscending) {
+        std::sort(output.begin() + static_cast<std::ptrdiff_t>(first), output.end(),
+                  [](const Action& a, const Action& b) { return a.stage < b.stage; });
+      }
+    }
+    for (std::size_t i = 0; i < resident; ++i) kept_[static_cast<std::size_t>(stage_of(i))] = false;
+    const std::size_t wanted = count(most_wanted_);
+    for (std::size_t i = 0; i < wanted; ++i) {
+      const int stage = stage_of(i);
+      if (whole_[static_cast<std::size_t>(stage)]) continue;
+      output.push_back({stage, -1, ActionType::kUnshard, 0});
+      whole_[static_cast<std::size_t>(stage)] = true;
+      active_.push_back(stage);
+    }
+  }
+
+  std::size_t most_resident_;
+  std::size_t most_wanted_;
+  Reshards reshards_;
+  std::vector<char> whole_;             // by stage
+  std::vector<char> kept_;              // by stage, within change()
+  std::vector<int> active_;             // whole stages in the order in which they became it
+  std::vector<Use> uses_;               // in list order
+  std::vector<std::size_t> next_uses_;  // one for each stage that is still needed, ascending
 };
 
 }  // namespace
 
 Expected<Schedule> insert_unshard(Schedule schedule, const PassOptions& options) {
   PLAIT_TRY_VOID(passes_detail::check_input(schedule, passes_detail::Communication::kTaken));
-  UnshardInserter inserter(schedule.placement.stages(), options.number);
-  for (std::vector<Action>& list : schedule.ranks) inserter.rewrite(list);
-  return schedule;
+  const int stages = schedule.placement.stages();
+  return passes_detail::rewrite_lists(
+      std::move(schedule),
+      [&](std::size_t rank, const std::vector<Action>& list, std::vector<Action>& output) {
+        const int wanted = options.lookahead.empty() ? options.number : options.lookahead[rank];
+        UnshardInserter(stages, static_cast<std::size_t>(options.number),
+                        static_cast<std::size_t>(wanted), options.reshards)
+            .rewrite(list, output);
+      });
 }
 
 }  // namespace plait

@@ -35,7 +35,8 @@ Expected<const PassInfo*> find_pass(std::string_view name) {
 Expected<PassCall> parse_call(std::string_view text) {
   const std::size_t equals = text.find('=');
   PLAIT_TRY(const PassInfo* pass, find_pass(text.substr(0, equals)));
-  PassCall call{pass, {pass->default_number, {}}};
+  PassCall call{pass, {}};
+  call.options.number = pass->default_number;
   if (equals == std::string_view::npos) return call;
   const std::string_view number = text.substr(equals + 1);
   if (pass->number.empty())

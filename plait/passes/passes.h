@@ -9,6 +9,7 @@
 #include <array>
 #include <functional>
 #include <string_view>
+#include <vector>
 
 #include "plait/base/error.h"
 #include "plait/base/units.h"
@@ -19,9 +20,18 @@ namespace plait {
 /// How long a step of a schedule without communication takes; an error if it cannot run.
 using SchedulePrice = std::function<Expected<Nanoseconds>(const Schedule&)>;
 
+/// In which order stages are resharded that are at the same place.
+enum class Reshards : std::uint8_t {
+  kAsUnsharded,  ///< torch 2.15
+  kAscending,    ///< torch 2.13
+};
+
 struct PassOptions {
   int number = 0;       ///< the N of "name=N"; what it means is in the table
   SchedulePrice price;  ///< for `pair`, which then keeps the pairs that pay; empty: keeps all
+  /// Of insert-unshard, by rank: how many stages ahead are unsharded, 1 … N; empty: N.
+  std::vector<int> lookahead{};
+  Reshards reshards = Reshards::kAsUnsharded;
 };
 
 /// insert-comm, with the signature of the table; insert_comm.h has the plain function.
@@ -38,11 +48,11 @@ Expected<Schedule> insert_comm_pass(Schedule schedule, const PassOptions& option
 /// Input:  0F0 1F0 1B0 0B0                                                       (N = 1)
 /// Output: 0UNSHARD 0F0 0RESHARD 1UNSHARD 1F0 1B0 1RESHARD 0UNSHARD 0B0 0RESHARD
 ///
-/// Let next(i) be the first N distinct stages of the actions i, i + 1, …. Before action i the
-/// stages of next(i-1) that are not in next(i) are resharded, ascending; then those of next(i) that
-/// are not in next(i-1) are unsharded, in the order in which actions need them. UNSHARD and RESHARD
-/// of the input are taken out first, so that running it twice is running it once. Cost: O(A * V) at
-/// most, O(A * N) where a rank stays with a stage for a while. Source:
+/// Let next(i, n) be the first n distinct stages of the actions i, i + 1, …, a pair's both together.
+/// Before action i the stages that are whole and not in next(i, N) are resharded, in the order in
+/// which they were unsharded; then those of next(i, lookahead) that are not whole are unsharded, in
+/// the order in which actions need them. UNSHARD and RESHARD of the input are taken out first, so
+/// that running it twice is running it once. Cost: O(A * V). Source:
 /// torch.distributed.pipelining, _add_unshard_reshard, which takes O(A^2).
 Expected<Schedule> insert_unshard(Schedule schedule, const PassOptions& options);
 
@@ -56,6 +66,16 @@ Expected<Schedule> insert_unshard(Schedule schedule, const PassOptions& options)
 /// order. REDUCE_GRAD of the input are taken out first, so that running it twice is running it
 /// once. Cost: O(A + P * S). Source: torch.distributed.pipelining, _add_reduce_grad.
 Expected<Schedule> insert_reduce_grad(Schedule schedule, const PassOptions& options);
+
+/// Sets a WAIT_REDUCE_GRAD right behind each REDUCE_GRAD, or with N = 1 as late as one pending
+/// reduction a rank allows: before the next REDUCE_GRAD, the last behind everything.
+///
+/// Input:  1B0 1REDUCE_GRAD 0B0 0REDUCE_GRAD
+/// Output: 1B0 1REDUCE_GRAD 0B0 1WAIT_REDUCE_GRAD 0REDUCE_GRAD 0WAIT_REDUCE_GRAD         (N = 1)
+///
+/// Existing ones are taken out first. With two copies of a stage it sets none: those reductions end
+/// with the step. Cost: O(A). Source: torch.distributed.pipelining 2.15.
+Expected<Schedule> insert_reduce_wait(Schedule schedule, const PassOptions& options);
 
 /// Joins an I and the W of the same stage and micro-batch right behind it into a B.
 ///
@@ -129,6 +149,22 @@ Expected<Schedule> drop_idle(Schedule schedule, const PassOptions& options);
 /// 8). Source: torch.distributed.pipelining, _defer_recv_ops.
 Expected<Schedule> defer_recv(Schedule schedule, const PassOptions& options);
 
+/// Sets a wait for each send: WAIT_SEND_F right behind the rank's own I or B of the same stage and
+/// micro-batch, all others at the end of the list in the order of their sends.
+///
+/// Input:  0F0 0SEND_F0 0RECV_B0 0B0
+/// Output: 0F0 0SEND_F0 0RECV_B0 0B0 0WAIT_SEND_F0
+///
+/// Existing ones are taken out first: running it twice is running it once. Errors: no communication
+/// in the input. Cost: O(A + S * M / 8). Source: torch.distributed.pipelining 2.15.
+Expected<Schedule> insert_send_wait(Schedule schedule, const PassOptions& options);
+
+/// limit-sends, with the signature of the table; limit_sends.h has the plain function.
+///
+/// Input:  0F0 0SEND_F0 0F1 0SEND_F1 0RECV_B0 0B0 0WAIT_SEND_F0 0RECV_B1 0B1 0WAIT_SEND_F1
+/// Output: 0F0 0SEND_F0 0F1 0WAIT_SEND_F0 0SEND_F1 0RECV_B0 0B0 0RECV_B1 0B1 0WAIT_SEND_F1 (N = 1)
+Expected<Schedule> limit_sends_pass(Schedule schedule, const PassOptions& options);
+
 /// Posts each receive N compute actions before its reader (a pair counts as one), as far as every
 /// way of matching messages allows. N = 0 is just in time; a large N is where insert-comm puts them
 /// in a schedule without idle slots.
@@ -162,6 +198,8 @@ inline constexpr std::array kPasses = {
              "stages of a rank that are unsharded at a time", 3, 1, insert_unshard},
     PassInfo{"insert-reduce-grad", "reduces each stage's gradients behind its last backward", "", 0,
              0, insert_reduce_grad},
+    PassInfo{"insert-reduce-wait", "waits for each reduction of gradients right behind it",
+             "1: as late as one pending reduction a rank allows", 0, 0, insert_reduce_wait},
     PassInfo{"merge-backward", "joins an I and the W right behind it into a B", "", 0, 0,
              merge_backward},
     PassInfo{"split-backward", "splits each B into I and W", "", 0, 0, split_backward},
@@ -177,11 +215,17 @@ inline constexpr std::array kPasses = {
              defer_recv},
     PassInfo{"place-recv", "posts receives ahead of their readers, in an order that cannot hang",
              "compute actions between a receive and its reader", 0, 0, place_recv},
+    PassInfo{"insert-send-wait", "waits for each send behind the backward that proves it read", "",
+             0, 0, insert_send_wait},
+    PassInfo{"limit-sends", "waits earlier, so that few sends of a rank are outstanding",
+             "sends of a rank without their wait", 4, 1, limit_sends_pass},
 };
 
-/// What `--lower` runs: torch's lowering.
+/// Torch's lowering without options (lowering.h): of 2.13, and of 2.15.
 inline constexpr std::string_view kLoweringPasses =
     "insert-unshard=3,insert-reduce-grad,insert-comm";
+inline constexpr std::string_view kLoweringPassesWithWaits =
+    "insert-unshard=3,insert-reduce-grad,insert-reduce-wait,insert-comm,insert-send-wait";
 
 /// Runs passes in order: "name" or "name=N", separated by commas.
 ///

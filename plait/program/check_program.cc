@@ -28,7 +28,8 @@ struct SlotState {
 };
 
 bool communicates(Opcode opcode) {
-  return opcode == Opcode::kSend || opcode == Opcode::kRecv || is_collective(opcode);
+  return opcode == Opcode::kSend || opcode == Opcode::kRecv || opcode == Opcode::kWaitSend ||
+         is_collective(opcode);
 }
 
 class ProgramChecker {
@@ -144,12 +145,17 @@ class ProgramChecker {
         same = check_next(list[i], Opcode::kUnshard, 0, false);
       } else if (list[i].type == ActionType::kReshard) {
         same = check_next(list[i], Opcode::kReshard, 0, false);
+      } else if (is_send_wait(list[i].type)) {
+        same = check_next(list[i], Opcode::kWaitSend, 0, false);
+      } else if (list[i].type == ActionType::kWaitReduceGrad) {
+        same = is_reduced(list[i]) ? check_ends({list[i]})
+                                   : check_next(list[i], Opcode::kReduceNothing, 0, false);
       }
       if (same) continue;
       complain("the actions are not those of the schedule, in its order");
       return false;
     }
-    if (!check_gathers(list)) {
+    if (!check_ends(reductions_without_wait(list))) {
       complain("what ends the reductions is not what the schedule needs");
       return false;
     }
@@ -171,12 +177,22 @@ class ProgramChecker {
     return true;
   }
 
-  bool check_gathers(const std::vector<Action>& list) {
+  static std::vector<Action> reductions_without_wait(const std::vector<Action>& list) {
+    std::vector<Action> reductions;
+    for (const Action& action : list) {
+      if (action.type == ActionType::kReduceGrad) reductions.push_back(action);
+      if (action.type != ActionType::kWaitReduceGrad) continue;
+      std::erase_if(reductions, [&](const Action& one) { return one.stage == action.stage; });
+    }
+    return reductions;
+  }
+
+  /// The gathers of these reductions, then what ends them.
+  bool check_ends(const std::vector<Action>& reductions) {
     for (const auto& [opcode, phase] :
          {std::pair(Opcode::kReduceGather, 1), {Opcode::kReduceEnd, 2}}) {
-      for (const Action& action : list) {
-        if (action.type == ActionType::kReduceGrad && !check_reduction(action, opcode, phase))
-          return false;
+      for (const Action& action : reductions) {
+        if (!check_reduction(action, opcode, phase)) return false;
       }
     }
     return true;
@@ -236,8 +252,9 @@ class ProgramChecker {
   }
 
   void check_peer(const Instruction& instruction, const Action& action) {
-    if (!is_communication(action.type)) return;
-    const int peer = schedule_.schedule().rank_of(other_end(action).stage, action.microbatch);
+    if (!is_communication(action.type) && !is_send_wait(action.type)) return;
+    const Action end = is_send_wait(action.type) ? awaited_send(action) : action;
+    const int peer = schedule_.schedule().rank_of(other_end(end).stage, action.microbatch);
     if (peer != instruction.peer)
       complain(fmt::format("the peer is rank {}, needed rank {}", instruction.peer, peer));
   }
@@ -307,7 +324,7 @@ class ProgramChecker {
       return;
     }
     if (at(instruction.wait).lane == instruction.lane) {
-      if (!is_collective(at(instruction.wait).opcode))
+      if (!is_collective(at(instruction.wait).opcode) && instruction.opcode != Opcode::kWaitSend)
         complain("waits for an instruction of its own lane that is no collective");
       return;
     }
@@ -389,6 +406,11 @@ class ProgramChecker {
         return write(instruction.out[0], reduced("sums", instruction));
       case Opcode::kReduceEnd:
         return read(instruction.in[0], reduced("sums", instruction));
+      case Opcode::kWaitSend:
+        if (instruction.wait < 0 || at(instruction.wait).opcode != Opcode::kSend ||
+            at(instruction.wait).action != awaited_send(instruction.action))
+          complain("waits for something else than its send");
+        [[fallthrough]];
       case Opcode::kReduceNothing:
       case Opcode::kUnshard:
       case Opcode::kReshard:

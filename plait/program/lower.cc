@@ -61,7 +61,7 @@ class Lowering {
       }
     }
     PLAIT_TRY_VOID(check_reductions());
-    add_gathers();
+    add_gathers(open_reductions_);
     program_.slots = slots_;
     return std::move(program_);
   }
@@ -117,6 +117,11 @@ class Lowering {
         return add(Opcode::kReshard, action, {});
       case ActionType::kReduceGrad:
         return add_scatters(action);
+      case ActionType::kWaitReduceGrad:
+        return end_reduction(action);
+      case ActionType::kWaitSendF:
+      case ActionType::kWaitSendB:
+        return add(Opcode::kWaitSend, action, {});
       case ActionType::kOverlapFB:
         break;
     }
@@ -146,18 +151,27 @@ class Lowering {
 
   void add_scatters(const Action& action) {
     reductions_.push_back(action);
+    open_reductions_.push_back(action);
     if (groups_of(action.stage).empty()) add(Opcode::kReduceNothing, action, {});
     for (const Group group : groups_of(action.stage))
       add(Opcode::kReduceScatter, action, {0, -1, false, group});
   }
 
+  /// At a WAIT_REDUCE_GRAD.
+  void end_reduction(const Action& wait) {
+    std::erase_if(open_reductions_,
+                  [&](const Action& reduction) { return reduction.stage == wait.stage; });
+    if (groups_of(wait.stage).empty()) add(Opcode::kReduceNothing, wait, {});
+    add_gathers({wait});
+  }
+
   /// Behind everything else: a gather waits for other ranks, and no message should wait behind it.
-  void add_gathers() {
-    for (const Action& action : reductions_) {
+  void add_gathers(const std::vector<Action>& reductions) {
+    for (const Action& action : reductions) {
       for (const Group group : groups_of(action.stage))
         add(Opcode::kReduceGather, action, {1, -1, false, group});
     }
-    for (const Action& action : reductions_) {
+    for (const Action& action : reductions) {
       for (const Group group : groups_of(action.stage))
         add(Opcode::kReduceEnd, action, {2, -1, false, group});
     }
@@ -244,7 +258,8 @@ class Lowering {
     instruction.pair = as.pair;
     instruction.braided = as.braided;
     instruction.group = as.group;
-    const bool communicates = is_communication(action.type) || is_collective(opcode);
+    const bool communicates =
+        is_communication(action.type) || is_collective(opcode) || opcode == Opcode::kWaitSend;
     instruction.lane = communicates ? Lane::kCommunication : Lane::kCompute;
     index_ = static_cast<std::int32_t>(program_.instructions.size());
     auto& lane = program_.lanes[static_cast<std::size_t>(instruction.lane)];
@@ -252,9 +267,11 @@ class Lowering {
     lane_position_.push_back(position_);
     if (is_communication(action.type)) {
       message(instruction);
+    } else if (opcode == Opcode::kWaitSend) {
+      send_wait(instruction);
     } else if (has_nothing_to_do(opcode)) {
       // Neither reads nor writes a value.
-    } else if (action.type == ActionType::kReduceGrad) {
+    } else if (is_reduction(action.type)) {
       reduction(instruction);
     } else {
       part(instruction);
@@ -326,10 +343,19 @@ class Lowering {
     instruction.peer = schedule_.schedule().rank_of(other_end(action).stage, action.microbatch);
     instruction.opcode = send ? Opcode::kSend : Opcode::kRecv;
     if (send) {
+      sends_[{direction_of(action.type), action.stage, action.microbatch}] = index_;
       instruction.in[0] = read(instruction, kind, reader, reading_part);
     } else {
       instruction.out[0] = write(instruction, kind, reader, reading_part);
     }
+  }
+
+  void send_wait(Instruction& instruction) {
+    const Action send = awaited_send(instruction.action);
+    const auto found = sends_.find({direction_of(send.type), send.stage, send.microbatch});
+    PLAIT_CHECK(found != sends_.end(), "a verified schedule waits for what it has sent");
+    instruction.peer = schedule_.schedule().rank_of(other_end(send).stage, send.microbatch);
+    instruction.wait = found->second;
   }
 
   void reduction(Instruction& instruction) {
@@ -399,6 +425,8 @@ class Lowering {
   std::int32_t position_ = 0;  // of it in its lane
   std::int32_t last_compute_ = kNoWait;
   std::vector<Action> reductions_;                                   // so far
+  std::vector<Action> open_reductions_;                              // without a wait so far
+  std::map<std::tuple<Direction, int, int>, std::int32_t> sends_;    // by stage and micro-batch
   std::map<ValueName, std::pair<std::int32_t, std::int32_t>> live_;  // slot and writer
   std::vector<std::int32_t> lane_position_;                          // by instruction
   std::vector<FreeSlot> free_;
@@ -434,7 +462,8 @@ std::string describe(const RankProgram& program, const Instruction& instruction,
   const int peer = column.rank_of(instruction.peer);
   if (instruction.opcode == Opcode::kSend) return text + " to rank " + std::to_string(peer);
   if (instruction.opcode == Opcode::kRecv) return text + " from rank " + std::to_string(peer);
-  if (instruction.action.type == ActionType::kReduceGrad) {
+  if (instruction.opcode == Opcode::kWaitSend) return text + " to rank " + std::to_string(peer);
+  if (is_reduction(instruction.action.type)) {
     if (instruction.opcode == Opcode::kReduceNothing) return text;
     static constexpr std::array<const char*, 3> kPhases{" scatter", " gather", " end"};
     text += kPhases[static_cast<std::size_t>(instruction.part)];

@@ -72,7 +72,7 @@ void MeasuredTimeline::add_meetings(const std::vector<RankProgram>& programs, co
     const Instruction& instruction =
         program.instructions[static_cast<std::size_t>(event.instruction)];
     meeting_of_.push_back(-1);
-    if (event.lane != Lane::kCommunication) continue;
+    if (event.lane != Lane::kCommunication || instruction.opcode == Opcode::kWaitSend) continue;
     const Meeting meeting = meeting_of(program, instruction, grid, event.rank);
     meeting_of_.back() = known.try_emplace(meeting, static_cast<int>(known.size())).first->second;
   }

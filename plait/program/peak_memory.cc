@@ -187,8 +187,7 @@ class RankPeak {
   }
 
   Bytes made(const Instruction& instruction) const {
-    if (instruction.action.type == ActionType::kReduceGrad || has_nothing_to_do(instruction.opcode))
-      return 0;
+    if (is_reduction(instruction.action.type) || has_nothing_to_do(instruction.opcode)) return 0;
     const PartMemory& memory = part(instruction);
     switch (instruction.opcode) {
       case Opcode::kForward:
@@ -225,7 +224,7 @@ class RankPeak {
 
   /// The value that `reader` reads there has lived since its writer.
   void read(Index index, const Instruction& reader, int side) {
-    if (reader.action.type == ActionType::kReduceGrad) return;
+    if (is_reduction(reader.action.type)) return;
     const std::int32_t slot = reader.in[static_cast<std::size_t>(side)];
     if (slot == kNoSlot) return;
     const Index writer = writers_[static_cast<std::size_t>(slot)];

@@ -5,7 +5,7 @@
 #include <string>
 #include <utility>
 
-#include "plait/passes/insert_comm.h"
+#include "plait/passes/lowering.h"
 #include "plait/passes/passes.h"
 #include "plait/program/check_program.h"
 
@@ -27,10 +27,14 @@ bool has_reductions(const Schedule& schedule) {
 Expected<VerifiedSchedule> prove_lowered(Schedule schedule, Reductions reductions) {
   const std::string name = schedule.name;
   if (reductions == Reductions::kInserted && !has_reductions(schedule)) {
+    const bool waits = has_waits(schedule);
     PLAIT_TRY(schedule, insert_reduce_grad(std::move(schedule), {}));
+    if (waits) {
+      PLAIT_TRY(schedule, insert_reduce_wait(std::move(schedule), {}));
+    }
   }
   if (!is_lowered(schedule)) {
-    PLAIT_TRY(schedule, insert_comm(schedule));
+    PLAIT_TRY(schedule, insert_messages(std::move(schedule)));
   }
   auto verified = verify(std::move(schedule));
   if (verified) return *std::move(verified);

@@ -31,9 +31,10 @@ enum class Opcode : std::uint8_t {
   kReduceScatter,
   kReduceGather,
   kReduceEnd,
-  kReduceNothing,  ///< REDUCE_GRAD of a stage that one rank alone holds
+  kReduceNothing,  ///< REDUCE_GRAD or its wait, of a stage that one rank alone holds
   kUnshard,        ///< of parameters that a rank holds whole
-  kReshard         ///< of parameters that a rank holds whole
+  kReshard,        ///< of parameters that a rank holds whole
+  kWaitSend        ///< the lane goes on when a send is over
 };
 
 constexpr bool is_exchange(Opcode opcode) {
@@ -65,17 +66,18 @@ constexpr bool has_nothing_to_do(Opcode opcode) {
 ///   reduce-scatter                                out: rows of this rank's slice
 ///   reduce-gather    in: rows                     out: sums
 ///   reduce-end       in: sums
+///   wait-send        nothing; its `wait` is the send
 struct Instruction {
   Opcode opcode = Opcode::kForward;
   Lane lane = Lane::kCompute;
   Action action;                 ///< the action it was lowered from
   std::int32_t part = 0;         ///< of the action's stage; of messages 0; of a REDUCE_GRAD 0 … 2
   Group group = Group::kExpert;  ///< of a collective or a reduction's end
-  std::int32_t peer = -1;        ///< of a message: the rank at the other end
+  std::int32_t peer = -1;        ///< of a message or its wait: the rank at the other end
   std::int32_t pair = -1;        ///< of a pair's members: the pair's number on this rank
   bool braided = false;          ///< and whether its lanes were woven
-  std::int32_t wait = kNoWait;   ///< instruction that must have completed: of the other lane, or an
-                                 ///< collective whose result this one passes on
+  std::int32_t wait = kNoWait;   ///< instruction that must have completed: of the other lane, an
+                                 ///< awaited send, or a collective whose result this one passes on
   std::array<std::int32_t, 2> in{kNoSlot, kNoSlot};
   std::array<std::int32_t, 2> out{kNoSlot, kNoSlot};
 };
@@ -83,9 +85,10 @@ struct Instruction {
 /// Every action of the rank's list has one instruction or more; idle slots and the marks of pairs
 /// are no actions. Instructions in the schedule's order, those of a braided pair in the braid's,
 /// with a send of a member's result right behind the part that makes it. A REDUCE_GRAD scatters
-/// where it stands; what is left of all of them comes last, so that no message waits behind a
-/// gather. Each lane runs its own in that order. A value has one writer and one reader, which moves
-/// it out of its slot.
+/// where it stands, and ends at its WAIT_REDUCE_GRAD; without one, what is left of all of them
+/// comes last, so that no message waits behind a gather. A WAIT_SEND holds the communication lane
+/// back until its send has completed, which has freed what was sent. Each lane runs its own in that
+/// order. A value has one writer and one reader, which moves it out of its slot.
 struct RankProgram {
   int rank = 0;  ///< in the pipeline; all columns run the same program
   int slots = 0;

@@ -24,6 +24,10 @@ Executor::Executor(const RankProgram& program, std::vector<Stage*> stages, Comm&
       times_(program.instructions.size()) {
   if (asynchronous_) marks_.resize(times_.size());
   if (probe_ != nullptr) memory_.resize(times_.size());
+  for (const std::int32_t index : program.lane(Lane::kCommunication)) {
+    const Opcode opcode = program.instructions[static_cast<std::size_t>(index)].opcode;
+    exchanged_ += opcode == Opcode::kWaitSend ? 0 : 1;
+  }
   // As behind a step: status() is asked of executors that have not begun one.
   for (std::size_t i = 0; i < times_.size(); ++i) done_[i].store(true, std::memory_order_relaxed);
   for (std::size_t lane = 0; lane < next_.size(); ++lane) next_[lane] = program.lanes[lane].size();
@@ -61,8 +65,7 @@ void Executor::begin_step() {
   }
   for (std::size_t i = 0; i < program_.instructions.size(); ++i)
     done_[i].store(false, std::memory_order_relaxed);
-  open_messages_.store(static_cast<std::int32_t>(program_.lane(Lane::kCommunication).size()),
-                       std::memory_order_relaxed);
+  open_messages_.store(exchanged_, std::memory_order_relaxed);
   counts_ = {};
   last_pair_ = -1;
   last_whole_ = nullptr;
@@ -172,6 +175,13 @@ Expected<void> Executor::issue(std::uint32_t index, const Instruction& instructi
   if (instruction.opcode == Opcode::kRecv) {
     const Message message = message_of(program_, instruction);
     comm_.recv(message, spec_of(program_.boundaries, message), index, *this);
+    return {};
+  }
+  if (instruction.opcode == Opcode::kWaitSend) {
+    // advance() has found that the send is over.
+    if (asynchronous_) marks_[index][1] = device_.record(instruction.lane);
+    times_[index][1] = now();
+    finish(static_cast<std::int32_t>(index));
     return {};
   }
   if (!is_exchange(instruction.opcode)) return issue_reduction(index, instruction);
@@ -413,6 +423,7 @@ std::int32_t Executor::stuck_instruction() const {
       if (wait == kNoWait || done_[static_cast<std::size_t>(wait)].load(std::memory_order_acquire))
         return index;
       index = wait;
+      if (const std::int32_t held_up = awaited_send_before(index); held_up >= 0) return held_up;
     }
   }
   for (const std::int32_t index : program_.lane(Lane::kCommunication)) {
@@ -421,6 +432,15 @@ std::int32_t Executor::stuck_instruction() const {
   const std::size_t passed = marks_passed_.load(std::memory_order_acquire);
   if (passed < marks_.size()) return static_cast<std::int32_t>(passed);
   return -1;
+}
+
+// A message that is not issued yet may stand behind a WAIT_SEND.
+std::int32_t Executor::awaited_send_before(std::int32_t message) const {
+  const std::vector<std::int32_t>& order = program_.lane(Lane::kCommunication);
+  const std::size_t next = next_[1].load(std::memory_order_acquire);
+  if (next >= order.size() || order[next] > message) return -1;
+  const Opcode heads = program_.instructions[static_cast<std::size_t>(order[next])].opcode;
+  return heads == Opcode::kWaitSend ? order[next] : -1;
 }
 
 std::string Executor::status() const {

@@ -122,6 +122,7 @@ class Executor final : public CompletionSink {
   void finish(std::int32_t index);
   void announce_change();
   std::int32_t stuck_instruction() const;
+  std::int32_t awaited_send_before(std::int32_t message) const;
 
   const RankProgram& program_;
   std::vector<Stage*> stages_;
@@ -143,6 +144,7 @@ class Executor final : public CompletionSink {
   std::atomic<std::size_t> marks_passed_ = 0;  // of instructions 0 … n-1 all marks have passed
   std::array<std::atomic<std::size_t>, 2> next_{};
   std::atomic<std::int32_t> open_messages_ = 0;
+  std::int32_t exchanged_ = 0;  // messages and collectives of a step
   std::atomic<std::uint32_t> changes_ = 0;
   std::atomic<bool> failed_ = false;
   bool issues_on_completion_ = false;

@@ -80,7 +80,8 @@ TEST_F(Mistakes, ALetterThatIsNoType) {
   cell(0, "0F3") = "0G3";
   EXPECT_THAT(heard_now(),
               ElementsAre("f.csv:1:14: in '0G3': 'G' is not an action type (F, I, W, B, SEND_F, "
-                          "RECV_F, SEND_B, RECV_B, UNSHARD, RESHARD, REDUCE_GRAD)"));
+                          "RECV_F, SEND_B, RECV_B, UNSHARD, RESHARD, REDUCE_GRAD, "
+                          "WAIT_SEND_F, WAIT_SEND_B, WAIT_REDUCE_GRAD)"));
 }
 
 TEST_F(Mistakes, ALowerCaseLetter) {

@@ -8,8 +8,7 @@ namespace plait::sim_detail {
 namespace {
 
 bool is_parameter_action(ActionType type) {
-  return type == ActionType::kUnshard || type == ActionType::kReshard ||
-         type == ActionType::kReduceGrad;
+  return type == ActionType::kUnshard || type == ActionType::kReshard || is_reduction(type);
 }
 
 }  // namespace
@@ -46,6 +45,7 @@ Engine::Engine(const Schedule& schedule, const CostModel& costs)
     make_edges();
   }
   waits_for_.assign(schedule.ranks.size(), kNothing);
+  sends_awaited_ = waits_for_;
 }
 
 void Engine::make_edges() {
@@ -109,6 +109,21 @@ void Engine::post(Direction direction, int stage, int microbatch, bool send, Nan
   edge.free = end;
   arrived_[index_of(direction)][value] = end;
   wake(rank_of(stage_after(direction, stage), microbatch), direction, value);
+  const int sender = rank_of(stage, microbatch);
+  std::int64_t& awaited = sends_awaited_[static_cast<std::size_t>(sender)];
+  if (awaited != name_of(direction, value)) return;
+  awaited = kNothing;
+  ready_.push_back(sender);
+}
+
+Nanoseconds Engine::arrival_of_send(int rank, const Action& wait) {
+  const Direction direction = direction_of(wait.type);
+  const Nanoseconds over = there(direction, wait.stage, wait.microbatch);
+  if (over == kUnknown) {
+    sends_awaited_[static_cast<std::size_t>(rank)] =
+        name_of(direction, cell(wait.stage, wait.microbatch));
+  }
+  return over;
 }
 
 void Engine::run() {

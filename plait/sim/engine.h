@@ -151,7 +151,8 @@ class Engine {
   };
   struct ParameterState {
     bool resident = false;
-    Nanoseconds time = 0;  // of the end of its last UNSHARD or RESHARD
+    Nanoseconds time = 0;            // of the end of its last UNSHARD or RESHARD
+    Nanoseconds reduced = kUnknown;  // of the end of its REDUCE_GRAD
   };
   /// When what an action reads is there; kUnknown if it is not known yet.
   struct Input {
@@ -182,6 +183,8 @@ class Engine {
     waits_for_[index] = kNothing;
     ready_.push_back(rank);
   }
+  /// When the send that a WAIT_SEND names has arrived; if that is not known yet, it wakes the rank.
+  Nanoseconds arrival_of_send(int rank, const Action& wait);
   void post(Direction direction, int stage, int microbatch, bool send, Nanoseconds time);
 
   Input input_of(const Action& action) const;
@@ -215,8 +218,9 @@ class Engine {
   std::array<std::vector<Nanoseconds>, 2> arrived_;
   std::array<std::vector<std::int32_t>, 2> edge_of_;  // by Direction, copy * S + sending stage
   std::vector<Edge> edges_;
-  std::vector<ParameterState> parameters_;  // copy * S + stage
-  std::vector<std::int64_t> waits_for_;     // by rank: name of a value
+  std::vector<ParameterState> parameters_;   // copy * S + stage
+  std::vector<std::int64_t> waits_for_;      // by rank: name of a value
+  std::vector<std::int64_t> sends_awaited_;  // by rank: name of the value that its WAIT_SEND names
   std::vector<int> ready_;
 };
 
@@ -283,7 +287,17 @@ bool Engine::step(int rank, RankState& state, Observer& observer) {
       ParameterState& parameter = parameters(rank, action.stage);
       const Nanoseconds begin = state.free;
       state.free += parameter_cost(action);
-      parameter = {false, state.free};
+      parameter.resident = false;
+      parameter.time = state.free;
+      if constexpr (Observer::kWanted)
+        observer.service(Service{state.next, &action, begin, state.free});
+      break;
+    }
+    case ActionType::kWaitReduceGrad: {
+      const Nanoseconds reduced = parameters(rank, action.stage).reduced;
+      if (reduced == kUnknown) return false;  // a WAIT_SEND holds the communication lane back
+      const Nanoseconds begin = state.free;
+      state.free = std::max(state.free, reduced);
       if constexpr (Observer::kWanted)
         observer.service(Service{state.next, &action, begin, state.free});
       break;
@@ -411,17 +425,28 @@ bool Engine::step_post(int rank, RankState& state, Observer& observer) {
     }
     return true;
   }
-  if (action.type == ActionType::kUnshard) {
+  if (is_send_wait(action.type)) {
+    const Nanoseconds over = arrival_of_send(rank, action);
+    if (network_ == nullptr) {  // the lane has no clock of its own
+      service.begin = service.end = over;
+      if constexpr (Observer::kWanted) observer.service(service);
+      return true;
+    }
+    if (over == kUnknown) return false;
+    service.end = std::max(state.post_free, over);
+  } else if (action.type == ActionType::kUnshard) {
     ParameterState& parameter = parameters(rank, action.stage);
     // Its memory is still in use: the compute lane has not come to the RESHARD before it.
     if (parameter.resident && state.next < state.next_post) return false;
     service.begin = std::max(state.post_free, parameter.time);
     service.end = service.begin + parameter_cost(action);
-    parameter = {true, service.end};
+    parameter.resident = true;
+    parameter.time = service.end;
   } else if (action.type == ActionType::kReduceGrad) {
     if (state.next < state.next_post) return false;  // compute before it is not timed yet
     service.begin = std::max(state.post_free, state.free);
     service.end = service.begin + parameter_cost(action);
+    parameters(rank, action.stage).reduced = service.end;
   } else {
     return true;
   }

@@ -223,9 +223,15 @@ class Forecast {
   Expected<void> post(int rank, std::int32_t index, Nanoseconds ready, LaneState& state) {
     const std::size_t event = who_.event_of(rank, index);
     const Instruction& instruction = program_of(rank).instructions[static_cast<std::size_t>(index)];
-    PLAIT_TRY(const Nanoseconds takes, cost(rank, instruction));
     state.free = ready;
-    times_[static_cast<std::size_t>(rank)][static_cast<std::size_t>(index)][0] = ready;
+    auto& times = times_[static_cast<std::size_t>(rank)][static_cast<std::size_t>(index)];
+    times[0] = ready;
+    if (instruction.opcode == Opcode::kWaitSend) {
+      times[1] = ready;
+      done_[event] = true;
+      return {};
+    }
+    PLAIT_TRY(const Nanoseconds takes, cost(rank, instruction));
     Nanoseconds start = ready;
     if (sends(instruction)) {
       Nanoseconds& link = link_free_[static_cast<std::size_t>(rank)];

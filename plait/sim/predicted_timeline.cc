@@ -100,7 +100,8 @@ class Recorder {
     }
   }
   void service(const Service& service) {
-    const bool compute = service.action->type == ActionType::kReshard;
+    const bool compute = service.action->type == ActionType::kReshard ||
+                         service.action->type == ActionType::kWaitReduceGrad;
     add(service.position, *service.action, compute ? Lane::kCompute : Lane::kCommunication,
         service.begin, service.end);
   }

@@ -67,10 +67,13 @@ class RankTotals {
   }
 
   void service(const Service& service) {
-    if (is_communication(service.action->type)) return;  // its time is the wait of its reader
+    const ActionType type = service.action->type;
+    // Their time is the wait of a reader.
+    if (is_communication(type) || is_send_wait(type)) return;
     first_action_ = std::min(first_action_, service.begin);
     last_action_ = std::max(last_action_, service.end);
-    if (service.action->type == ActionType::kReshard) rank_.busy_ns += service.end - service.begin;
+    if (type == ActionType::kReshard) rank_.busy_ns += service.end - service.begin;
+    if (type == ActionType::kWaitReduceGrad) rank_.exposed_comm_ns += service.end - service.begin;
   }
 
   /// Without fill and drain, which depend on when the step of all ranks begins and ends:

@@ -122,11 +122,13 @@ std::string describe_rounds(const TrainPlan& plan) {
 }
 
 std::string describe_nothing_to_do(const TrainPlan& plan) {
-  int sharding = 0, reductions = 0;
+  int sharding = 0, reductions = 0, waits = 0;
   for (const RankProgram& program : plan.training_programs) {
     for (const Instruction& one : program.instructions) {
       if (one.opcode == Opcode::kUnshard || one.opcode == Opcode::kReshard) ++sharding;
-      if (one.opcode == Opcode::kReduceNothing) ++reductions;
+      if (one.opcode != Opcode::kReduceNothing) continue;
+      ++reductions;
+      waits += is_wait(one.action.type) ? 1 : 0;
     }
   }
   std::string text;
@@ -137,8 +139,9 @@ std::string describe_nothing_to_do(const TrainPlan& plan) {
   }
   if (reductions > 0) {
     text += fmt::format(
-        "REDUCE_GRAD: {} instructions with nothing to do, no two ranks hold the same parameters\n",
-        reductions);
+        "REDUCE_GRAD{}: {} instructions with nothing to do, no two ranks hold the same "
+        "parameters\n",
+        waits > 0 ? " and its wait" : "", reductions);
   }
   return text;
 }

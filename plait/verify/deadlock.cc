@@ -1,7 +1,8 @@
 /// Runs the ranks' lists with messages that move only when both ends head their queues.
 ///
 /// A run's state is how far each rank's list and each queue have got. A move that can be made stays
-/// possible until it is made, whatever else moves: a rank waits for one message that only arrives,
+/// possible until it is made, whatever else moves: a rank waits for one message that only arrives
+/// (a WAIT_SEND for one it has sent),
 /// and two heads stay heads until they leave together. So the order of moves changes nothing (the
 /// runs are confluent), and one run decides whether the step ends.
 ///
@@ -90,8 +91,13 @@ class RendezvousRun {
            static_cast<std::size_t>(direction_of(receive.type));
   }
 
-  /// The receive of the message that an action lacks; an idle action if it lacks none.
+  /// The receive of the message that an action lacks, or that a wait for a send waits for; an idle
+  /// action if there is none.
   Action lacking(const Action& action) const {
+    if (is_send_wait(action.type)) {
+      const Action receive = other_end(awaited_send(action));
+      return arrived_.get(row_of(receive), receive.microbatch) ? Action{} : receive;
+    }
     if (!passes_value(action.type)) return {};
     const Direction direction = direction_of(action.type);
     const int maker = stage_before(direction, action.stage);
@@ -149,10 +155,12 @@ class RendezvousRun {
 
   void arrive(const Action& receive) {
     arrived_.set(row_of(receive), receive.microbatch);
-    const auto reader = static_cast<std::size_t>(rank_of(receive));
-    if (waits_for_[reader] != receive) return;
-    waits_for_[reader] = {};
-    ready_.push_back(reader);
+    for (const Action& end : {receive, other_end(receive)}) {
+      const auto rank = static_cast<std::size_t>(rank_of(end));
+      if (waits_for_[rank] != receive) continue;
+      waits_for_[rank] = {};
+      ready_.push_back(rank);
+    }
   }
 
   /// The receive of a message that has not moved.
@@ -198,11 +206,14 @@ class RendezvousRun {
     const Location location{static_cast<std::int32_t>(rank),
                             static_cast<std::int32_t>(next_[rank])};
     const Action& awaited = waits_for_[rank];
+    const std::string until = is_send_wait(input_.action_at(location).type)
+                                  ? fmt::format("until rank {} receives", rank_of(awaited))
+                                  : "for";
     return {awaited,
-            note(location,
-                 fmt::format("{} is not {} yet: {} waits for {}", action_name(send),
-                             is_send(end.type) ? "sent" : "awaited",
-                             name_at(input_.schedule, location), action_name(send_of(awaited))))};
+            note(location, fmt::format("{} is not {} yet: {} waits {} {}", action_name(send),
+                                       is_send(end.type) ? "sent" : "awaited",
+                                       name_at(input_.schedule, location), until,
+                                       action_name(send_of(awaited))))};
   }
 
   const RuleInput& input_;
@@ -211,7 +222,7 @@ class RendezvousRun {
   Queues queues_;
   BitTable arrived_;
   std::vector<std::size_t> next_;
-  std::vector<Action> waits_for_;  // by rank: the receive that its next action waits for
+  std::vector<Action> waits_for_;  // by rank: the receive of what its next action waits for
   std::vector<std::size_t> ready_;
   std::vector<std::size_t> candidates_;
 };

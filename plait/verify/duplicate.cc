@@ -9,7 +9,9 @@ void check_repeats(const RankView& view, Diagnostics& findings) {
   const std::vector<Action>& list = view.list();
   for (std::size_t i = 0; i < list.size(); ++i) {
     const Action& action = list[i];
-    if (!has_microbatch(action.type) || !view.input().holders.in_place(view.rank(), action))
+    // The rule `send-wait` reports a second wait.
+    if (!has_microbatch(action.type) || is_wait(action.type) ||
+        !view.input().holders.in_place(view.rank(), action))
       continue;
     const std::int32_t first = view.position(action.type, action.stage, action.microbatch);
     if (static_cast<std::size_t>(first) == i) continue;

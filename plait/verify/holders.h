@@ -8,10 +8,6 @@
 
 namespace plait::verify_detail {
 
-constexpr bool has_microbatch(ActionType type) {
-  return is_compute(type) || is_communication(type);
-}
-
 /// The placement of a schedule, looked up without a division.
 class Holders {
  public:

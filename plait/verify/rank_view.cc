@@ -26,7 +26,7 @@ bool RankView::read(int rank) {
   for (std::size_t i = 0; i < stages_.size(); ++i)
     local_[static_cast<std::size_t>(stages_[i])] = static_cast<int>(i);
   positions_.assign(stages_.size() * microbatches_ * columns_, -1);
-  repeats_ = holds_pairs_ = unshards_ = reduces_ = false;
+  repeats_ = holds_pairs_ = unshards_ = reduces_ = waits_ = false;
   const bool knows_strays = !input_->strays.empty();
   const std::vector<Action>& actions = list();
   for (std::size_t i = 0; i < actions.size(); ++i) {
@@ -38,6 +38,10 @@ bool RankView::read(int rank) {
     }
     if (!in_place(action)) {
       if (!knows_strays) return false;
+      continue;
+    }
+    if (is_wait(action.type)) {
+      waits_ = true;
       continue;
     }
     if (!has_microbatch(action.type)) {

@@ -33,7 +33,8 @@ class RankView {
   const std::vector<int>& stages() const { return stages_; }
   /// Index into stages(), -1 if the rank does not hold the stage.
   int local(int stage) const { return local_[static_cast<std::size_t>(stage)]; }
-  /// First position of a compute action or message that is where it belongs, -1 if there is none.
+  /// First position of a compute action or message that is where it belongs, -1 if there is none;
+  /// of messages only in a lowered schedule.
   std::int32_t position(ActionType type, int stage, int microbatch) const {
     const int index = stage < 0 || stage >= input_->holders.stages() ? -1 : local(stage);
     return index < 0 ? -1 : positions_[cell(index, microbatch) + kColumn[index_of(type)]];
@@ -49,6 +50,7 @@ class RankView {
   bool holds_pairs() const { return holds_pairs_; }
   bool unshards() const { return unshards_; }
   bool reduces() const { return reduces_; }
+  bool waits() const { return waits_; }
 
  private:
   static constexpr std::size_t index_of(ActionType type) { return static_cast<std::size_t>(type); }
@@ -78,6 +80,7 @@ class RankView {
   bool holds_pairs_ = false;
   bool unshards_ = false;  // or reshards
   bool reduces_ = false;
+  bool waits_ = false;  // for a send or a reduction
 };
 
 }  // namespace plait::verify_detail

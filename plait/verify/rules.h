@@ -32,6 +32,9 @@ void check_local_order(const RankView& view, Diagnostics& findings);
 void check_unshard(const RankView& view, Diagnostics& findings);
 void check_accumulation_order(const RankView& view, Diagnostics& findings);
 void check_memory_cap(const RankView& view, Diagnostics& findings);
+void check_residency(const RankView& view, Diagnostics& findings);
+void check_send_wait(const RuleInput& input, Diagnostics& findings);
+void check_reduce_wait(const RuleInput& input, Diagnostics& findings);
 void check_collective_order(const RuleInput& input, Diagnostics& findings);
 void check_message_match(const RuleInput& input, Diagnostics& findings);
 void check_message_order(const RuleInput& input, Diagnostics& findings);
@@ -95,6 +98,8 @@ inline constexpr std::array kRules = {
              "where a rank unshards, a stage computes between its UNSHARD and its RESHARD, and the "
              "two alternate",
              RuleScope::kAny, RuleRole::kApart, RuleEffect::kWrong, check_unshard, nullptr},
+    RuleInfo{"residency", "no rank has more stages unsharded at a time than it may",
+             RuleScope::kAny, RuleRole::kApart, RuleEffect::kExceeds, check_residency, nullptr},
     RuleInfo{"accumulation-order",
              "nothing is added to a stage's gradient after its REDUCE_GRAD; on request "
              "micro-batches ascend",
@@ -107,6 +112,14 @@ inline constexpr std::array kRules = {
              "order, all of them or none",
              RuleScope::kAny, RuleRole::kApart, RuleEffect::kWrong, nullptr,
              check_collective_order},
+    RuleInfo{"send-wait",
+             "where a schedule has waits, every send has one behind it, and every wait for a send "
+             "its send before it",
+             RuleScope::kAny, RuleRole::kBasis, RuleEffect::kWrong, nullptr, check_send_wait},
+    RuleInfo{"reduce-wait",
+             "where a schedule has waits, every reduction that one rank holds has one, and at most "
+             "one is pending on a rank",
+             RuleScope::kAny, RuleRole::kApart, RuleEffect::kWrong, nullptr, check_reduce_wait},
     RuleInfo{"message-match",
              "every value that crosses ranks is sent once and received once, and nothing else is",
              RuleScope::kLowered, RuleRole::kBasis, RuleEffect::kWrong, nullptr,

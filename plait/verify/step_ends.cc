@@ -2,12 +2,13 @@
 ///
 /// Claim: a message that heads its rank's queue is posted. Proof: compute before it in the list
 /// needs only receives that stand before that compute (rule local-order). Those receives stand
-/// before the message in the same queue, so they have moved, and the compute has run. Hence compute
-/// never holds a queue up, and the run of deadlock.cc comes down to this: while a message heads the
-/// queues of both its ranks, it moves. The lists themselves are the queues.
+/// before the message in the same queue, so they have moved, and the compute has run. A wait for a
+/// send before it in the list needs a send that stands before that wait (rule send-wait), which has
+/// moved too. Hence neither holds a queue up, and the run of deadlock.cc comes down to this: while
+/// a message heads the queues of both its ranks, it moves. The lists themselves are the queues.
 ///
-/// Relies on message-match and local-order: every value that crosses ranks has one send and one
-/// receive, and both stand where they may.
+/// Relies on message-match, local-order and send-wait: every value that crosses ranks has one send
+/// and one receive, and both stand where they may.
 #include <algorithm>
 
 #include "plait/ir/direction.h"

@@ -87,6 +87,27 @@ void check_unshard(const RankView& view, Diagnostics& findings) {
   shards.finish();
 }
 
+void check_residency(const RankView& view, Diagnostics& findings) {
+  const std::optional<int>& most = view.input().options.max_active_stages;
+  if (!most || !view.unshards()) return;
+  std::vector<int> whole;  // stages
+  const std::vector<Action>& list = view.list();
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    const bool unshards = list[i].type == ActionType::kUnshard;
+    if (!unshards && list[i].type != ActionType::kReshard) continue;
+    if (!view.input().holders.in_place(view.rank(), list[i])) continue;
+    std::erase(whole, list[i].stage);
+    if (unshards) whole.push_back(list[i].stage);
+    if (static_cast<int>(whole.size()) <= *most) continue;
+    std::string stages;
+    for (const int stage : whole) stages += fmt::format("{}{}", stages.empty() ? "" : ", ", stage);
+    add(findings, "residency", view.location(i),
+        fmt::format("{} makes {} stages of the rank whole, the cap is {}: {}", action_name(list[i]),
+                    whole.size(), *most, stages));
+    return;
+  }
+}
+
 }  // namespace plait::verify_detail
 
 namespace plait {

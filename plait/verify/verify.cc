@@ -64,6 +64,7 @@ class RuleRun {
   bool run_on_ranks() {
     verify_detail::RankView view(input_, scope_ == RuleScope::kLowered);
     messages_held_ = scope_ == RuleScope::kLowered;
+    waits_ = false;
     for (int rank = 0; rank < input_.schedule.placement.ranks; ++rank) {
       if (!view.read(rank)) return false;
       for (std::size_t i = 0; i < kRules.size(); ++i) {
@@ -71,6 +72,7 @@ class RuleRun {
           kRules[i].check_rank(view, by_rule_[i]);
       }
       messages_held_ = messages_held_ && verify_detail::holds_its_messages(view);
+      waits_ = waits_ || view.waits();
     }
     return true;
   }
@@ -79,6 +81,9 @@ class RuleRun {
   bool may_find(const RuleInfo& rule, bool basis_holds) {
     if (!applies(rule, scope_)) return false;
     if (rule.check_schedule == verify_detail::check_message_match) return !messages_held_;
+    if (rule.check_schedule == verify_detail::check_send_wait ||
+        rule.check_schedule == verify_detail::check_reduce_wait)
+      return waits_;
     if (rule.role != RuleRole::kFollow) return true;
     if (!basis_holds || scope_ != RuleScope::kLowered) return basis_holds;
     if (!ends_) ends_ = verify_detail::step_ends(input_);
@@ -90,6 +95,7 @@ class RuleRun {
   RuleScope scope_;
   std::array<Diagnostics, kRules.size()> by_rule_;
   bool messages_held_ = false;
+  bool waits_ = false;        // the schedule has some
   std::optional<bool> ends_;  // of a lowered schedule whose basis holds
 };
 

@@ -39,6 +39,8 @@ struct VerifyOptions {
   std::vector<Matching> matchings{Matching::kEdge, Matching::kPair, Matching::kRank};
   /// Cap on stage activations that live on a rank, from F to B or W: none, one for all, or P.
   std::vector<int> max_activations{};
+  /// Cap on stages of a rank that are unsharded at a time; none if not given.
+  std::optional<int> max_active_stages{};
   /// The gradient of each stage must add up in ascending order of micro-batches.
   bool ascending = false;
 };

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "plait/ir/dialect.h"
 #include "plait/ir/direction.h"
 #include "tests/support/world.h"
 
@@ -56,7 +57,11 @@ struct RankModel {
   std::size_t next_call = 0;
   int live = 0;
   int peak = 0;
+  std::size_t most_whole = 0;
   std::string fault;
+  bool waits = false;      ///< the schedule has waits: sends and reductions need theirs
+  std::set<int> shared{};  ///< stages that several ranks of the pipeline hold
+  int reducing = -1;       ///< stage whose reduction is pending
   std::set<int> whole;
   std::map<int, std::uint64_t> gradient{};  ///< by stage
   std::map<int, std::uint64_t> forwards{};
@@ -65,6 +70,8 @@ struct RankModel {
   std::map<int, std::vector<int>> accumulated{};          ///< micro-batches in order
 
   void parameter_action(const Action& action) {
+    if (is_reduction(action.type)) follow_reduction(action);
+    if (action.type == ActionType::kWaitReduceGrad) return;
     if (action.type == ActionType::kReduceGrad) {
       for (const auto& [stage, issued] : reductions) {
         if (stage == action.stage) fault = "reduces twice";
@@ -73,8 +80,20 @@ struct RankModel {
       gradient[action.stage] = 0;
     } else if (action.type == ActionType::kUnshard) {
       if (!whole.insert(action.stage).second) fault = "unshards twice";
+      most_whole = std::max(most_whole, whole.size());
     } else if (whole.erase(action.stage) == 0) {
       fault = "reshards what is sharded";
+    }
+  }
+  void follow_reduction(const Action& action) {
+    const bool starts = action.type == ActionType::kReduceGrad;
+    if (!waits || (starts && shared.contains(action.stage))) return;
+    if (starts) {
+      if (reducing >= 0) fault = "reduces two stages at a time";
+      reducing = action.stage;
+    } else {
+      if (reducing != action.stage) fault = "waits for no reduction";
+      reducing = -1;
     }
   }
   void begin_call(int stage) {
@@ -92,6 +111,7 @@ struct RankModel {
     for (const Action& action : after) parameter_action(action);
     whole.erase(last_computed);  // torch's lowering leaves it
     if (!whole.empty()) fault = "ends unsharded";
+    if (reducing >= 0) fault = "ends within a reduction";
   }
 };
 
@@ -173,9 +193,11 @@ class UnprovenLowering {
       int ends = 0;
       for (std::size_t i = begin; i < end; ++i) {
         const ActionType type = list[i].type;
-        if (type >= ActionType::kUnshard) {
+        if (is_send_wait(type)) {
+          wait_for_send(list[i], model);
+        } else if (type >= ActionType::kUnshard) {
           parameters.push_back(list[i]);
-          model.shards = model.shards || type != ActionType::kReduceGrad;
+          model.shards = model.shards || !is_reduction(type);
         } else if (is_compute(type)) {
           model.calls.push_back({std::exchange(parameters, {})});
           starts += type == ActionType::kForward && !schedule_.forward_only ? 1 : 0;
@@ -193,6 +215,7 @@ class UnprovenLowering {
       begin = end;
     }
     model.after = std::move(parameters);
+    if (model.waits && !sends_.empty()) model.fault = "keeps what it sent";
     return std::move(program_);
   }
 
@@ -246,11 +269,31 @@ class UnprovenLowering {
     instruction.opcode = send ? Opcode::kSend : Opcode::kRecv;
     const Kind kind = forward ? Kind::kActivation : Kind::kGradient;
     if (send) {
+      sends_[{action.type, action.stage, action.microbatch}] =
+          static_cast<std::int32_t>(program_.instructions.size());
       instruction.in[0] = read(instruction, kind, other, action.microbatch);
     } else {
       instruction.out[0] = write(kind, action.stage, action.microbatch);
     }
     instruction.wait = last_compute_;
+    push(instruction);
+  }
+
+  /// The list goes on when the send is over, which frees what was sent.
+  void wait_for_send(const Action& action, RankModel& model) {
+    const Action send = awaited_send(action);
+    Instruction instruction;
+    instruction.action = action;
+    instruction.lane = Lane::kCompute;
+    instruction.opcode = Opcode::kReduceNothing;  // any that is over when its wait is
+    const auto sent = sends_.find({send.type, send.stage, send.microbatch});
+    if (sent == sends_.end()) {
+      model.fault = "waits for what it has not sent";
+    } else {
+      instruction.wait = sent->second;
+      sends_.erase(sent);
+    }
+    last_compute_ = static_cast<std::int32_t>(program_.instructions.size());
     push(instruction);
   }
 
@@ -277,6 +320,7 @@ class UnprovenLowering {
   const Schedule& schedule_;
   RankProgram program_;
   std::map<std::tuple<Kind, int, int>, Written> live_;
+  std::map<std::tuple<ActionType, int, int>, std::int32_t> sends_;  // without a wait so far
   std::int32_t last_compute_ = kNoWait;
   int block_ = 0;  // 0 outside pairs
   int blocks_ = 0;
@@ -287,6 +331,7 @@ struct OracleResult {
   bool right = false;      ///< every loss and gradient
   bool ascending = false;  ///< gradients added up by ascending micro-batch
   std::vector<int> peaks;  ///< stage activations, by rank
+  int most_whole = 0;      ///< stages of a rank that are unsharded at a time
   bool good() const { return outcome == Outcome::kEnded && right; }
 };
 
@@ -297,6 +342,12 @@ class Oracle {
   OracleResult run(WorldOptions options, unsigned seed) {
     const auto ranks = schedule_.ranks.size();
     models_.assign(ranks, {});
+    for (RankModel& model : models_) {
+      model.waits = has_waits(schedule_);
+      for (int stage = 0; stage < schedule_.placement.stages(); ++stage) {
+        if (holders(stage).size() > 1) model.shared.insert(stage);
+      }
+    }
     std::vector<RankProgram> programs;
     for (std::size_t rank = 0; rank < ranks; ++rank)
       programs.push_back(UnprovenLowering(schedule_, static_cast<int>(rank)).run(models_[rank]));
@@ -319,6 +370,7 @@ class Oracle {
     for (RankModel& model : models_) {
       if (result.outcome == Outcome::kEnded) model.finish();
       result.peaks.push_back(model.peak);
+      result.most_whole = std::max(result.most_whole, static_cast<int>(model.most_whole));
       faults = faults || !model.fault.empty();
     }
     result.ascending = ascends();

@@ -87,7 +87,7 @@ class Parity(command.CommandTest):
         self.assertEqual(events("predicted.json"), events("runs/job/timeline.json"))
 
     def test_every_action_of_a_lowered_file_is_carried_out(self) -> None:
-        """UNSHARD, RESHARD and REDUCE_GRAD are instructions: counted in the plan, seen in timelines, and no bit changes."""
+        """UNSHARD, RESHARD, REDUCE_GRAD and waits are instructions: counted in the plan, seen in timelines, and no bit changes."""
         shape = ("--ranks", "2", "--microbatches", "4")
         (self.folder / "s.csv").write_text(self.plait("make", "gpipe", *shape, "--lower").stdout)
         plain = self.run_case("plain", "--schedule", "gpipe", *shape)
@@ -95,7 +95,7 @@ class Parity(command.CommandTest):
         self.assert_same_training(run, plain)
         plan = self.train("--schedule", "s.csv", *shape, "--dry-run").stdout
         self.assertIn("UNSHARD and RESHARD: 4 instructions with nothing to do, parameters are held whole\n", plan)
-        self.assertIn("REDUCE_GRAD: 2 instructions with nothing to do, no two ranks hold the same parameters\n", plan)
+        self.assertIn("REDUCE_GRAD and its wait: 4 instructions with nothing to do, no two ranks hold the same parameters\n", plan)
         self.assertNotIn("nothing to do", self.train("--schedule", "gpipe", *shape, "--dry-run").stdout)
         self.plait("simulate", "s.csv", "--timeline", "predicted.json")
 
@@ -104,7 +104,8 @@ class Parity(command.CommandTest):
             return {(one["pid"], one["args"]["instruction"], one["name"]) for one in trace if one["ph"] == "X"}
 
         measured = events("runs/lowered/timeline.json")
-        self.assertEqual(sum("SHARD" in name or "REDUCE" in name for _, _, name in measured), 6)
+        self.assertEqual(sum("SHARD" in name or "REDUCE" in name for _, _, name in measured), 8)
+        self.assertEqual(sum("WAIT_SEND" in name for _, _, name in measured), 8)
         self.assertEqual(events("predicted.json"), measured)
 
     def test_dropout_is_the_same_whatever_runs_it(self) -> None:

@@ -7,13 +7,20 @@ import subprocess
 import unittest.mock
 
 import command
+import torch
 from torch.distributed.pipelining import PipelineStage
 from torch.distributed.pipelining._schedule_visualizer import get_schedule_ops
 from torch.distributed.pipelining.schedules import _PipelineScheduleRuntime
 
 
+# What this torch reads and writes.
+DIALECT = "torch-2.15" if tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 15) else "torch-2.13"
+
+
 def plait(*arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run([command.PLAIT, *map(str, arguments)], capture_output=True, text=True, check=False)
+    """A list that `make` writes is in this torch's dialect."""
+    dialect = ["--dialect", DIALECT] if arguments[0] == "make" else []
+    return subprocess.run([command.PLAIT, *map(str, arguments), *dialect], capture_output=True, text=True, check=False)
 
 
 def made(name: str, ranks: int, microbatches: int, *more: object) -> str:

@@ -43,6 +43,8 @@ class TestWorld {
   }
 
   Comm& comm(int rank) { return *comms_[static_cast<std::size_t>(rank)]; }
+  /// The most sends of one rank so far that were posted and had not moved.
+  int most_outstanding() const { return most_outstanding_; }
 
   /// What can move: a message of a column, or a collective.
   struct Movable {
@@ -75,6 +77,7 @@ class TestWorld {
     const auto place = open_.find(which.message);
     Ends ends = std::move(place->second);
     open_.erase(place);
+    --outstanding_[grid_.rank_of(ends.message.source, std::get<0>(which.message))];
     for (const bool sender : {true, false}) {
       auto& queue = queues_[queue_of(std::get<0>(which.message), ends.message, sender)];
       std::erase(queue, which.message);
@@ -115,6 +118,8 @@ class TestWorld {
       ends.value = std::move(value);
       ends.send_token = token;
       ends.send_sink = &sink;
+      int& outstanding = world_.outstanding_[rank_];
+      world_.most_outstanding_ = std::max(world_.most_outstanding_, ++outstanding);
       if (world_.options_.buffered) complete(sink, token, Value());
     }
     void recv(const Message& message, const ValueSpec&, std::uint32_t token,
@@ -199,6 +204,8 @@ class TestWorld {
   /// By group and its first rank: each rank's, in the order in which it issued them.
   std::map<std::pair<Group, int>, std::map<int, std::deque<Share>>> collectives_;
   int moved_ = 0;
+  std::map<int, int> outstanding_;  // by rank: sends that have not moved
+  int most_outstanding_ = 0;
 };
 
 enum class Outcome { kEnded, kDeadlock, kFailed };

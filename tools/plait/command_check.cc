@@ -4,10 +4,11 @@
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string_view>
 #include <utility>
 
-#include "plait/passes/insert_comm.h"
+#include "plait/passes/lowering.h"
 #include "plait/schedule/source.h"
 #include "plait/verify/notes.h"
 #include "plait/verify/verify.h"
@@ -21,8 +22,10 @@ using Json = nlohmann::ordered_json;
 
 struct CheckArguments {
   std::shared_ptr<ScheduleArguments> schedule;
+  std::shared_ptr<LoweringArguments> lowering;
   std::string matching;
   std::vector<int> max_activations;
+  std::optional<int> max_unsharded;
   bool ascending = false;
   bool messages = false;
   bool json = false;
@@ -33,10 +36,27 @@ struct CheckArguments {
       if (info.name == matching) asked.matchings = {info.matching};
     }
     asked.max_activations = max_activations;
+    asked.max_active_stages = max_unsharded;
     asked.ascending = ascending;
     return asked;
   }
 };
+
+Json name_of(std::optional<Dialect> dialect) {
+  for (const DialectInfo& info : kDialects) {
+    if (dialect == info.dialect) return info.name;
+  }
+  return nullptr;
+}
+
+/// "with communication: torch 2.15, with waits".
+std::string describe_communication(const Schedule& schedule) {
+  const std::optional<Dialect> dialect = dialect_of(schedule);
+  for (const DialectInfo& info : kDialects) {
+    if (dialect == info.dialect) return fmt::format("with communication: {}", info.summary);
+  }
+  return "with communication";
+}
 
 Json json_of(const Schedule& schedule, bool lowered) {
   return {{"schedule", schedule.name},
@@ -44,7 +64,8 @@ Json json_of(const Schedule& schedule, bool lowered) {
           {"stages", schedule.placement.stages()},
           {"microbatches", schedule.microbatches},
           {"placement", schedule.placement.name},
-          {"lowered", lowered}};
+          {"lowered", lowered},
+          {"dialect", name_of(dialect_of(schedule))}};
 }
 
 Json json_of(const Diagnostics& findings) {
@@ -82,17 +103,18 @@ void print_shape(const Schedule& schedule, std::string_view communication) {
 
 int check(const CheckArguments& arguments) {
   Expected<Schedule> schedule = arguments.schedule->load();
+  if (schedule) schedule = arguments.lowering->apply(*std::move(schedule));
   if (!schedule) return report("check", schedule.error());
   const bool lowered = is_lowered(*schedule);
   // A way of matching asks about messages.
   const bool inserts = !lowered && (arguments.messages || !arguments.matching.empty());
   Json json = json_of(*schedule, lowered);
   if (!arguments.json) {
-    print_shape(*schedule, lowered   ? "with communication"
+    print_shape(*schedule, lowered   ? describe_communication(*schedule)
                            : inserts ? "compute only: its communication is inserted for the proof"
                                      : "compute only");
   }
-  if (inserts) schedule = insert_comm(*std::move(schedule));
+  if (inserts) schedule = insert_messages(*std::move(schedule));
   if (!schedule) return report("check", schedule.error());
   const auto verified = verify(*std::move(schedule), arguments.options());
   if (arguments.json) {
@@ -117,6 +139,7 @@ void add_check(CLI::App& app, int& exit_code) {
   for (const MatchingInfo& info : kMatchings) matchings.emplace_back(info.name);
   auto arguments = std::make_shared<CheckArguments>();
   arguments->schedule = ScheduleArguments::add_to(*command);
+  arguments->lowering = LoweringArguments::add_to(*command);
   command
       ->add_option("--matching", arguments->matching,
                    "require the step to end with queues per edge, pair or rank only, with its "
@@ -127,6 +150,10 @@ void add_check(CLI::App& app, int& exit_code) {
                    "cap on live stage activations: one for all ranks, or one for each, with commas")
       ->delimiter(',')
       ->check(CLI::Range(0, 1 << 30));
+  command
+      ->add_option("--max-unsharded", arguments->max_unsharded,
+                   "cap on the stages of a rank that are unsharded at a time")
+      ->check(CLI::Range(1, 1 << 30));
   command->add_flag("--ascending", arguments->ascending,
                     "gradients must add up by ascending micro-batch");
   command->add_flag("--messages", arguments->messages,

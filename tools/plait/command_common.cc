@@ -1,6 +1,7 @@
 #include <fmt/core.h>
 
 #include <cstdio>
+#include <utility>
 #include <vector>
 
 #include "plait/ir/forms/text_forms.h"
@@ -31,9 +32,13 @@ void FormatOption::add_to(CLI::App& command) {
   for (const FormInfo& form : kForms) names.emplace_back(form.name);
   command.add_option("--format", name, "of what is written, csv unless given")
       ->check(CLI::IsMember(names));
+  dialect.add_to(command);
 }
 
-std::string FormatOption::print(const Schedule& schedule) const {
+Expected<std::string> FormatOption::print(Schedule schedule) const {
+  if (name == "csv" || !dialect.name.empty()) {
+    PLAIT_TRY(schedule, in_dialect(std::move(schedule), dialect.dialect()));
+  }
   for (const FormInfo& form : kForms) {
     if (form.name == name) return form.print(schedule);
   }

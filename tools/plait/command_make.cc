@@ -2,24 +2,17 @@
 #include <string>
 #include <utility>
 
-#include "plait/passes/passes.h"
 #include "tools/plait/commands.h"
 #include "tools/plait/output.h"
 
 namespace plait::tools {
 namespace {
 
-struct MakeOptions {
-  FormatOption format;
-  bool lower = false;
-};
-
-Expected<std::string> make(const ScheduleArguments& arguments, const MakeOptions& options) {
+Expected<std::string> make(const ScheduleArguments& arguments, const LoweringArguments& lowering,
+                           const FormatOption& format) {
   PLAIT_TRY(Schedule schedule, arguments.load());
-  if (options.lower) {
-    PLAIT_TRY(schedule, run_passes(kLoweringPasses, std::move(schedule)));
-  }
-  return options.format.print(schedule);
+  PLAIT_TRY(schedule, lowering.apply(std::move(schedule), format.dialect.dialect()));
+  return format.print(std::move(schedule));
 }
 
 }  // namespace
@@ -27,12 +20,11 @@ Expected<std::string> make(const ScheduleArguments& arguments, const MakeOptions
 void add_make(CLI::App& app, int& exit_code) {
   CLI::App* command = app.add_subcommand("make", "write a schedule");
   auto arguments = ScheduleArguments::add_to(*command);
-  auto options = std::make_shared<MakeOptions>();
-  options->format.add_to(*command);
-  command->add_flag("--lower", options->lower,
-                    "as torch lowers: unshard and reshard, reduce-grad, sends and receives");
-  command->callback([arguments, options, &exit_code] {
-    const Expected<std::string> text = make(*arguments, *options);
+  auto lowering = LoweringArguments::add_to(*command);
+  auto format = std::make_shared<FormatOption>();
+  format->add_to(*command);
+  command->callback([arguments, lowering, format, &exit_code] {
+    const Expected<std::string> text = make(*arguments, *lowering, *format);
     if (text) {
       print_text(*text);
     } else {

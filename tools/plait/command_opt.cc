@@ -66,7 +66,7 @@ Expected<std::string> optimise(const ScheduleArguments& arguments,
   PLAIT_TRY(Schedule schedule, arguments.load());
   PLAIT_TRY(const SchedulePrice price, make_price(cost_arguments, options, schedule));
   PLAIT_TRY(schedule, run_passes(options.passes, std::move(schedule), price));
-  return options.format.print(schedule);
+  return options.format.print(std::move(schedule));
 }
 
 }  // namespace

@@ -97,7 +97,7 @@ void print_price(const Price& price, const CostModel& costs) {
 }
 
 Expected<void> run(const ScheduleArguments& schedule_arguments, const CostArguments& cost_arguments,
-                   const SimulateArguments& arguments) {
+                   const LoweringArguments& lowering, const SimulateArguments& arguments) {
   PLAIT_TRY(const CostSettings settings, cost_arguments.settings());
   ScheduleShape wanted;
   if (const int stages = schedule_arguments.generated_stages(); stages > 0) {
@@ -105,6 +105,7 @@ Expected<void> run(const ScheduleArguments& schedule_arguments, const CostArgume
     wanted.costs = for_generator.actions;
   }
   PLAIT_TRY(Schedule schedule, schedule_arguments.load(wanted));
+  PLAIT_TRY(schedule, lowering.apply(std::move(schedule)));
   PLAIT_TRY(const CostModel costs, make_cost_model(settings, schedule.placement.stages()));
   SimulateOptions options;
   options.critical_path = !arguments.json;
@@ -135,6 +136,7 @@ void add_simulate(CLI::App& app, int& exit_code) {
   CLI::App* command =
       app.add_subcommand("simulate", "how long a step takes and what each rank holds");
   auto schedule = ScheduleArguments::add_to(*command);
+  auto lowering = LoweringArguments::add_to(*command);
   auto costs = CostArguments::add_to(*command);
   auto arguments = std::make_shared<SimulateArguments>();
   command->add_option("--timeline", arguments->timeline,
@@ -143,8 +145,8 @@ void add_simulate(CLI::App& app, int& exit_code) {
   CLI::Option* lanes = command->add_flag("--lanes", arguments->lanes,
                                          "also draw what ran when, in letters or colours");
   command->add_flag("--json", arguments->json, "for machines")->excludes(lanes);
-  command->callback([schedule, costs, arguments, &exit_code] {
-    const Expected<void> done = run(*schedule, *costs, *arguments);
+  command->callback([schedule, costs, lowering, arguments, &exit_code] {
+    const Expected<void> done = run(*schedule, *costs, *lowering, *arguments);
     if (!done) exit_code = report("simulate", done.error());
   });
 }

@@ -9,6 +9,7 @@
 #include "plait/base/error.h"
 #include "plait/ir/forms/csv.h"
 #include "plait/schedule/generators.h"
+#include "tools/plait/lowering_arguments.h"
 
 namespace plait::tools {
 
@@ -41,12 +42,15 @@ void add_completion(CLI::App& app, int& exit_code);
 int report(const char* command, const Error& error);
 int exit_code_of(const Error& error);
 
-/// --format: the name of one of kForms (plait/ir/forms/text_forms.h), csv unless given.
+/// --format: the name of one of kForms (plait/ir/forms/text_forms.h), csv unless given; and
+/// --dialect.
 struct FormatOption {
   std::string name = "csv";
+  DialectOption dialect;
 
   void add_to(CLI::App& command);
-  std::string print(const Schedule& schedule) const;
+  /// A CSV in the newest dialect, any form in one that is asked for, otherwise as the lists are.
+  Expected<std::string> print(Schedule schedule) const;
 };
 
 /// SCHEDULE with the flags that give or override its shape.

@@ -77,7 +77,7 @@ void append_file(std::string& json, const ViewedFile& file) {
 
 std::string print_view_page(std::span<const ViewedFile> files) {
   std::string json = "{\"types\":[";
-  for (int type = 0; type <= static_cast<int>(ActionType::kReduceGrad); ++type)
+  for (std::size_t type = 0; type < kActionTypes; ++type)
     json += fmt::format("{}\"{}\"", type > 0 ? "," : "", type_name(static_cast<ActionType>(type)));
   json += "],\n\"files\":[";
   for (std::size_t i = 0; i < files.size(); ++i) {

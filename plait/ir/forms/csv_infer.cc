@@ -117,7 +117,7 @@ Expected<void> infer_placement(Schedule& schedule, const std::string& file, int 
 
 bool is_backward(ActionType type) {
   return (is_compute(type) && type != ActionType::kForward) || type == ActionType::kSendB ||
-         type == ActionType::kRecvB || type == ActionType::kReduceGrad;
+         type == ActionType::kRecvB || type == ActionType::kWaitSendB || is_reduction(type);
 }
 
 }  // namespace

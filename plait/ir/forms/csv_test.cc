@@ -93,7 +93,8 @@ TEST(Csv, ErrorsNameLineColumnFoundAndNeeded) {
   EXPECT_EQ(error_of("0F0,0B0\n1F0,1X0\n"),
             "f.csv:2:6: in '1X0': 'X' is not an action type (F, I, W, B, SEND_F, RECV_F, SEND_B, "
             "RECV_B, UNSHARD, "
-            "RESHARD, REDUCE_GRAD)");
+            "RESHARD, REDUCE_GRAD, "
+            "WAIT_SEND_F, WAIT_SEND_B, WAIT_REDUCE_GRAD)");
   EXPECT_EQ(error_of("0F"), "f.csv:1:3: in '0F': found the end, needed a micro-batch");
   EXPECT_EQ(error_of("F0"), "f.csv:1:1: in 'F0': found 'F', needed a stage");
   EXPECT_EQ(error_of("0F0xyz"), "f.csv:1:4: in '0F0xyz': found 'x', needed the end of the action");

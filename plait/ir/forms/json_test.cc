@@ -43,7 +43,8 @@ TEST(Json, ErrorsNameTheValuesPointer) {
   EXPECT_EQ(
       error_of(document(R"([["0F0", "0G0"], []])")),
       "f:/actions/0/1: in \"0G0\" at 2: 'G' is not an action type (F, I, W, B, SEND_F, RECV_F, "
-      "SEND_B, RECV_B, UNSHARD, RESHARD, REDUCE_GRAD)");
+      "SEND_B, RECV_B, UNSHARD, RESHARD, REDUCE_GRAD, "
+      "WAIT_SEND_F, WAIT_SEND_B, WAIT_REDUCE_GRAD)");
   EXPECT_EQ(error_of(document(R"([[], ["0F0", ["0F1", ["0B0", 7]]]])")),
             "f:/actions/1/1/1/1: found 7, needed an action as a string, or an array as a pair");
   EXPECT_EQ(error_of(document("[[], [[]]]")),

@@ -72,7 +72,8 @@ TEST(Text, RankLinesAreStrict) {
             "f:7:1: found 'r', needed a line such as 'rank 0: 0F0 . 0B0'");
   EXPECT_EQ(error_of(header + "rank 0: 0F0 0G0\n"),
             "f:6:14: 'G' is not an action type (F, I, W, B, SEND_F, RECV_F, SEND_B, RECV_B, "
-            "UNSHARD, RESHARD, REDUCE_GRAD)");
+            "UNSHARD, RESHARD, REDUCE_GRAD, "
+            "WAIT_SEND_F, WAIT_SEND_B, WAIT_REDUCE_GRAD)");
   EXPECT_EQ(error_of(header + "rank 0: 0F0,0B0\n"),
             "f:6:12: found ',', needed the end of the action");
   EXPECT_EQ(error_of(header + "rank 0: ..\n"), "f:6:10: found '.', needed the end of the action");

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "plait/passes/insert_comm.h"
+#include "plait/passes/lowering.h"
 #include "plait/verify/prove.h"
 
 namespace plait {
@@ -28,7 +28,7 @@ std::int64_t Price::worst_peak() const {
 
 Expected<Price> price(Schedule schedule, const CostModel& costs, const SimulateOptions& options) {
   if (costs.network && !is_lowered(schedule)) {
-    PLAIT_TRY(schedule, insert_comm(schedule));
+    PLAIT_TRY(schedule, insert_messages(std::move(schedule)));
   }
   Price price;
   PLAIT_TRY(price.bound, best_bound(bound_input(schedule, costs)));
