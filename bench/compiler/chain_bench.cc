@@ -116,8 +116,8 @@ void dualpipe_v_r64_m640(benchmark::State& state) {
 }
 BENCHMARK(dualpipe_v_r64_m640)->Unit(benchmark::kMillisecond);
 
-/// At most N sends of a rank outstanding. R = 16, M = 160, N = 4: torch 2.15 does not end within four
-/// minutes.
+/// At most N sends of a rank outstanding. R = 16, M = 160, N = 4: torch 2.15 does not end within
+/// four minutes.
 void limit_sends_dualpipe_v_r16_m160(benchmark::State& state) {
   const Schedule schedule =
       *run_passes(kLoweringPassesWithWaits, *generate("dualpipe-v", {16, 160}));

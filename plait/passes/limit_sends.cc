@@ -16,9 +16,9 @@
 namespace plait {
 namespace {
 
+using passes_detail::kNone;
 using passes_detail::SendGraph;
 using passes_detail::Wait;
-using passes_detail::kNone;
 
 /// What one position on a rank's chain is known to depend on: a prefix of every other rank's chain.
 class Past {
@@ -58,9 +58,9 @@ class Past {
   std::vector<std::pair<std::size_t, std::size_t>> todo_;
 };
 
-/// By value that one rank sends: the last position of the rank's chain on which its receive depends.
-/// Waits that are added on this rank later change none of them: a way from the rank's last position
-/// on it to the receive leads into the rank's chain no more.
+/// By value that one rank sends: the last position of the rank's chain on which its receive
+/// depends. Waits that are added on this rank later change none of them: a way from the rank's last
+/// position on it to the receive leads into the rank's chain no more.
 class LastCause {
  public:
   explicit LastCause(const SendGraph& graph) : graph_(graph), last_(graph.values(), 0) {}
@@ -70,15 +70,22 @@ class LastCause {
     for (std::size_t other = 0; other < graph_.ranks(); ++other)
       begins_.push_back(graph_.chain(other).size());
     for (std::size_t at = graph_.chain(rank).size(); at-- > 0;) {
-      const std::size_t value = graph_.sent(rank, at);
-      if (value == kNone) continue;
-      todo_.assign(1, {graph_.receiver(value), graph_.receive_position(value)});
+      todo_.clear();
+      follow(rank, at);
       spread(rank, at);
     }
   }
   std::size_t of(std::size_t value) const { return last_[value]; }
 
  private:
+  /// Adds what depends on a position at once, on other chains.
+  void follow(std::size_t rank, std::size_t position) {
+    if (const std::size_t value = graph_.sent(rank, position); value != kNone)
+      todo_.emplace_back(graph_.receiver(value), graph_.receive_position(value));
+    if (const std::size_t value = graph_.received(rank, position); value != kNone)
+      todo_.emplace_back(graph_.sender(value), graph_.wait_position(value));
+  }
+
   void spread(std::size_t rank, std::size_t at) {
     while (!todo_.empty()) {
       const auto [of, begin] = todo_.back();
@@ -86,13 +93,9 @@ class LastCause {
       if (of == rank) continue;
       for (std::size_t& first = begins_[of]; first > begin;) {
         --first;
-        if (const std::size_t value = graph_.sent(of, first); value != kNone)
-          todo_.emplace_back(graph_.receiver(value), graph_.receive_position(value));
+        follow(of, first);
         const std::size_t value = graph_.received(of, first);
-        if (value == kNone) continue;
-        const std::size_t sender = graph_.sender(value);
-        if (sender == rank) last_[value] = at;
-        todo_.emplace_back(sender, graph_.wait_position(value));
+        if (value != kNone && graph_.sender(value) == rank) last_[value] = at;
       }
     }
   }
@@ -197,8 +200,8 @@ class CappedRun {
     return true;
   }
 
-  /// The waits of each rank, for a run that came to its end: before a send beside `most` others, that
-  /// for the one received first.
+  /// The waits of each rank, for a run that came to its end: before a send beside `most` others,
+  /// that for the one received first.
   void place_waits(SendGraph& graph) const {
     for (std::size_t rank = 0; rank < graph.ranks(); ++rank) {
       std::vector<Wait> placed;
@@ -333,8 +336,8 @@ FewestSends find_fewest(const SendGraph& graph) {
   if (enough == 1) return {1, "a send is outstanding until its wait"};
   CappedRun stuck(graph, enough - 1);
   stuck.run();
-  return {static_cast<int>(enough), fmt::format("with {}, ranks wait in a circle: {}", enough - 1,
-                                                stuck.circle())};
+  return {static_cast<int>(enough),
+          fmt::format("with {}, ranks wait in a circle: {}", enough - 1, stuck.circle())};
 }
 
 }  // namespace

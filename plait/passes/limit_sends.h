@@ -16,8 +16,9 @@ namespace plait {
 ///
 /// A rank's list without its waits is a chain; a receive comes behind its send, and what follows a
 /// wait behind the receive of what it waits for. A wait may move where its receive does not depend
-/// on this place. Of those that may, the first sent whose receive this place depends on anyhow; else
-/// the first sent. Where that finds none though K is enough, waits are placed by a run (see .cc).
+/// on this place. Of those that may, the first sent whose receive this place depends on anyhow;
+/// else the first sent. Where that finds none though K is enough, waits are placed by a run (see
+/// .cc).
 ///
 /// Errors: a send without wait; waits in a circle; K too small (names the fewest that work).
 /// Cost: O(P * A + sends * K) for P ranks and A actions.
@@ -35,9 +36,9 @@ struct FewestSends {
 ///
 /// Proof: run all lists at once; a send may run while fewer than K of its rank's are not received.
 /// Whatever can run stays able to run, since only its own rank's chain uses up a rank's K, so every
-/// run gets equally far. Waits of a placement that works make such a run; and a run to the end gives
-/// a placement: before a send, the wait for the one that was received first.
-/// Errors: a send without wait; waits in a circle. Cost: O(A * log A).
+/// run gets equally far. Waits of a placement that works make such a run; and a run to the end
+/// gives a placement: before a send, the wait for the one that was received first. Errors: a send
+/// without wait; waits in a circle. Cost: O(A * log A).
 Expected<FewestSends> fewest_outstanding_sends(const Schedule& schedule);
 
 }  // namespace plait

@@ -60,16 +60,16 @@ Expected<void> check_options(const LoweringOptions& options) {
                 "--max-active-stages");
   }
   if (options.max_outstanding_sends && *options.max_outstanding_sends < 0) {
-    return fail(
-        ErrorCode::kInvalidInput,
-        fmt::format("found {}, needed a number of at least 0, or min",
-                    *options.max_outstanding_sends),
-        "--max-outstanding-sends");
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("found {}, needed a number of at least 0, or min",
+                            *options.max_outstanding_sends),
+                "--max-outstanding-sends");
   }
   if (options.dialect != Dialect::kTorch213) return {};
   const bool sends = options.max_outstanding_sends || options.fewest_outstanding_sends;
   if (!sends && !options.defer_reduce_grad_wait) return {};
-  return fail(ErrorCode::kInvalidInput, "is about waits, torch 2.13 has none: needed --dialect torch-2.15",
+  return fail(ErrorCode::kInvalidInput,
+              "is about waits, torch 2.13 has none: needed --dialect torch-2.15",
               sends ? "--max-outstanding-sends" : "--defer-reduce-grad-wait");
 }
 
@@ -123,8 +123,8 @@ Expected<Lowered> lower_as_torch(Schedule schedule, const LoweringOptions& optio
   PLAIT_TRY_VOID(check_pairs(schedule, options.max_active_stages));
   const bool waits = options.dialect == Dialect::kTorch215;
   Lowered lowered;
-  PLAIT_TRY(schedule, insert_unshard(std::move(schedule),
-                                     unshard_options(options, std::move(lookahead))));
+  PLAIT_TRY(schedule,
+            insert_unshard(std::move(schedule), unshard_options(options, std::move(lookahead))));
   PLAIT_TRY(schedule, insert_reduce_grad(std::move(schedule), {}));
   if (waits) {
     PassOptions deferred;

@@ -14,7 +14,8 @@ namespace plait {
 /// Options of torch.distributed.pipelining's lowering, by the names of `plait make --lower`.
 struct LoweringOptions {
   Dialect dialect = kNewestDialect;
-  /// Stages of a rank that are whole at a time; a pair that brings two at once may exceed it by one.
+  /// Stages of a rank that are whole at a time; a pair that brings two at once may exceed it by
+  /// one.
   int max_active_stages = 3;
   /// How many stages ahead are unsharded: "full" is max_active_stages, "auto" min(rank + 2, that),
   /// or a number for each rank, with commas.
@@ -36,8 +37,8 @@ struct Lowered {
 /// defer-recv and limit-sends, as far as options and dialect ask for them.
 ///
 /// For torch's own schedules the result is torch's to the byte. Errors: an option out of torch's
-/// limits (with the numbers); waits asked for in torch 2.13's dialect; an action of more stages than
-/// may be whole; those of the passes. Cost: that of the passes.
+/// limits (with the numbers); waits asked for in torch 2.13's dialect; an action of more stages
+/// than may be whole; those of the passes. Cost: that of the passes.
 Expected<Lowered> lower_as_torch(Schedule schedule, const LoweringOptions& options);
 
 /// Takes out all waits, or adds those that torch 2.15 needs: insert-reduce-wait to reductions,

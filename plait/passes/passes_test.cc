@@ -107,11 +107,16 @@ TEST(EveryPass, HasAGoldenFile) {
 TEST(EveryPass, TwiceIsOnce) {
   for_small_schedules([](const Schedule& schedule) {
     const Schedule lowered = run("insert-comm", schedule);
+    const Schedule with_waits = run("insert-send-wait", lowered);
     for (const PassInfo& pass : kPasses) {
       if (pass.name == "insert-comm" || pass.name == "pair") continue;
       if (pass.name.starts_with("warm-up")) continue;  // each time one more
-      const bool of_messages = pass.name == "defer-recv" || pass.name == "place-recv";
-      const Schedule once = run(pass.name, of_messages ? lowered : schedule);
+      const bool of_messages =
+          pass.name == "defer-recv" || pass.name == "place-recv" || pass.name == "insert-send-wait";
+      const bool of_waits = pass.name == "limit-sends";
+      const Schedule once = run(pass.name, of_waits      ? with_waits
+                                           : of_messages ? lowered
+                                                         : schedule);
       EXPECT_EQ(run(pass.name, once), once) << schedule.name << " " << pass.name;
     }
   });
@@ -120,6 +125,10 @@ TEST(EveryPass, TwiceIsOnce) {
 TEST(EveryGenerator, LoweredAsTorchDoesIsProven) {
   for_small_schedules([](const Schedule& schedule) {
     expect_proven(kLoweringPasses, run(kLoweringPasses, schedule));
+    const Schedule waits = run(kLoweringPassesWithWaits, schedule);
+    expect_proven(kLoweringPassesWithWaits, waits);
+    // All lists hold their messages in one common order: one send at a time is enough.
+    expect_proven("limit-sends=1", run("limit-sends=1", waits));
   });
 }
 

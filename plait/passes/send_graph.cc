@@ -57,10 +57,11 @@ Expected<void> SendGraph::check_ends(const Schedule& schedule) const {
       const bool matched = ends.sender != kNone && ends.receiver != kNone;
       if (matched && ends.wait != kNone) continue;
       return fail(ErrorCode::kInvalidInput,
-                  matched ? fmt::format("{} on rank {} has no wait, needed one: insert-send-wait "
-                                        "goes before",
-                                        print_action(send_of(action)), ends.sender)
-                          : fmt::format("{} on rank {} has no other end", print_action(action), rank),
+                  matched
+                      ? fmt::format("{} on rank {} has no wait, needed one: insert-send-wait "
+                                    "goes before",
+                                    print_action(send_of(action)), ends.sender)
+                      : fmt::format("{} on rank {} has no other end", print_action(action), rank),
                   schedule.name);
     }
   }

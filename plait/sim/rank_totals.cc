@@ -43,10 +43,18 @@ class RankTotals {
         receives_(costs_.network && costs_.network->message_bytes > 0) {
     Bytes constant = 0;
     const Placement& placement = engine.schedule().placement;
+    std::vector<bool> unshards(static_cast<std::size_t>(placement.stages()));
+    for (const Action& action : engine.list(rank)) {
+      if (action.type != ActionType::kUnshard || costs_.parameter_bytes.empty()) continue;
+      unshards[static_cast<std::size_t>(action.stage)] = true;
+      by_time_ = true;
+    }
+    by_time_ = by_time_ || receives_;
     for (std::size_t i = 0; i < placement.rank_of_stage.size(); ++i) {
       if (placement.rank_of_stage[i] != rank) continue;
       const std::size_t stage = i % static_cast<std::size_t>(placement.stages());
-      constant += entry(costs_.parameter_bytes, stage) + entry(costs_.gradient_bytes, stage);
+      constant += (unshards[stage] ? 0 : entry(costs_.parameter_bytes, stage)) +
+                  entry(costs_.gradient_bytes, stage);
     }
     bytes_.start(constant);
   }
@@ -68,6 +76,7 @@ class RankTotals {
 
   void service(const Service& service) {
     const ActionType type = service.action->type;
+    if (has_bytes_) hold(service);
     // Their time is the wait of a reader.
     if (is_communication(type) || is_send_wait(type)) return;
     first_action_ = std::min(first_action_, service.begin);
@@ -79,7 +88,7 @@ class RankTotals {
   /// Without fill and drain, which depend on when the step of all ranks begins and ends:
   /// add_up_ranks() adds them.
   RankPrediction take() {
-    if (receives_) replay_bytes();
+    if (by_time_) replay_bytes();
     rank_.peak_activations = activations_.peak();
     if (has_bytes_) rank_.peak_bytes = bytes_.peak();
     return rank_;
@@ -182,15 +191,33 @@ class RankTotals {
     changes_.push_back({end, -bytes, position, &action});
   }
 
+  /// Whole parameters from UNSHARD's begin to RESHARD's end, and what was sent until its wait.
+  void hold(const Service& service) {
+    const Action& action = *service.action;
+    if (action.type == ActionType::kUnshard || action.type == ActionType::kReshard) {
+      const bool unshards = action.type == ActionType::kUnshard;
+      const Bytes bytes = entry(costs_.parameter_bytes, static_cast<std::size_t>(action.stage));
+      change_bytes({unshards ? service.begin : service.end, unshards ? bytes : -bytes,
+                    service.position, &action});
+    } else if (is_send_wait(action.type) && receives_) {
+      const Bytes bytes = costs_.network->message_bytes;
+      const Nanoseconds made =
+          engine_.made(direction_of(action.type), engine_.cell(action.stage, action.microbatch));
+      change_bytes({made, bytes, service.position, &action});
+      change_bytes({service.end, -bytes, service.position, &action});
+    }
+  }
+
   void change_bytes(const ByteChange& change) {
-    if (receives_) {
+    if (by_time_) {
       changes_.push_back(change);
     } else {
       bytes_.change(change.amount, change.position, *change.action, change.time);
     }
   }
 
-  /// Messages arrive while blocks run, so the changes are applied in the order of their times.
+  /// Messages arrive and parameters are unsharded while blocks run, so the changes are applied in
+  /// the order of their times.
   void replay_bytes() {
     std::stable_sort(changes_.begin(), changes_.end(),
                      [](const ByteChange& a, const ByteChange& b) { return a.time < b.time; });
@@ -202,6 +229,7 @@ class RankTotals {
   const CostModel& costs_;
   bool has_bytes_;
   bool receives_;
+  bool by_time_ = false;  // bytes change while blocks run
   RankPrediction rank_;
   std::int64_t blocks_ = 0;
   Nanoseconds first_action_ = std::numeric_limits<Nanoseconds>::max();

@@ -85,7 +85,7 @@ void mutate(Schedule& schedule, Random& random) {
     return list[index].members > 0 || (index > 0 && list[index - 1].members > 0) ||
            (index > 1 && list[index - 2].members > 1);
   };
-  switch (pick(random, 17)) {
+  switch (pick(random, 18)) {
     case 0:
       if (!in_pair(at)) list.erase(place(list, at));
       break;
@@ -101,7 +101,8 @@ void mutate(Schedule& schedule, Random& random) {
     case 4:
       list[at].stage += pick(random, 2) == 0 ? 1 : -1;
       break;
-    case 9: {  // the order of reductions: the first behind the last
+    case 9:
+    case 11: {  // the order of reductions: the first behind the last
       const auto reduces = [](const Action& action) {
         return action.type == ActionType::kReduceGrad;
       };

@@ -39,7 +39,7 @@ TEST(Verify, ASoundScheduleSaysWhatItProved) {
   ASSERT_TRUE(verified);
   EXPECT_EQ(
       verified->summary(),
-      "test: 2 ranks, 2 stages, 2 micro-batches, 8 compute actions, 4 messages; 14 rules hold, "
+      "test: 2 ranks, 2 stages, 2 micro-batches, 8 compute actions, 4 messages; 17 rules hold, "
       "no deadlock per edge, per pair or per rank, without buffering");
 }
 
@@ -127,7 +127,7 @@ TEST(Verify, WithoutCommunicationOnlyTheOrderIsProven) {
   EXPECT_FALSE(verified->lowered());
   EXPECT_EQ(
       verified->summary(),
-      "test: 2 ranks, 2 stages, 1 micro-batches, 4 compute actions, 0 messages; 12 rules hold, "
+      "test: 2 ranks, 2 stages, 1 micro-batches, 4 compute actions, 0 messages; 15 rules hold, "
       "no circle of waits, messages not counted");
   EXPECT_TRUE(verify(read(kSound))->lowered());
   EXPECT_TRUE(verify(read("0F0,1F0,1B0,0B0\n"))->lowered());
@@ -151,6 +151,91 @@ TEST(Verify, ParameterActionsHaveTheirPlaces) {
   EXPECT_EQ(rules_of(read("0UNSHARD,0F0,0UNSHARD,0B0,0RESHARD\n")), Rules{"unshard"});
   EXPECT_EQ(rules_of(read("0F0,0B0,0REDUCE_GRAD,0F1,0B1\n")), Rules{"accumulation-order"});
   EXPECT_EQ(rules_of(read("0F0,0B0,0REDUCE_GRAD,0REDUCE_GRAD\n")), Rules{"duplicate"});
+}
+
+const char* const kSoundWithWaits =
+    "0F0,0SEND_F0,0F1,0SEND_F1,0RECV_B0,0B0,0WAIT_SEND_F0,0RECV_B1,0B1,0REDUCE_GRAD,"
+    "0WAIT_SEND_F1,0WAIT_REDUCE_GRAD\n"
+    "1RECV_F0,1RECV_F1,1F0,1B0,1SEND_B0,1F1,1B1,1REDUCE_GRAD,1WAIT_REDUCE_GRAD,1SEND_B1,"
+    "1WAIT_SEND_B0,1WAIT_SEND_B1\n";
+
+/// The findings of kSoundWithWaits with `part` replaced.
+Diagnostics findings_with(std::string_view part, std::string_view other) {
+  std::string csv = kSoundWithWaits;
+  csv.replace(csv.find(part), part.size(), other);
+  const auto verified = verify(read(csv));
+  return verified ? Diagnostics{} : verified.error();
+}
+
+TEST(Verify, WhereThereAreWaitsEverySendHasItsOwn) {
+  EXPECT_TRUE(verify(read(kSoundWithWaits)));
+  EXPECT_EQ(findings_with(",0WAIT_SEND_F1", "").front().text(),
+            "error: send-wait: rank 0 position 3: 0SEND_F1 has no 0WAIT_SEND_F1 behind it, needed "
+            "one as the schedule has waits\n"
+            "note: rank 0 position 6: 0WAIT_SEND_F0");
+  EXPECT_EQ(findings_with(",0WAIT_SEND_F1", ",0WAIT_SEND_F1,0WAIT_SEND_F0").front().text(),
+            "error: send-wait: rank 0 position 11: 0WAIT_SEND_F0 stands here again\n"
+            "note: rank 0 position 6: first here");
+  EXPECT_EQ(findings_with("0F1,0SEND_F1", "0F1,0WAIT_SEND_F1,0SEND_F1").front().text(),
+            "error: send-wait: rank 0 position 3: 0WAIT_SEND_F1 waits for 0SEND_F1, which stands "
+            "behind it\n"
+            "note: rank 0 position 4: 0SEND_F1");
+  EXPECT_EQ(rules_of(read("0F0,0B0,0WAIT_SEND_F0\n1F0,1B0\n")), Rules{"send-wait"});
+}
+
+TEST(Verify, WhereThereAreWaitsReductionsEndOneByOne) {
+  EXPECT_EQ(findings_with(",0WAIT_REDUCE_GRAD", "").front().text(),
+            "error: reduce-wait: rank 0 position 9: 0REDUCE_GRAD has no 0WAIT_REDUCE_GRAD behind "
+            "it, needed one as the schedule has waits\n"
+            "note: rank 0 position 6: 0WAIT_SEND_F0");
+  EXPECT_EQ(findings_with("0REDUCE_GRAD,0WAIT_SEND_F1,0WAIT", "0WAIT_SEND_F1,0WAIT").front().text(),
+            "error: reduce-wait: rank 0 position 10: 0WAIT_REDUCE_GRAD waits for a reduction that "
+            "is not pending");
+  const auto two =
+      verify(read("0F0,1F0,1B0,1REDUCE_GRAD,0B0,0REDUCE_GRAD,1WAIT_REDUCE_GRAD,"
+                  "0WAIT_REDUCE_GRAD\n"));
+  ASSERT_FALSE(two);
+  ASSERT_EQ(two.error().size(), 1U);
+  EXPECT_EQ(two.error().front().text(),
+            "error: reduce-wait: rank 0 position 5: 0REDUCE_GRAD starts while that of stage 1 is "
+            "pending, needed one at a time\n"
+            "note: rank 0 position 3: 1REDUCE_GRAD");
+}
+
+// Without its waits it ends with messages matched per directed edge.
+TEST(Verify, WaitsStandInACircleOfTheirOwn) {
+  const std::string rank0 =
+      "0F0,0SEND_F0,0F1,0SEND_F1,0WAIT_SEND_F0,0WAIT_SEND_F1,0RECV_B0,0B0,0RECV_B1,0B1\n";
+  const std::string rank1 =
+      "1RECV_F0,1F0,1B0,1SEND_B0,1WAIT_SEND_B0,1RECV_F1,1F1,1B1,1SEND_B1,1WAIT_SEND_B1\n";
+  VerifyOptions per_edge;
+  per_edge.matchings = {Matching::kEdge};
+  const auto verified = verify(read(rank0 + rank1), per_edge);
+  ASSERT_FALSE(verified);
+  EXPECT_EQ(verified.error().front().text(),
+            "error: deadlock: rank 1 position 4: with messages matched per directed edge and not "
+            "buffered, 2 messages wait in a circle\n"
+            "note: rank 1 position 4: 0SEND_F1 is not awaited yet: 1WAIT_SEND_B0 waits until rank "
+            "0 receives 1SEND_B0\n"
+            "note: rank 0 position 5: 1SEND_B0 is not awaited yet: 0WAIT_SEND_F1 waits until rank "
+            "1 receives 0SEND_F1");
+  Schedule without = read(rank0 + rank1);
+  for (std::vector<Action>& list : without.ranks)
+    std::erase_if(list, [](const Action& action) { return is_wait(action.type); });
+  EXPECT_TRUE(verify(without, per_edge));
+}
+
+TEST(Verify, ACapOnUnshardedStages) {
+  const Schedule schedule = read("0UNSHARD,1UNSHARD,0F0,1F0,1B0,1RESHARD,0B0,0RESHARD\n");
+  VerifyOptions options;
+  options.max_active_stages = 2;
+  EXPECT_TRUE(verify(schedule, options));
+  options.max_active_stages = 1;
+  const auto verified = verify(schedule, options);
+  ASSERT_FALSE(verified);
+  EXPECT_EQ(verified.error().front().text(),
+            "error: residency: rank 0 position 1: 1UNSHARD makes 2 stages of the rank whole, the "
+            "cap is 1: 0, 1");
 }
 
 TEST(Verify, TheStageThatComputesLastMayStayUnsharded) {

@@ -185,5 +185,53 @@ class ScheduleFiles(command.CommandTest):
         self.assertIn("the file says microbatches 4, --microbatches says 5", result.stderr)
 
 
+class Dialects(command.CommandTest):
+    """A lowered CSV is for one torch; what torch only lowers is proven here."""
+
+    SHAPE = ("zbv", "--ranks", "2", "--microbatches", "4")
+
+    def lowered(self, *flags: str) -> str:
+        result = self.plait("make", *self.SHAPE, "--lower", *flags)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        return result.stdout
+
+    def test_found_when_read_and_chosen_when_written(self) -> None:
+        new, old = self.lowered(), self.lowered("--dialect", "torch-2.13")
+        self.assertEqual(new, self.lowered("--dialect", "torch-2.15"))
+        self.assertIn("WAIT_SEND_F", new)
+        self.assertNotIn("WAIT", old)
+        for text, name in ((new, "torch 2.15, with waits"), (old, "torch 2.13 or before, without waits")):
+            (self.folder / "lowered.csv").write_text(text)
+            result = self.plait("check", "lowered.csv")
+            self.assertEqual(result.returncode, 0, result.stdout)
+            self.assertIn(f"with communication: {name}\n", result.stdout)
+            self.assertEqual(self.plait("make", "lowered.csv", "--dialect", "torch-2.13").stdout, old)
+            with_waits = self.plait("make", "lowered.csv").stdout
+            self.assertEqual(with_waits.count("WAIT_SEND"), new.count("WAIT_SEND"))
+            self.assertEqual(self.plait("make", "lowered.csv", "--format", "plait").stdout.count("WAIT"), text.count("WAIT"))
+
+    def test_options_reach_every_command_that_lowers(self) -> None:
+        flags = ("--lower", "--max-active-stages", "2", "--unshard-lookahead", "auto", "--defer-reduce-grad-wait",
+                 "--max-outstanding-sends", "min")
+        for name in ("make", "check", "simulate"):
+            with self.subTest(command=name):
+                result = self.plait(name, *self.SHAPE, *flags)
+                self.assertEqual(result.returncode, 0, result.stderr)
+                self.assertIn("note: zbv: 1 outstanding send a rank is the fewest", result.stderr)
+
+    def test_wrong_options_are_wrong_use_with_the_numbers(self) -> None:
+        for flags, message in ((("--lower", "--max-active-stages", "0"), "found 0, needed a number of at least 1"),
+                               (("--lower", "--unshard-lookahead", "4,1"), "found '4' for rank 0, needed a number from 1 to 3"),
+                               (("--lower", "--unshard-lookahead", "1"), "found 1 numbers, needed full, auto, or one for each of 2 ranks"),
+                               (("--lower", "--max-outstanding-sends", "few"), "found 'few', needed min or a number of at least 0"),
+                               (("--lower", "--max-outstanding-sends", "0"), "found 0 outstanding sends a rank, needed at least 1"),
+                               (("--lower", "--dialect", "torch-2.13", "--defer-reduce-grad-wait"), "torch 2.13 has none"),
+                               (("--defer-recv",), "is of --lower, needed both")):
+            with self.subTest(flags=flags):
+                result = self.plait("make", *self.SHAPE, *flags)
+                self.assertEqual((result.returncode, result.stdout), (2, ""))
+                self.assertIn(message, result.stderr)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -1,4 +1,5 @@
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <charconv>
@@ -21,6 +22,7 @@ struct CompareArguments {
   int chunks = 0;
   bool any_m = false;
   std::string memory;
+  std::shared_ptr<LoweringArguments> lowering;
   bool exact_bound = false;
   MeasureArguments measure;
   bool json = false;
@@ -173,6 +175,12 @@ Expected<void> add(const GeneratorInfo& info, const CompareArguments& arguments,
     comparison.left_out.push_back({info.name, "has no backward"});
     return {};
   }
+  Expected<Schedule> lowered = arguments.lowering->apply(*std::move(schedule));
+  if (!lowered && arguments.lowering->lower) {
+    comparison.left_out.push_back({info.name, lowered.error().text()});
+    return {};
+  }
+  PLAIT_TRY(schedule, std::move(lowered));
   BoundInput bounded = bound_input(*schedule, costs);
   PLAIT_TRY(Price priced, price(*std::move(schedule), costs, {}));
   if (std::string why = over_cap(priced, cap); !why.empty()) {
@@ -191,6 +199,15 @@ Expected<void> add(const GeneratorInfo& info, const CompareArguments& arguments,
   return {};
 }
 
+/// Of each rank; of many ranks the fewest and the most.
+std::string slots_of(const Price& price) {
+  constexpr std::size_t kEach = 8;
+  const std::vector<int>& slots = price.activation_slots;
+  if (slots.size() <= kEach) return fmt::format("{}", fmt::join(slots, " "));
+  const auto [least, most] = std::minmax_element(slots.begin(), slots.end());
+  return fmt::format("{}-{}", *least, *most);
+}
+
 void print_table(const Comparison& comparison) {
   Nanoseconds longest = 0;
   std::size_t width = 8;
@@ -200,18 +217,19 @@ void print_table(const Comparison& comparison) {
   }
   const TimeUnit unit = TimeUnit::for_times_of(longest);
   const bool bytes = !comparison.fit.empty() && comparison.fit.front().has_bytes;
-  print("{:{}} {:>2} {:>12} {:>12} {:>12} {:>8} {:>12} {:>16} {:>8}\n", "schedule", width, "V",
+  print("{:{}} {:>2} {:>12} {:>12} {:>12} {:>8} {:>12} {:>16} {:>8}  {}\n", "schedule", width, "V",
         fmt::format("makespan {}", unit.name), "span", "worst idle", "share", "above bound",
-        bytes ? "peak bytes" : "peak activations", "pairs");
+        bytes ? "peak bytes" : "peak activations", "pairs", "slots");
   for (const Price& price : comparison.fit) {
     const double makespan = static_cast<double>(price.prediction.makespan_ns);
     const double share = makespan > 0 ? static_cast<double>(price.worst_idle()) / makespan : 0;
     const std::string peak = bytes ? fmt::format("{}", price.worst_peak())
                                    : fmt::format("{:.2f}", peak_activations(price));
-    print("{:{}} {:>2} {:>12} {:>12} {:>12} {:>8} {:>12} {:>16} {:>8}\n", price.schedule, width,
+    print("{:{}} {:>2} {:>12} {:>12} {:>12} {:>8} {:>12} {:>16} {:>8}  {}\n", price.schedule, width,
           price.chunks, unit.print(price.prediction.makespan_ns),
           unit.print(price.prediction.span_ns), unit.print(price.worst_idle()), percent(share),
-          unit.print(price.above_bound()), peak, percent(price.prediction.pair_coverage));
+          unit.print(price.above_bound()), peak, percent(price.prediction.pair_coverage),
+          slots_of(price));
   }
   if (!comparison.left_out.empty()) print("\nleft out:\n");
   for (const LeftOut& one : comparison.left_out) print("  {}: {}\n", one.schedule, one.why);
@@ -323,6 +341,7 @@ void add_compare(CLI::App& app, int& exit_code) {
   CLI::Option* memory =
       command->add_option("--memory", arguments->memory,
                           "most a rank may hold: activations of its whole share, or bytes (64GiB)");
+  arguments->lowering = LoweringArguments::add_to(*command);
   auto costs = CostArguments::add_to(*command);
   add_measure(*command, *arguments);
   command->footer("Costs here are those of a rank's whole share, whatever its number of stages.");

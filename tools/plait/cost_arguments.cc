@@ -121,6 +121,7 @@ nlohmann::ordered_json print_price_json(const Price& price) {
           {"idle_ns", std::move(idle)},
           {"idle_share", std::move(share)},
           {price.has_bytes ? "peak_bytes" : "peak_activations", std::move(peak)},
+          {"activation_slots", price.activation_slots},
           {"pair_coverage", prediction.pair_coverage},
           {"exposed_comm_ns", std::move(exposed)}};
 }

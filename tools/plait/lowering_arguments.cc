@@ -80,9 +80,10 @@ Expected<Schedule> LoweringArguments::apply(Schedule schedule, Dialect dialect) 
   } else if (!max_outstanding_sends.empty()) {
     PLAIT_TRY(wanted.max_outstanding_sends, parse_sends(max_outstanding_sends));
   }
+  const std::string name = schedule.name;
   PLAIT_TRY(Lowered lowered, lower_as_torch(std::move(schedule), wanted));
   for (const std::string& note : lowered.notes)
-    fmt::print(stderr, "plait {}: note: {}\n", command, note);
+    fmt::print(stderr, "plait {}: note: {}: {}\n", command, name, note);
   return std::move(lowered.schedule);
 }
 

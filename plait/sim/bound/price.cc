@@ -26,6 +26,26 @@ std::int64_t Price::worst_peak() const {
   return worst;
 }
 
+std::vector<int> activation_slots(const Schedule& schedule) {
+  std::vector<int> slots;
+  for (const std::vector<Action>& list : schedule.ranks) {
+    int live = 0, most = 0;
+    for (std::size_t begin = 0; begin < list.size(); begin += 1U + list[begin].members) {
+      int ends = 0;
+      for (std::size_t i = begin; i <= begin + list[begin].members; ++i) {
+        live += list[i].type == ActionType::kForward ? 1 : 0;
+        ends += list[i].type == ActionType::kBackward || list[i].type == ActionType::kBackwardWeight
+                    ? 1
+                    : 0;
+      }
+      most = std::max(most, live);
+      live -= ends;
+    }
+    slots.push_back(most);
+  }
+  return slots;
+}
+
 Expected<Price> price(Schedule schedule, const CostModel& costs, const SimulateOptions& options) {
   if (costs.network && !is_lowered(schedule)) {
     PLAIT_TRY(schedule, insert_messages(std::move(schedule)));
@@ -38,6 +58,7 @@ Expected<Price> price(Schedule schedule, const CostModel& costs, const SimulateO
   price.chunks = (schedule.placement.stages() + price.ranks - 1) / price.ranks;
   price.has_bytes = costs.has_bytes();
   PLAIT_TRY(const VerifiedSchedule verified, prove(std::move(schedule)));
+  price.activation_slots = activation_slots(verified.schedule());
   PLAIT_TRY(price.prediction, simulate(verified, costs, options));
   return price;
 }

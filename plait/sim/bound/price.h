@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include "plait/base/error.h"
 #include "plait/base/units.h"
@@ -19,7 +20,8 @@ struct Price {
   int chunks = 0;
   bool has_bytes = false;
   Prediction prediction;
-  Bound bound;  ///< no order of these actions on this placement is faster
+  Bound bound;                          ///< no order of these actions on this placement is faster
+  std::vector<int> activation_slots{};  ///< by rank: activation_slots()
 
   Nanoseconds worst_idle() const;
   /// Makespan less bound: what any order could save at most.
@@ -28,6 +30,15 @@ struct Price {
   double share_above_bound() const;
   std::int64_t worst_peak() const;  ///< bytes, or stage activations without byte costs
 };
+
+/// By rank, how many buffers hold all its stage activations, each from its F to its B or W: torch's
+/// colouring of lifetimes gives them one of so many slots. A lifetime includes the places of both
+/// ends; members of a pair share one. Cost: O(actions).
+///
+/// Intervals in the order of their begins, each in the lowest free slot, take as many slots as live
+/// at once at most: a new slot is opened only while all others are taken.
+/// Source: torch.distributed.pipelining, analyze_pipeline_activation_liveness.
+std::vector<int> activation_slots(const Schedule& schedule);
 
 /// Proves the schedule, with its communication if links are priced, and simulates it.
 /// Errors: also a schedule that breaks a rule (the first finding). Cost: those of insert_comm(),
