@@ -176,11 +176,10 @@ TEST(LimitSends, IsTheSearchOfTheGraph) {
 }
 
 Schedule crossed() {
-  return *run_passes(
-      "insert-send-wait",
-      *read_csv("0F0,0SEND_F0,0F1,0SEND_F1,0RECV_B1,0B1,0RECV_B0,0B0\n"
-                "1RECV_F1,1F1,1B1,1SEND_B1,1RECV_F0,1F0,1B0,1SEND_B0\n",
-                "crossed", {}));
+  return *run_passes("insert-send-wait",
+                     *read_csv("0F0,0SEND_F0,0F1,0SEND_F1,0RECV_B1,0B1,0RECV_B0,0B0\n"
+                               "1RECV_F1,1F1,1B1,1SEND_B1,1RECV_F0,1F0,1B0,1SEND_B0\n",
+                               "crossed", {}));
 }
 
 TEST(LimitSends, TheFewestComeWithTheirProof) {

@@ -48,11 +48,11 @@ Expected<Schedule> insert_comm_pass(Schedule schedule, const PassOptions& option
 /// Input:  0F0 1F0 1B0 0B0                                                       (N = 1)
 /// Output: 0UNSHARD 0F0 0RESHARD 1UNSHARD 1F0 1B0 1RESHARD 0UNSHARD 0B0 0RESHARD
 ///
-/// Let next(i, n) be the first n distinct stages of the actions i, i + 1, …, a pair's both together.
-/// Before action i the stages that are whole and not in next(i, N) are resharded, in the order in
-/// which they were unsharded; then those of next(i, lookahead) that are not whole are unsharded, in
-/// the order in which actions need them. UNSHARD and RESHARD of the input are taken out first, so
-/// that running it twice is running it once. Cost: O(A * V). Source:
+/// Let next(i, n) be the first n distinct stages of the actions i, i + 1, …, a pair's both
+/// together. Before action i the stages that are whole and not in next(i, N) are resharded, in the
+/// order in which they were unsharded; then those of next(i, lookahead) that are not whole are
+/// unsharded, in the order in which actions need them. UNSHARD and RESHARD of the input are taken
+/// out first, so that running it twice is running it once. Cost: O(A * V). Source:
 /// torch.distributed.pipelining, _add_unshard_reshard, which takes O(A^2).
 Expected<Schedule> insert_unshard(Schedule schedule, const PassOptions& options);
 
