@@ -1,5 +1,6 @@
 #include "plait/nn/parameter_store.h"
 
+#include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
@@ -35,6 +36,44 @@ std::uint64_t hash(std::string_view text) {
 std::int64_t sum_of_quarters(std::uint64_t bits) {
   return static_cast<std::int64_t>((bits & 0xffff) + ((bits >> 16) & 0xffff) +
                                    ((bits >> 32) & 0xffff) + (bits >> 48));
+}
+
+// fill_normal() in whole tensors of int64, whose products wrap as unsigned ones do.
+
+at::Tensor shifted(const at::Tensor& bits, int places) {
+  return bits.bitwise_right_shift(places).bitwise_and((std::int64_t{1} << (64 - places)) - 1);
+}
+
+at::Tensor mixed(const at::Tensor& bits) {
+  constexpr auto kFirst = static_cast<std::int64_t>(0xbf58476d1ce4e5b9ULL);
+  constexpr auto kSecond = static_cast<std::int64_t>(0x94d049bb133111ebULL);
+  const at::Tensor once = bits.bitwise_xor(shifted(bits, 30)).mul_(kFirst);
+  const at::Tensor twice = once.bitwise_xor(shifted(once, 27)).mul_(kSecond);
+  return twice.bitwise_xor(shifted(twice, 31));
+}
+
+at::Tensor sum_of_quarters(const at::Tensor& bits) {
+  at::Tensor sum = bits.bitwise_and(0xffff);
+  for (const int places : {16, 32, 48})
+    sum.add_(bits.bitwise_right_shift(places).bitwise_and(0xffff));
+  return sum;
+}
+
+void fill_on_device(const at::Tensor& flat, std::uint64_t key, double scale) {
+  constexpr std::int64_t kMean = std::int64_t{4} * 65535;
+  constexpr std::int64_t kAtOnce = std::int64_t{1} << 24;
+  constexpr auto kStep = static_cast<std::int64_t>(kSplitMixStep);
+  for (std::int64_t first = 0; first < flat.numel(); first += kAtOnce) {
+    const std::int64_t count = std::min(kAtOnce, flat.numel() - first);
+    const at::Tensor even =
+        at::arange(first, first + count, flat.options().dtype(at::kLong)).mul_(2);
+    const auto draw = [&](std::int64_t number) {
+      return sum_of_quarters(
+          mixed(even.add(number).mul_(kStep).add_(static_cast<std::int64_t>(key))));
+    };
+    const at::Tensor sum = draw(1).add_(draw(2)).sub_(kMean);
+    flat.narrow(0, first, count).copy_(sum.to(at::kDouble).mul_(scale));
+  }
 }
 
 }  // namespace
@@ -179,8 +218,8 @@ void fill_normal(const at::Tensor& tensor, std::uint64_t seed, std::string_view 
   constexpr std::int64_t kMean = std::int64_t{4} * 65535;
   const double scale = deviation / std::sqrt(8.0 * (65536.0 * 65536.0 - 1.0) / 12.0);
   const std::uint64_t key = mix_bits(seed ^ mix_bits(hash(name)));
-  const at::Tensor host = tensor.is_cpu() ? tensor : at::empty(tensor.sizes(), at::kFloat);
-  auto* data = static_cast<float*>(host.data_ptr());
+  if (!tensor.is_cpu()) return fill_on_device(tensor.detach().view({-1}), key, scale);
+  auto* data = static_cast<float*>(tensor.data_ptr());
   std::uint64_t counter = key;
   for (std::int64_t i = 0; i < tensor.numel(); ++i) {
     const std::uint64_t first = mix_bits(counter += kSplitMixStep),
@@ -188,7 +227,6 @@ void fill_normal(const at::Tensor& tensor, std::uint64_t seed, std::string_view 
     const std::int64_t sum = sum_of_quarters(first) + sum_of_quarters(second) - kMean;
     data[i] = static_cast<float>(static_cast<double>(sum) * scale);
   }
-  if (!tensor.is_cpu()) tensor.detach().copy_(host);
 }
 
 }  // namespace plait

@@ -74,8 +74,8 @@ class ParameterStore {
   std::map<std::string, Parameter> buffers_;
 };
 
-/// Fills with normal numbers of that deviation, drawn by counter from (seed, name) on the host: the
-/// same bits on every rank, split, device and platform. Each is the sum of eight uniform numbers of
+/// Fills with normal numbers of that deviation, drawn by counter from (seed, name): the same bits
+/// on every rank, split, device and platform. Each is the sum of eight uniform numbers of
 /// 16 bits.
 void fill_normal(const at::Tensor& tensor, std::uint64_t seed, std::string_view name,
                  double deviation);
