@@ -94,6 +94,23 @@ TEST(NothingIsSkipped, WhatHasNothingToDoChangesNoBit) {
   }
 }
 
+TEST(NothingIsSkipped, ARankThatWaitsForASendNamesIt) {
+  const VerifiedSchedule schedule =
+      lowered("gpipe", std::string(kLoweringPassesWithWaits) + ",limit-sends=1");
+  const std::vector<RankProgram> programs = programs_of(schedule);
+  testing::SeededRun run(programs, schedule.placement(), {testing::Matching::kRank, false, -1});
+  Executor& first = *run.executors[0];
+  first.begin_step();
+  for (int turn = 0; turn < 3; ++turn) {
+    first.advance(Lane::kCompute, -1);
+    first.advance(Lane::kCommunication, -1);
+  }
+  // All its forwards have run, and only the first was sent.
+  EXPECT_EQ(first.status(), "waits in 0WAIT_SEND_F0 to rank 1");
+  EXPECT_EQ(first.awaited_rank(), 1);
+  EXPECT_EQ(run.world.most_outstanding(), 1);
+}
+
 /// The most messages of a rank that are sent and not received, at any time of a run.
 int most_outstanding(const std::string& name, const std::string& limit, testing::Matching matching,
                      unsigned seed) {

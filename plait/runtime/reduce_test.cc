@@ -147,6 +147,33 @@ TEST(Reduce, InterleavingsAddUpOverTheGroupsInAscendingOrder) {
   }
 }
 
+TEST(Reduce, AReductionEndsAtItsWait) {
+  for (const std::string waits : {"insert-reduce-wait", "insert-reduce-wait=1"}) {
+    const std::string passes =
+        "insert-reduce-grad," + waits + ",insert-comm,insert-send-wait,limit-sends=1";
+    for (const char* name : {"gpipe", "1f1b", "dualpipe-v", "zbv"}) {
+      const VerifiedSchedule schedule = *verify(*run_passes(passes, *generate(name, {2, 4})));
+      for (const RankProgram& program : Ranks::lower_all(schedule)) {
+        for (const Instruction& one : program.instructions) {
+          const bool ends = one.opcode == Opcode::kReduceGather || one.opcode == Opcode::kReduceEnd;
+          EXPECT_TRUE(!ends || one.action.type == ActionType::kWaitReduceGrad);
+        }
+      }
+      for (const Grid& grid : {Grid{2, 2, 1}, Grid{2, 2, 2}}) {
+        for (unsigned seed = 0; seed < 50; ++seed) {
+          Ranks ranks(schedule, grid);
+          ASSERT_TRUE(check_programs(schedule, ranks.programs).empty());
+          TestWorld world(grid, {testing::Matching::kRank, false, -1});
+          auto executors =
+              ranks.executors(grid, [&](int rank) -> Comm& { return world.comm(rank); });
+          ASSERT_EQ(run_seeded(executors, world, seed), Outcome::kEnded) << name << " " << seed;
+          ranks.expect_sums(schedule, grid);
+        }
+      }
+    }
+  }
+}
+
 TEST(Reduce, ThreadsAddUpTheSame) {
   const Grid grid{2, 2, 2};
   const VerifiedSchedule schedule = proven("dualpipe-v", {2, 4});

@@ -10,6 +10,7 @@
 #include <tuple>
 
 #include "plait/passes/insert_comm.h"
+#include "plait/passes/passes.h"
 #include "plait/schedule/generators.h"
 #include "plait/sim/cost_file.h"
 
@@ -560,6 +561,51 @@ TEST(Simulate, MessagesQueueOnTheirLinkAndFillTheirReaderMemory) {
   EXPECT_EQ(prediction.ranks[1].exposed_comm_ns, 8 + 4);
   // One message at a time: read by 16 and by 24, so it is held alone.
   EXPECT_EQ(prediction.ranks[1].peak_bytes.amount, 10);
+}
+
+// The same with waits: rank 0 holds F0's output from 4 to 12, F1's from 8 to 20, when they are
+// there.
+TEST(Simulate, WhatWasSentIsHeldUntilItsWait) {
+  const Schedule without =
+      *insert_comm(written(2, {0, 1}, 2,
+                           {{{0, 0, kF}, {0, 1, kF}, {0, 0, kB}, {0, 1, kB}},
+                            {{1, 0, kF}, {1, 1, kF}, {1, 0, kB}, {1, 1, kB}}}));
+  CostModel costs = unit_cost_model(2, 4);
+  Network network;
+  network.link = {3, 2'000'000'000};
+  network.message_bytes = 10;
+  costs.network = network;
+  const auto prediction = [&](std::string_view passes) {
+    return price(proven(passes.empty() ? without : *run_passes(passes, without)), costs);
+  };
+  EXPECT_EQ(prediction("").ranks[0].peak_bytes.amount, 10);
+  EXPECT_EQ(prediction("insert-send-wait").ranks[0].peak_bytes.amount, 20);
+  EXPECT_EQ(prediction("insert-send-wait").ranks[0].peak_bytes.time, 8);
+  EXPECT_EQ(prediction("insert-send-wait").makespan_ns, 56);
+  EXPECT_EQ(prediction("insert-send-wait,limit-sends=1").makespan_ns, 56);
+}
+
+// F 10, B 20 behind an UNSHARD of 7; the reduction takes 50, and the compute lane waits for it.
+TEST(Simulate, AWaitForAReductionIsExposed) {
+  const auto action = [](ActionType type) { return Action{0, -1, type}; };
+  const Schedule schedule = written(1, {0}, 1,
+                                    {{action(ActionType::kUnshard),
+                                      {0, 0, kF},
+                                      {0, 0, kB},
+                                      action(ActionType::kReduceGrad),
+                                      action(ActionType::kWaitReduceGrad),
+                                      action(ActionType::kReshard)}});
+  CostModel costs = unit_cost_model(1, 10);
+  costs.unshard = {7};
+  costs.reduce_grad = {50};
+  costs.reshard = {2};
+  costs.parameter_bytes = {100};
+  costs.activation_bytes = {5};
+  const Prediction prediction = price(proven(schedule), costs);
+  EXPECT_EQ(prediction.makespan_ns, 7 + 10 + 20 + 50 + 2);
+  EXPECT_EQ(prediction.ranks[0].exposed_comm_ns, 7 + 50);
+  EXPECT_EQ(prediction.ranks[0].peak_bytes.amount, 105);
+  EXPECT_EQ(prediction.ranks[0].peak_bytes.time, 7);  // parameters are held from 0 on
 }
 
 TEST(Simulate, ParametersComeAndGoOnTheCommunicationLane) {

@@ -108,6 +108,21 @@ class Parity(command.CommandTest):
         self.assertEqual(sum("WAIT_SEND" in name for _, _, name in measured), 8)
         self.assertEqual(events("predicted.json"), measured)
 
+    def test_a_file_of_torch_2_15_trains_with_the_same_bits(self) -> None:
+        """With few sends outstanding, late ends of reductions and little ahead; also where replicas add their gradients up."""
+        shape = ("--ranks", "2", "--microbatches", "4", "--set", "run.batch_size=8")
+        for name in ("zbv", "interleaved-1f1b"):
+            lowered = self.plait("make", name, *shape[:4], "--lower", "--max-active-stages", "2", "--unshard-lookahead", "auto",
+                                 "--defer-reduce-grad-wait", "--max-outstanding-sends", "min")
+            self.assertIn("WAIT_REDUCE_GRAD", lowered.stdout)
+            (self.folder / "lowered.csv").write_text(lowered.stdout)
+            for replicas in ("1", "2"):
+                with self.subTest(schedule=name, replicas=replicas):
+                    data = ("--set", f"parallel.data={replicas}")
+                    plain = self.run_case("plain", "--schedule", name, *shape, *data)
+                    run = self.run_case("lowered", "--schedule", "lowered.csv", *shape, *data)
+                    self.assert_same_training(run, plain)
+
     def test_dropout_is_the_same_whatever_runs_it(self) -> None:
         job = ("--microbatches", "8", "--set", "run.batch_size=16", "--set", "model.hidden_dropout=0.1")
         runs = (("--schedule", "dualpipe-v", "--ranks", "4"), ("--schedule", "1f1b", "--ranks", "2"),

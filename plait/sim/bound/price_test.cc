@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <vector>
+
 #include "plait/ir/forms/csv.h"
 #include "plait/schedule/generators.h"
 
@@ -26,6 +28,14 @@ TEST(Price, IdleTimeIsOfTheMakespan) {
   EXPECT_EQ(priced->prediction.makespan_ns, 6);
   EXPECT_EQ(priced->worst_idle(), 3);
   EXPECT_EQ(priced->chunks, 1);
+}
+
+// As torch's analyze_pipeline_activation_liveness counts them.
+TEST(Price, ActivationSlotsAreTheMostThatLiveAtOnce) {
+  EXPECT_EQ(activation_slots(*generate("interleaved-1f1b", {4, 8, 2})),
+            (std::vector<int>{11, 9, 7, 5}));
+  EXPECT_EQ(activation_slots(*generate("zbv", {4, 8})), std::vector<int>(4, 8));
+  EXPECT_EQ(activation_slots(*generate("dualpipe-v", {4, 8})), std::vector<int>(4, 9));
 }
 
 TEST(Price, OfABrokenScheduleIsItsFirstFinding) {
