@@ -16,13 +16,23 @@ namespace {
 constexpr int kSpinRounds = 40;
 constexpr int kSpinsPerRound = 400;
 
-// Nobody wakes the host when a mark passes: it asks again after this time.
+// Nobody wakes the host when a mark passes: it asks again, first at once, then after this time.
+constexpr int kMarkRounds = 20;
 constexpr std::chrono::microseconds kMarkPoll{20};
+
+void wait_for_mark(const Executor& executor) {
+  for (int round = 0; round < kMarkRounds; ++round) {
+    std::this_thread::yield();
+    if (!executor.waits_for_marks()) return;
+  }
+  std::this_thread::sleep_for(kMarkPoll);
+}
 
 // kSleep: threads that move bytes share a core with ranks that compute. A thread that yields to one
 // that computes may not run before the scheduler's next tick, milliseconds later; a thread that is
 // woken runs at once.
 void wait_for_change(Executor& executor, std::uint32_t seen, Wait wait) {
+  if (executor.waits_for_marks()) return wait_for_mark(executor);
   const std::atomic<std::uint32_t>& changes = executor.changes();
   for (int round = 0; wait == Wait::kSpin && round < kSpinRounds; ++round) {
     for (int spin = 0; spin < kSpinsPerRound; ++spin) {
@@ -30,7 +40,6 @@ void wait_for_change(Executor& executor, std::uint32_t seen, Wait wait) {
     }
     std::this_thread::yield();
   }
-  if (executor.device().asynchronous()) return std::this_thread::sleep_for(kMarkPoll);
   executor.sleep_until_change(seen);
 }
 

@@ -360,6 +360,22 @@ bool Executor::finished() {
   return open_messages_.load(std::memory_order_acquire) == 0 && (!asynchronous_ || marks_passed());
 }
 
+bool Executor::waits_for_marks() const {
+  if (!asynchronous_) return false;
+  bool all_issued = open_messages_.load(std::memory_order_acquire) == 0;
+  for (const Lane lane : {Lane::kCompute, Lane::kCommunication}) {
+    const std::vector<std::int32_t>& order = program_.lane(lane);
+    const std::size_t next = next_[static_cast<std::size_t>(lane)].load(std::memory_order_acquire);
+    if (next == order.size()) continue;
+    all_issued = false;
+    const Instruction& head = program_.instructions[static_cast<std::size_t>(order[next])];
+    const bool waits = head.wait != kNoWait &&
+                       !done_[static_cast<std::size_t>(head.wait)].load(std::memory_order_acquire);
+    if (!waits && awaits_host_numbers(head)) return true;
+  }
+  return all_issued;
+}
+
 bool Executor::marks_passed() {
   std::size_t index = marks_passed_.load(std::memory_order_relaxed);
   const std::size_t before = index;

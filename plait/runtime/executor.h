@@ -79,6 +79,9 @@ class Executor final : public CompletionSink {
   const std::atomic<std::uint32_t>& changes() const { return changes_; }
   /// Sleeps until changes() is not `seen`. One thread at a time: the rank's.
   void sleep_until_change(std::uint32_t seen);
+  /// Of an asynchronous device, from the rank's thread: it can go on when a mark passes, which
+  /// changes() does not count: everything has been issued, or a lane's head needs row counts.
+  bool waits_for_marks() const;
   /// What the rank does now: "in 2W4", "waits in 3RECV_F5 from rank 1", "has ended its step". From
   /// any thread.
   std::string status() const;
