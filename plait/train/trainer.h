@@ -36,7 +36,8 @@ class RankTrainer {
   /// Tensors of all ranks, in order of names, into rank 0's `sink`; null elsewhere. No rank needs
   /// more room than a piece of one tensor (model_stream.h). Errors: the sink's, on rank 0.
   virtual Expected<void> stream(Saved what, TensorSink* sink) = 0;
-  /// This rank's slices. Written between two steps, they are what the next one starts from.
+  /// This rank's slices. Written between two steps, they are what the next one starts from. On the
+  /// CPU only: slices are memory of the host.
   virtual TrainState state() = 0;
   /// Compares the parameters of the columns that hold the same. Errors (kInvalidInput): the first
   /// that differs, and the columns.

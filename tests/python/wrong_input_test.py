@@ -1,6 +1,7 @@
 """Wrong input gets one clear error (file, line or flag; found; needed), exit code 2, and leaves nothing behind."""
 
 import os
+import pathlib
 import socket
 import unittest
 
@@ -143,9 +144,16 @@ class WrongInput(command.CommandTest):
                      arguments=("--set", "model.tie_word_embeddings=true", "--schedule", "1f1b"))
 
     def test_features_not_built_yet(self) -> None:
-        for setting, found in (("run.dtype=bfloat16", "bfloat16"), ("run.device=cuda", "cuda"), ("run.comm=nccl", "nccl")):
+        for setting, found in (("run.dtype=bfloat16", "bfloat16"), ("run.comm=nccl", "nccl")):
             with self.subTest(setting):
                 self.refused(found, "this version", arguments=("--set", setting))
+
+    @unittest.skipIf(pathlib.Path("/dev/nvidiactl").exists(), "this machine has a GPU")
+    def test_a_gpu_that_is_not_there(self) -> None:
+        self.refused("device is cuda, ", arguments=("--set", "run.device=cuda"))
+
+    def test_processes_on_gpus(self) -> None:
+        self.refused("device is cuda, ", "inproc", "gloo", arguments=("--set", "run.device=cuda", "--comm", "gloo"))
 
     def test_experts_that_do_not_fit(self) -> None:
         for setting, found, needed in (
