@@ -37,6 +37,16 @@ Expected<std::string> read_file(const std::string& path, std::string_view what) 
                 fmt::format("the {} file cannot be read: {}", what, std::strerror(errno)), path);
   };
   const bool standard_input = path == kStandardInput;
+  // What it was read for; a second reader would find an empty file.
+  static std::string standard_input_was;
+  if (standard_input && !standard_input_was.empty()) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("standard input was read as the {} file already, needed a file for "
+                            "the {}",
+                            standard_input_was, what),
+                path);
+  }
+  if (standard_input) standard_input_was = what;
   const Input input{standard_input ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
   if (input.descriptor < 0) return failed();
   std::string text(first_size(input.descriptor), '\0');

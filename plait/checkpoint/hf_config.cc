@@ -294,6 +294,28 @@ Expected<void> check_same_model(const std::string& path, const ModelConfig& fold
   return {};
 }
 
+Expected<void> check_given_keys(const ModelConfig& folder, const ModelConfig& job,
+                                const std::map<std::string, std::string>& given) {
+  ModelConfig found = folder, wanted = job;
+  // 0 is a way to write hidden_size / num_attention_heads.
+  found.head_dim = found.head_size();
+  if (wanted.head_dim == 0) wanted.head_dim = found.hidden_size / found.num_attention_heads;
+  for (const ModelKey& key : kModelKeys) {
+    if (key.home == KeyHome::kJobOnly || key.name == "init") continue;
+    const auto where = given.find(fmt::format("model.{}", key.name));
+    if (where == given.end()) continue;
+    const std::string a = print_model_value(key.field(found));
+    const std::string b = print_model_value(key.field(wanted));
+    if (a == b) continue;
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("model.{} is {}, but model.init is {}, whose files say {}: leave the "
+                            "key out, or write what they say",
+                            key.name, b, folder.init, a),
+                where->second);
+  }
+  return {};
+}
+
 std::string print_folder_config(const ModelConfig& model, std::int64_t max_sequence) {
   const Family family = family_of(model);
   ModelConfig copy = model;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
 
 #include "plait/base/error.h"
@@ -24,6 +25,12 @@ Expected<FolderConfig> read_folder_config(const std::string& folder, const Model
 /// An error (kInvalidInput) that names the first key in which the folder's model is not the job's.
 Expected<void> check_same_model(const std::string& path, const ModelConfig& folder,
                                 const ModelConfig& job);
+
+/// That keys which the job gave beside model.init say what the folder's files do. `job` as it was
+/// read, `given` where its keys were written, by "model.<key>". Errors (kInvalidInput), there: the
+/// first key that is another in the folder, with both values.
+Expected<void> check_given_keys(const ModelConfig& folder, const ModelConfig& job,
+                                const std::map<std::string, std::string>& given);
 
 /// The text of a config.json. `max_sequence` becomes max_position_embeddings.
 std::string print_folder_config(const ModelConfig& model, std::int64_t max_sequence);

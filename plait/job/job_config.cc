@@ -78,8 +78,6 @@ std::string range_of(const KeyInfo& key, const FieldPointer& field) {
 }
 
 using Keys = KeyReader<TomlNode>;
-using Origins = std::map<std::string, std::string>;
-
 void read_key(Keys& keys, const KeyInfo& key, JobConfig& job) {
   const TomlNode node = keys.find(key.name);
   if (!node.exists()) return;
@@ -122,8 +120,7 @@ Expected<void> read_section(JobConfig& job, std::string_view section, const Toml
   return error.result();
 }
 
-Expected<void> apply_text(JobConfig& job, const std::string& text, const std::string& path,
-                          Origins& origins) {
+Expected<void> apply_text(JobConfig& job, const std::string& text, const std::string& path) {
   PLAIT_TRY(const toml::table document, parse_toml(text, path));
   const TomlNode sections(document);
   for (const std::string_view section : sections.keys()) {
@@ -136,7 +133,7 @@ Expected<void> apply_text(JobConfig& job, const std::string& text, const std::st
     }
     PLAIT_TRY_VOID(read_section(job, section, table, path));
     for (const std::string_view key : table.keys())
-      origins[fmt::format("{}.{}", section, key)] = table.find(key).place(path);
+      job.origins.by_key[fmt::format("{}.{}", section, key)] = table.find(key).place(path);
   }
   return {};
 }
@@ -152,7 +149,7 @@ bool holds_text(std::string_view section, std::string_view name) {
 
 /// A value as TOML; as it stands if it is none, or if text without quotes is given for a key that
 /// holds text (a folder may be called 2024, or true).
-Expected<void> apply_override(JobConfig& job, const Override& override, Origins& origins) {
+Expected<void> apply_override(JobConfig& job, const Override& override) {
   const std::size_t dot = override.key.find('.');
   if (dot == std::string::npos) {
     return fail(ErrorCode::kInvalidInput,
@@ -177,7 +174,7 @@ Expected<void> apply_override(JobConfig& job, const Override& override, Origins&
     read.error().where = override.flag;
     return read;
   }
-  origins[override.key] = override.flag;
+  job.origins.by_key[override.key] = override.flag;
   return {};
 }
 
@@ -222,14 +219,13 @@ Expected<JobConfig> parse_job_config(const std::string& text, const std::string&
                                      const std::vector<Override>& overrides) {
   JobConfig job;
   job.name = path == kStandardInput ? "stdin" : std::filesystem::path(path).stem().string();
-  Origins origins;
-  PLAIT_TRY_VOID(apply_text(job, text, path, origins));
-  for (const Override& override : overrides) PLAIT_TRY_VOID(apply_override(job, override, origins));
+  PLAIT_TRY_VOID(apply_text(job, text, path));
+  for (const Override& override : overrides) PLAIT_TRY_VOID(apply_override(job, override));
   PLAIT_TRY_VOID(check_unused(job, overrides));
   if (Expected<void> valid = validate_job(job); !valid) {
     Error error = std::move(valid).error();
-    const auto origin = origins.find(error.where);
-    error.where = origin != origins.end() ? origin->second : path;
+    const auto origin = job.origins.by_key.find(error.where);
+    error.where = origin != job.origins.by_key.end() ? origin->second : path;
     return tl::unexpected<Error>(std::move(error));
   }
   return job;

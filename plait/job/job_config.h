@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -72,8 +73,17 @@ struct RunConfig {
   friend bool operator==(const RunConfig&, const RunConfig&) = default;
 };
 
+/// Where keys were written, by "section.key": "job.toml:4", "--set model.init=…". No part of a
+/// job's value.
+struct KeyOrigins {
+  std::map<std::string, std::string> by_key;
+
+  friend bool operator==(const KeyOrigins&, const KeyOrigins&) { return true; }
+};
+
 struct JobConfig {
   std::string name;  ///< the file's stem
+  KeyOrigins origins;
   ModelConfig model;
   DataConfig data;
   ParallelConfig parallel;

@@ -270,20 +270,40 @@ Expected<RankPlace> find_place(const Environment& environment, const std::string
   return place;
 }
 
-Expected<void> check_alone(const Environment& environment, const std::string& wanted) {
+namespace {
+
+/// "Open MPI started 2 processes (OMPI_COMM_WORLD_RANK is '0', OMPI_COMM_WORLD_SIZE is '2')";
+/// empty: no launcher did.
+Expected<std::string> started_processes(const Environment& environment, const std::string& wanted) {
   const Variables variables(environment);
   PLAIT_TRY(const Launcher launcher, find_launcher(variables, wanted));
-  if (launcher == Launcher::kLocal) return {};
+  if (launcher == Launcher::kLocal) return std::string();
   const LauncherInfo& info = info_of(launcher);
   const std::string ranks = ranks_variable(variables, info);
-  return fail(
-      ErrorCode::kInvalidInput,
-      fmt::format("is inproc, but {} started {} processes ({}, {}), each of which would run "
-                  "the whole job; --comm gloo makes each a rank, --launcher local runs "
-                  "whole jobs side by side",
-                  info.title, variables.text(ranks), variables.shown(info.rank),
-                  variables.shown(ranks)),
-      "run.comm");
+  return fmt::format("{} started {} processes ({}, {})", info.title, variables.text(ranks),
+                     variables.shown(info.rank), variables.shown(ranks));
+}
+
+}  // namespace
+
+Expected<void> check_alone(const Environment& environment, const std::string& wanted) {
+  PLAIT_TRY(const std::string started, started_processes(environment, wanted));
+  if (started.empty()) return {};
+  return fail(ErrorCode::kInvalidInput,
+              fmt::format("is inproc, but {}, each of which would run the whole job; --comm gloo "
+                          "makes each a rank, --launcher local runs whole jobs side by side",
+                          started),
+              "run.comm");
+}
+
+Expected<void> check_measures_alone(const Environment& environment, const std::string& command) {
+  PLAIT_TRY(const std::string started, started_processes(environment, ""));
+  if (started.empty()) return {};
+  return fail(ErrorCode::kInvalidInput,
+              fmt::format("{}, each of which would run the whole job beside the others; it starts "
+                          "its ranks itself: run it once, without a launcher",
+                          started),
+              command);
 }
 
 }  // namespace plait

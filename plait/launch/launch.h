@@ -98,6 +98,10 @@ Expected<RankPlace> find_place(const Environment& environment, const std::string
 /// this is meant.
 Expected<void> check_alone(const Environment& environment, const std::string& wanted);
 
+/// For `command`, which measures a whole job in one process. Errors (kInvalidInput): a launcher
+/// started several processes, which would measure one another's load.
+Expected<void> check_measures_alone(const Environment& environment, const std::string& command);
+
 /// The first host of a Slurm list: "node[1-2,5]-ib[0,3-4]x,n7" begins with node1-ib0x.
 std::string first_host(const std::string& list);
 

@@ -114,6 +114,22 @@ TEST(FindPlace, RanksThatAreThreadsRunAlone) {
   }
 }
 
+TEST(FindPlace, WhatMeasuresAWholeJobRunsAlone) {
+  EXPECT_TRUE(check_measures_alone({}, "profile"));
+  for (const LauncherInfo& info : kLaunchers) {
+    SCOPED_TRACE(info.title);
+    EXPECT_TRUE(check_measures_alone(started_by(info, 0, 1), "profile"));
+    const Expected<void> many = check_measures_alone(started_by(info, 1, 2), "profile");
+    ASSERT_FALSE(many);
+    EXPECT_EQ(many.error().code, ErrorCode::kInvalidInput);
+    EXPECT_EQ(many.error().text(),
+              std::string("profile: ") + info.title + " started 2 processes (" + info.rank +
+                  " is '1', " + info.ranks +
+                  " is '2'), each of which would run the whole job beside the others; it starts "
+                  "its ranks itself: run it once, without a launcher");
+  }
+}
+
 TEST(FindPlace, EveryLauncherIsInTheDocument) {
   std::ifstream file("docs/launch.md");
   std::string document((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());

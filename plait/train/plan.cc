@@ -5,6 +5,7 @@
 
 #include <utility>
 
+#include "plait/checkpoint/hf_config.h"
 #include "plait/checkpoint/model_folder.h"
 #include "plait/model/architectures.h"
 #include "plait/model/dtypes.h"
@@ -28,7 +29,9 @@ std::string megabytes(Bytes bytes) {
 Expected<JobPlan> make_plan(JobConfig job) {
   std::vector<std::string> notes;
   if (!job.model.init.empty()) {
-    PLAIT_TRY(job.model, read_model_config(job.model.init, job.model));
+    PLAIT_TRY(ModelConfig folder, read_model_config(job.model.init, job.model));
+    PLAIT_TRY_VOID(check_given_keys(folder, job.model, job.origins.by_key));
+    job.model = std::move(folder);
     PLAIT_TRY(notes, check_model_folder(job.model.init, job.model));
   }
   const ParallelConfig& parallel = job.parallel;

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import tomllib
 import unittest
 
@@ -96,6 +97,30 @@ class Profile(command.CommandTest):
         result = self.plait("compare", "--microbatches", "4")
         self.assertEqual(result.returncode, 2)
         self.assertIn("--ranks", result.stderr)
+
+    def test_standard_input_is_read_once(self) -> None:
+        costs = "[stage]\nf_ns = 1000000\ni_ns = 1000000\nw_ns = 1000000\n"
+        compare = (command.PLAIT, "compare", "--measure", "job.toml", "--ranks", "2", "--steps", "1", "--rounds", "1", "--schedules", "zbv", "--json")
+        predicted = []
+        for file in ("-", "costs.toml"):
+            (self.folder / "costs.toml").write_text(costs)
+            result = subprocess.run([*compare, "--costs", file], cwd=self.folder, input=costs, capture_output=True, text=True, check=False,
+                                    timeout=120)
+            self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
+            predicted.append([one["predicted_ns"] for one in json.loads(result.stdout)["schedules"]])
+        self.assertEqual(predicted[0], predicted[1])
+        result = subprocess.run([command.PLAIT, "compare", "--measure", "-", "--costs", "-"], cwd=self.folder, input=costs, capture_output=True,
+                                text=True, check=False, timeout=120)
+        self.assertEqual(result.returncode, 2)
+        self.assertIn("-: standard input was read as the cost file already, needed a file for the job", result.stderr)
+
+    def test_several_processes_of_a_launcher_are_refused(self) -> None:
+        launcher = {"PMI_RANK": "1", "PMI_SIZE": "2"}
+        for arguments in (("profile", "job.toml"), ("compare", "--measure", "job.toml")):
+            with self.subTest(arguments):
+                result = self.plait(*arguments, env=launcher)
+                self.assertEqual(result.returncode, 2, result.stdout + result.stderr)
+                self.assertRegex(result.stderr, r"\Aplait (profile|compare): error: .*started 2 processes \(PMI_RANK is '1', PMI_SIZE is '2'\), .*\n\Z")
 
     def refused(self, code: int, needed: str, *arguments: str) -> None:
         result = self.profile(*arguments)

@@ -199,6 +199,27 @@ class WrongInput(command.CommandTest):
             with self.subTest(arguments):
                 self.refused(needed, arguments=arguments)
 
+    def test_keys_beside_a_model_that_say_something_else(self) -> None:
+        self.assertEqual(self.train("--set", "run.steps=1", "--set", "run.folder=first").returncode, 0)
+        started = ("--set", "model.init=first/model")
+        for key, value, held in (("hidden_size", 32, 16), ("tie_word_embeddings", True, "false"), ("head_dim", 4, 8),
+                                 ("architecture", "mistral", "llama"), ("num_key_value_heads", 2, 1)):
+            with self.subTest(key):
+                self.write_job(model={key: value})
+                self.refused("job.toml:", f"model.{key} is {str(value).lower()}, but model.init is first/model, whose files say {held}",
+                             arguments=started)
+        # What they say too, and what they cannot, may stand beside them: the file of such a run has all keys.
+        self.write_job(model={"head_dim": 0, "hidden_dropout": 0.1, "init": "first/model"})
+        self.assertEqual(self.train("--set", "run.folder=second").returncode, 0)
+        again = self.plait("train", "second/job.toml", "--dry-run")
+        self.assertEqual(again.returncode, 0, again.stderr)
+
+    def test_a_seed_where_nothing_is_drawn(self) -> None:
+        for arguments in (("--temperature", "0", "--seed", "3"), ("--seed", "1", "--temperature", "0.0")):
+            result = self.plait("sample", ".", "--prompt", "a", *arguments)
+            self.assertEqual(result.returncode, 2, result.stderr)
+            self.assertIn("--seed: does not apply at temperature 0, where nothing is drawn", result.stderr)
+
     def test_no_validation(self) -> None:
         result = self.train("--set", "data.validation_share=0")
         self.assertEqual(result.returncode, 0, result.stderr)

@@ -8,6 +8,7 @@
 #include <numeric>
 
 #include "plait/base/print.h"
+#include "plait/launch/launch.h"
 #include "tools/plait/commands.h"
 #include "tools/plait/cost_arguments.h"
 #include "tools/plait/measured_comparison.h"
@@ -251,14 +252,15 @@ Expected<void> measure(const CostArguments& costs, const CompareArguments& argum
   measured.ranks = arguments.ranks;
   measured.microbatches = arguments.microbatches;
   measured.json = arguments.json;
-  if (costs.is_given()) {
-    PLAIT_TRY(measured.costs, costs.settings());
-  }
+  if (costs.is_given()) measured.costs = [&costs] { return costs.settings(); };
   return compare_with_measured(measured);
 }
 
 Expected<void> compare(const CostArguments& cost_arguments, const CompareArguments& arguments) {
-  if (!arguments.measure.job.empty()) return measure(cost_arguments, arguments);
+  if (!arguments.measure.job.empty()) {
+    PLAIT_TRY_VOID(check_measures_alone(current_environment(), "compare --measure"));
+    return measure(cost_arguments, arguments);
+  }
   for (const auto& [flag, value] :
        {std::pair{"--ranks", arguments.ranks}, {"--microbatches", arguments.microbatches}}) {
     if (value == 0) return fail(ErrorCode::kInvalidInput, "is missing, needed a number", flag);

@@ -44,6 +44,10 @@ Expected<void> sample(const SampleOptions& options) {
     return fail(ErrorCode::kInvalidInput, "is not a folder, needed the folder of a run",
                 options.run);
   }
+  if (options.seed && options.temperature == 0) {
+    return fail(ErrorCode::kInvalidInput, "does not apply at temperature 0, where nothing is drawn",
+                "--seed");
+  }
   PLAIT_TRY(const JobConfig job, read_job_config(options.run + "/job.toml", {}));
   if (job.data.format != "bytes") {
     return fail(ErrorCode::kInvalidInput,
@@ -61,7 +65,7 @@ Expected<void> sample(const SampleOptions& options) {
   std::vector<std::string> notes;
   PLAIT_TRY(LanguageModel model, load_language_model(options.run + "/model", window, &notes));
   for (const std::string& note : notes) fmt::print(stderr, "note: {}\n", note);
-  std::mt19937_64 random(options.seed);
+  std::mt19937_64 random(options.seed.value_or(1));
   std::string text = options.prompt;
   print_text(text);
   for (int i = 0; i < options.tokens; ++i) {

@@ -248,15 +248,15 @@ Expected<std::vector<Measured>> plan_all(const MeasureArguments& arguments,
   return all;
 }
 
-Expected<void> predict_all(const MeasureArguments& arguments, const Profile& profile,
+Expected<void> predict_all(const std::optional<CostSettings>& given, const Profile& profile,
                            std::vector<Measured>& all) {
   if (!profile.whole_actions) {
     for (Measured& one : all) PLAIT_TRY_VOID(predict(profile, one));
     return {};
   }
   CostSettings settings;
-  if (arguments.costs) {
-    settings = *arguments.costs;
+  if (given) {
+    settings = *given;
     // Measured peaks are without them.
     settings.of(StageKey::kParameterBytes).reset();
     settings.of(StageKey::kGradientBytes).reset();
@@ -271,10 +271,14 @@ Expected<void> predict_all(const MeasureArguments& arguments, const Profile& pro
 
 Expected<void> compare_with_measured(const MeasureArguments& arguments) {
   std::vector<LeftOut> left_out;
+  std::optional<CostSettings> costs;
+  if (arguments.costs) {
+    PLAIT_TRY(costs, arguments.costs());
+  }
   PLAIT_TRY(std::vector<Measured> all, plan_all(arguments, left_out));
   const JobPlan& plan = all.front().plan;
   Profile profile(plan);
-  if (arguments.costs && !profile.whole_actions) {
+  if (costs && !profile.whole_actions) {
     return fail(ErrorCode::kInvalidInput,
                 "a cost file has no place for exchanges and reductions, needed a profile in the "
                 "same run",
@@ -287,11 +291,11 @@ Expected<void> compare_with_measured(const MeasureArguments& arguments) {
     if (isatty(STDERR_FILENO) == 1) fmt::print(stderr, "round {}/{}\n", round, arguments.rounds);
     PLAIT_TRY_VOID(run_again(all.front(), data, link, &profile));
     // What the profile lacks is found before the others run.
-    if (round == 1) PLAIT_TRY_VOID(predict_all(arguments, profile, all));
+    if (round == 1) PLAIT_TRY_VOID(predict_all(costs, profile, all));
     for (std::size_t i = 1; i < all.size(); ++i)
       PLAIT_TRY_VOID(run_again(all[i], data, link, nullptr));
   }
-  PLAIT_TRY_VOID(predict_all(arguments, profile, all));
+  PLAIT_TRY_VOID(predict_all(costs, profile, all));
   if (arguments.json) {
     print_json(all, left_out);
     return {};

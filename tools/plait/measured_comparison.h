@@ -1,7 +1,7 @@
 /// `compare --measure`: what costs forecast for schedules of a job, beside what happens.
 #pragma once
 
-#include <optional>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -18,9 +18,11 @@ struct MeasureArguments {
   std::vector<std::string> schedules;  ///< none: all that the job can run
   int steps = 10;                      ///< of each schedule in each round, without warm-up
   int rounds = 3;
-  double link_latency_us = 0;         ///< of an emulated link between the ranks
-  double link_mb_per_s = 0;           ///< out of each rank; 0: no limit
-  std::optional<CostSettings> costs;  ///< none: profiled under the job's schedule in each round
+  double link_latency_us = 0;  ///< of an emulated link between the ranks
+  double link_mb_per_s = 0;    ///< out of each rank; 0: no limit
+  /// None: profiled under the job's schedule in each round. Read by the program that measures, as
+  /// standard input can be read once.
+  std::function<Expected<CostSettings>()> costs;
   bool json = false;
 };
 

@@ -3,6 +3,7 @@
 #include <fstream>
 
 #include "plait/job/job_config.h"
+#include "plait/launch/launch.h"
 #include "plait/sim/cost_file.h"
 #include "tools/plait/commands.h"
 
@@ -74,8 +75,9 @@ void add_profile(CLI::App& app, int& exit_code) {
       ->check(CLI::Range(1, 100000));
   command->add_option("--out", options->out, "the cost file (docs/simulate.md)");
   command->callback([options, &exit_code] {
-    if (const Expected<void> done = profile(*options); !done)
-      exit_code = report("profile", done.error());
+    Expected<void> done = check_measures_alone(current_environment(), "profile");
+    if (done) done = profile(*options);
+    if (!done) exit_code = report("profile", done.error());
   });
 }
 

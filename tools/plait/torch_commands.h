@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,7 +42,7 @@ struct SampleOptions {
   std::string prompt;
   int tokens = 400;
   double temperature = 0.8;
-  std::uint64_t seed = 1;
+  std::optional<std::uint64_t> seed{};  ///< none: 1
 };
 
 // command_train.cc, command_profile.cc and command_sample.cc in plait-torch; in plait they start
