@@ -15,23 +15,48 @@ std::string run_folder_path(const JobConfig& job) {
 Expected<Recorder> Recorder::begin(const Options& options, std::string_view job) {
   PLAIT_TRY(RunFolder folder, RunFolder::create(options.folder, options.existing, job));
   Recorder recorder(options, std::move(folder));
-  PLAIT_TRY_VOID(recorder.folder_.append_metrics(metrics_header()));
+  PLAIT_TRY_VOID(recorder.folder_.metrics().append(metrics_header()));
+  if (options.room > 0) {
+    PLAIT_TRY(recorder.room_, DiskRoom::take(options.folder, options.room));
+  }
   return recorder;
 }
 
-Expected<void> Recorder::step(const StepOutcome& outcome) {
+void Recorder::step(const StepOutcome& outcome) {
   folder_.keep();
-  PLAIT_TRY_VOID(folder_.append_metrics(print_json(outcome.line)));
-  if (outcome.line.step == options_.timeline_step) {
-    PLAIT_TRY_VOID(
-        write_file_atomically(file("timeline.json"), print_chrome_trace(outcome.timeline)));
-  }
+  append(print_json(outcome.line));
+  if (outcome.line.step == options_.timeline_step)
+    write_result("timeline.json", print_chrome_trace(outcome.timeline));
   write_last_step(outcome);
-  return {};
 }
 
-Expected<void> Recorder::validation(const ValidationLine& line) {
-  return folder_.append_metrics(print_json(line));
+void Recorder::validation(const ValidationLine& line) { append(print_json(line)); }
+
+void Recorder::append(const std::string& line) {
+  if (const Expected<void> appended = folder_.metrics().append(line); !appended)
+    warn(appended.error());
+}
+
+void Recorder::write_result(std::string_view name, std::string_view bytes) {
+  const Expected<void> written = write_file_atomically(file(name), bytes);
+  if (written) return;
+  warn(written.error());
+  if (!missing_) missing_ = written.error();
+}
+
+void Recorder::write_to_look_at(std::string_view name, std::string_view bytes) {
+  if (const Expected<void> written = write_file_atomically(file(name), bytes); !written)
+    warn(written.error());
+}
+
+void Recorder::warn(const Error& error) {
+  if (warned_.insert(error.where).second && options_.on_warning) options_.on_warning(error);
+}
+
+Expected<void> Recorder::end() {
+  PLAIT_TRY_VOID(folder_.metrics().write_waiting());
+  if (missing_) return tl::unexpected<Error>(*missing_);
+  return {};
 }
 
 // The pause after a write is 200 times as long as the write, so that writing takes less than half
@@ -41,10 +66,7 @@ void Recorder::write_last_step(const StepOutcome& outcome) {
   const bool last = outcome.line.step == options_.steps || outcome.stop_signal != 0;
   const Nanoseconds begin = now();
   if (outcome.timeline.events.empty() || (begin < last_step_due_ && !last)) return;
-  const Expected<void> written =
-      write_file_atomically(file(kLastStepFile), print_chrome_trace(outcome.timeline));
-  if (!written && !std::exchange(warned_, true) && options_.on_warning)
-    options_.on_warning(written.error());
+  write_to_look_at(kLastStepFile, print_chrome_trace(outcome.timeline));
   const Nanoseconds end = now();
   last_step_due_ = end + std::max(kLeastPause, kPauseForEachWrite * (end - begin));
 }

@@ -114,8 +114,8 @@ Expected<RunFolder> RunFolder::create(const std::string& path, ExistingFolder ex
   PLAIT_TRY_VOID(folder.set_previous_aside());
   if (!write_file_atomically(folder.file("job.toml"), std::string(job)))
     return bad_folder(path, "the run folder cannot be written");
-  folder.metrics_.open(folder.file("metrics.jsonl"), std::ios::binary);
-  if (!folder.metrics_) return bad_folder(path, "the run folder cannot be written");
+  if (!folder.metrics_.open(folder.file("metrics.jsonl")))
+    return bad_folder(path, "the run folder cannot be written");
   return folder;
 }
 
@@ -206,12 +206,6 @@ void RunFolder::keep() {
   kept_ = true;
   std::error_code ignored;
   if (previous_) fs::remove_all(file(kPrevious), ignored);
-}
-
-Expected<void> RunFolder::append_metrics(const std::string& line) {
-  metrics_ << line << '\n' << std::flush;
-  if (metrics_) return {};
-  return fail(ErrorCode::kIo, "cannot be written", file("metrics.jsonl"));
 }
 
 }  // namespace plait

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <array>
-#include <fstream>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -11,6 +10,7 @@
 
 #include "plait/base/error.h"
 #include "plait/record/folder_lock.h"
+#include "plait/record/line_file.h"
 
 namespace plait {
 
@@ -47,8 +47,7 @@ class RunFolder {
   void keep();
   const std::string& path() const { return path_; }
   std::string file(std::string_view name) const { return path_ + "/" + std::string(name); }
-  /// Appends one line and flushes it. Errors: the file cannot be written.
-  Expected<void> append_metrics(const std::string& line);
+  LineFile& metrics() { return metrics_; }
   /// False where the file system keeps no locks: a second run would not be noticed.
   bool is_locked() const { return lock_ && lock_->is_kept(); }
 
@@ -63,7 +62,7 @@ class RunFolder {
   std::vector<std::string> made_;  ///< folders that create() made, innermost first
   bool previous_ = false;          ///< an earlier run waits in .previous
   bool kept_ = true;
-  std::ofstream metrics_;
+  LineFile metrics_;
   std::optional<FolderLock> lock_;
 };
 

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <filesystem>
+#include <fstream>
 #include <iterator>
 #include <map>
 #include <optional>
@@ -66,9 +67,9 @@ TEST_F(RunFolderTest, HoldsTheJobAndTheMetrics) {
     Expected<RunFolder> folder =
         RunFolder::create(path("runs/job"), ExistingFolder::kRefuse, "the job");
     ASSERT_TRUE(folder) << folder.error().text();
-    EXPECT_TRUE(folder->append_metrics("{}"));
+    EXPECT_TRUE(folder->metrics().append("{}"));
     folder->keep();
-    EXPECT_TRUE(folder->append_metrics("[]"));
+    EXPECT_TRUE(folder->metrics().append("[]"));
   }
   EXPECT_EQ(tree(), (std::map<std::string, std::string>{{"runs", "(folder)"},
                                                         {"runs/job", "(folder)"},
@@ -165,7 +166,7 @@ TEST_F(RunFolderTest, WhileARunIsAliveNoOtherHasItsFolder) {
     EXPECT_EQ(error_of("job", ExistingFolder::kOverwrite), held);
     EXPECT_EQ(error_of("job", ExistingFolder::kRefuse), held);
   }
-  EXPECT_TRUE((*alive)->append_metrics("still mine"));
+  EXPECT_TRUE((*alive)->metrics().append("still mine"));
   alive.reset();
   EXPECT_FALSE(fs::exists(root_ / "job/.lock"));
   EXPECT_TRUE(RunFolder::create(path("job"), ExistingFolder::kOverwrite, "third"));

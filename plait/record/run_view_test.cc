@@ -109,7 +109,7 @@ TEST_F(RunFollowerTest, AnotherRunInTheFolderIsReadFromItsBeginning) {
 
   Expected<RunFolder> made = RunFolder::create(folder(), ExistingFolder::kOverwrite, kJob);
   ASSERT_TRUE(made) << made.error().text();
-  ASSERT_TRUE(made->append_metrics(metrics_header()));
+  ASSERT_TRUE(made->metrics().append(metrics_header()));
   ASSERT_TRUE(run.refresh());
   ASSERT_TRUE(next.refresh());
   EXPECT_EQ(run.view().losses.size(), 0U);

@@ -51,9 +51,13 @@ Expected<RunOutcome> run_rank(TrainerGroup& group, RankTrainer& trainer, Exchang
   if (length.validates && outcome.stop_signal == 0) PLAIT_TRY_VOID(validate(trainer, first, hooks));
   outcome.steps_done = trainer.steps_done();
   if (first && hooks.on_trained) PLAIT_TRY_VOID(hooks.on_trained());
-  PLAIT_TRY_VOID(save(trainer, first, Saved::kGradients, hooks.gradient_sink));
-  // Last: who follows the run takes the model for its end.
+  const Expected<void> gradients = save(trainer, first, Saved::kGradients, hooks.gradient_sink);
+  if (!gradients && gradients.error().code != ErrorCode::kIo)
+    return tl::unexpected<Error>(gradients.error());
+  // Last: who follows the run takes the model for its end. Also behind gradients that could not be
+  // written, so that the training is not lost.
   PLAIT_TRY_VOID(save(trainer, first, Saved::kModel, hooks.model_sink));
+  if (!gradients) return tl::unexpected<Error>(gradients.error());
   if (first && hooks.on_end) PLAIT_TRY_VOID(hooks.on_end());
   return outcome;
 }

@@ -5,16 +5,32 @@
 #include <algorithm>
 #include <utility>
 
-#include "plait/base/write_file.h"
 #include "plait/checkpoint/model_folder.h"
 #include "plait/checkpoint/safetensors.h"
 #include "plait/draw/svg.h"
+#include "plait/nn/model.h"
 #include "plait/train/job_costs.h"
 
 namespace plait {
 
 static_assert(std::find(kRunFolderEntries.begin(), kRunFolderEntries.end(),
                         std::string_view(kRunCosts)) != kRunFolderEntries.end());
+
+namespace {
+
+/// Of model.safetensors with its header, and of config.json.
+Bytes model_bytes(const ModelConfig& model) {
+  constexpr Bytes kOfNames = 512, kOfConfig = 16384;
+  Bytes bytes = kOfConfig;
+  for (const auto& [name, shape] : parameter_shapes(model)) {
+    Bytes of_tensor = sizeof(float);
+    for (const std::int64_t size : shape) of_tensor *= size;
+    bytes += of_tensor + kOfNames;
+  }
+  return bytes;
+}
+
+}  // namespace
 
 RunRecorder::RunRecorder(const JobPlan& plan, const Options& options)
     : plan_(plan), options_(options), profile_(plan.placement(), plan.message_bytes()) {
@@ -28,32 +44,35 @@ Expected<void> RunRecorder::begin() {
   options.steps = plan_.job.run.steps;
   options.timeline_step = options_.timeline_step;
   options.on_warning = options_.on_warning;
+  options.room = model_bytes(plan_.job.model) * (options_.gradients ? 2 : 1);
   PLAIT_TRY(Recorder recorder, Recorder::begin(options, print_job_config(plan_.job)));
   recorder_.emplace(std::move(recorder));
   return {};
 }
 
-Expected<void> RunRecorder::step(const StepOutcome& outcome) {
-  PLAIT_TRY_VOID(recorder_->step(outcome));
+void RunRecorder::step(const StepOutcome& outcome) {
+  recorder_->step(outcome);
   if (outcome.line.step == options_.timeline_step) {
     const std::string title =
         fmt::format("{}, step {}", run_folder_path(plan_.job), outcome.line.step);
-    const Expected<void> drawn =
-        write_file_atomically(file("timeline.svg"), draw_svg(outcome.timeline, {title}));
-    if (!drawn && options_.on_warning) options_.on_warning(drawn.error());
+    recorder_->write_to_look_at("timeline.svg", draw_svg(outcome.timeline, {title}));
   }
   if (options_.fits_costs && outcome.line.step > kWarmUp) {
     profile_.add(outcome.timeline);
     ++profiled_steps_;
   }
-  return {};
+}
+
+void RunRecorder::trained() {
+  write_costs();
+  recorder_->give_back_room();
 }
 
 // A schedule that never runs F, I and W of a stage by themselves has no cost file.
-Expected<void> RunRecorder::write_costs() const {
-  if (profiled_steps_ == 0) return {};
+void RunRecorder::write_costs() {
+  if (profiled_steps_ == 0) return;
   const Expected<std::string> costs = print_profile(plan_, profile_, profiled_steps_);
-  return costs ? write_file_atomically(file(kRunCosts), *costs) : Expected<void>();
+  if (costs) recorder_->write_result(kRunCosts, *costs);
 }
 
 std::unique_ptr<TensorSink> RunRecorder::model_sink() const {

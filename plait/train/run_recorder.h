@@ -16,34 +16,38 @@
 namespace plait {
 
 /// The calls are those of RunHooks, from one thread. `plan` outlives it. A run that took no
-/// step leaves nothing behind when its recorder ends.
+/// step leaves nothing behind when its recorder ends. What cannot be written ends no run before its
+/// model is there (recorder.h), and from begin() on the disk keeps room for the model.
 class RunRecorder {
  public:
   struct Options {
     ExistingFolder existing = ExistingFolder::kRefuse;
     int timeline_step = 0;  ///< whose timeline is written, as JSON and SVG; 0: none
-    /// Told once if what is there to be looked at during a run cannot be written: it goes on.
+    /// Told once of each file that cannot be written: the run goes on.
     std::function<void(const Error&)> on_warning{};
+    bool gradients = false;  ///< are written at the end too: there is room for them
     bool fits_costs = true;  ///< costs.toml at the end, where a cost file can hold the job's stages
   };
 
   RunRecorder(const JobPlan& plan, const Options& options);
 
   Expected<void> begin();
-  Expected<void> step(const StepOutcome& outcome);
-  Expected<void> validation(const ValidationLine& line) { return recorder_->validation(line); }
+  void step(const StepOutcome& outcome);
+  void validation(const ValidationLine& line) { recorder_->validation(line); }
   /// Of the folder model/, and of gradients.safetensors.
   std::unique_ptr<TensorSink> model_sink() const;
   std::unique_ptr<TensorSink> gradient_sink() const;
   /// Before the sinks are filled.
-  Expected<void> trained() { return write_costs(); }
+  void trained();
+  /// Errors: the first result of the run that could not be written.
+  Expected<void> end() { return recorder_->end(); }
 
   /// After begin().
   const std::string& folder() const { return recorder_->folder(); }
   std::string file(std::string_view name) const { return recorder_->file(name); }
 
  private:
-  Expected<void> write_costs() const;
+  void write_costs();
 
   const JobPlan& plan_;
   Options options_;

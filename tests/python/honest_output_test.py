@@ -1,6 +1,7 @@
 """What a command could not write it says, and an output path is never replaced by something else."""
 
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -92,6 +93,34 @@ def small_disk(folder: pathlib.Path, size: str) -> Iterator[pathlib.Path]:
         yield folder
     finally:
         subprocess.run(["umount", folder], check=True)
+
+
+class RunFolders(command.CommandTest):
+    @unittest.skipUnless(os.geteuid() == 0, "mounts a disk of 500 KB, needs root")
+    def test_a_full_disk_ends_no_run_before_its_model_is_there(self) -> None:
+        # 1,000 lines of metrics need 500 KB; room for the model and the gradients is kept from the first step on.
+        with small_disk(self.folder / "disk", "500k") as disk:
+            result = self.train("--set", "run.steps=1000", "--set", "run.log_every=1000", "--set", "run.folder=disk/run", "--save-gradients")
+            self.assertEqual(result.returncode, 1, result.stdout + result.stderr)
+            self.assertEqual(result.stderr.count("warning: disk/run/metrics.jsonl: cannot be written: No space left on device; the run goes on"), 1,
+                             result.stderr)
+            self.assertRegex(result.stderr, r"error: disk/run/metrics.jsonl: [0-9]+ of its lines are missing: .*No space left on device")
+            self.assertIn("step 1000/1000", result.stdout)
+            metrics = (disk / "run/metrics.jsonl").read_text()
+            self.assertTrue(metrics.endswith("}\n"))
+            steps = [json.loads(line).get("step") for line in metrics.splitlines()[1:]]
+            self.assertEqual(steps, list(range(1, len(steps) + 1)))
+            model = (disk / "run/model/model.safetensors").read_bytes()
+        self.assertEqual(self.train("--set", "run.steps=1000", "--set", "run.log_every=1000").returncode, 0)
+        self.assertTrue(model == (self.folder / "runs/job/model/model.safetensors").read_bytes())
+
+    @unittest.skipUnless(os.geteuid() == 0, "mounts a disk of 16 KB, needs root")
+    def test_a_disk_without_room_for_the_model_is_an_error_at_once(self) -> None:
+        with small_disk(self.folder / "disk", "16k") as disk:
+            result = self.train("--set", "run.folder=disk/run")
+            self.assertEqual(result.returncode, 1, result.stdout + result.stderr)
+            self.assertRegex(result.stderr, "error: disk/run: has no room for [0-9]+ bytes: No space left on device")
+            self.assertEqual(list(disk.iterdir()), [])
 
 
 class OutputPaths(command.CommandTest):

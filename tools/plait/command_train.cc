@@ -115,7 +115,7 @@ class Reporter {
     RunHooks hooks;
     hooks.on_begin = [this] { return begin(); };
     hooks.on_step = [this](const StepOutcome& outcome) -> Expected<void> {
-      PLAIT_TRY_VOID(recorder_->step(outcome));
+      recorder_->step(outcome);
       progress_->step(outcome.line, now() - begin_);
       return {};
     };
@@ -123,10 +123,13 @@ class Reporter {
     hooks.model_sink = [this] { return recorder_->model_sink(); };
     if (options_.save_gradients)
       hooks.gradient_sink = [this] { return recorder_->gradient_sink(); };
-    hooks.on_trained = [this] { return recorder_->trained(); };
+    hooks.on_trained = [this]() -> Expected<void> {
+      recorder_->trained();
+      return {};
+    };
     hooks.on_end = [this]() -> Expected<void> {
       progress_->note(fmt::format("model written to {}", recorder_->file("model")));
-      return {};
+      return recorder_->end();
     };
     return hooks;
   }
@@ -141,6 +144,7 @@ class Reporter {
     RunRecorder::Options of_recorder;
     of_recorder.existing = existing_folder(options);
     of_recorder.timeline_step = options.record_step;
+    of_recorder.gradients = options.save_gradients;
     of_recorder.fits_costs = !options.reference;
     of_recorder.on_warning = [](const Error& error) {
       fmt::print(stderr, "plait train: warning: {}; the run goes on\n", error.text());
@@ -171,7 +175,7 @@ class Reporter {
   }
 
   Expected<void> validation(const ValidationLine& line) {
-    PLAIT_TRY_VOID(recorder_->validation(line));
+    recorder_->validation(line);
     progress_->note(fmt::format(
         "step {}  validation loss {:.4f}  {:.3f} bits per {}  over {} tokens", line.step, line.loss,
         line.bits_per_token(), plan_.job.data.format == "bytes" ? "byte" : "token", line.tokens));
