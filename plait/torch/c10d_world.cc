@@ -7,11 +7,15 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <exception>
+#include <future>
 #include <limits>
 #include <map>
+#include <memory>
 #include <span>
 #include <stdexcept>
 #include <string_view>
+#include <thread>
 #include <torch/csrc/distributed/c10d/Backend.hpp>
 #include <torch/csrc/distributed/c10d/Store.hpp>
 #include <utility>
@@ -21,6 +25,12 @@
 #include "plait/torch/rendezvous.h"
 
 namespace plait {
+namespace {
+
+/// Of Gloo's clock, far from where adding it to now overflows.
+constexpr std::chrono::milliseconds kForever = std::chrono::hours(24 * 365 * 10);
+
+}  // namespace
 
 struct C10dWorld::State {
   class WorldExchange final : public Exchange {
@@ -53,6 +63,27 @@ struct C10dWorld::State {
       }
     }
     work.wait();
+  }
+
+  /// The same of a message. Its wait cannot be cut into slices, so a thread of its own waits; after
+  /// a time-out it stays behind until the process ends.
+  void wait_for_message(c10::intrusive_ptr<c10d::Work> work) const {
+    auto waits = std::make_shared<std::promise<void>>();
+    std::future<void> done = waits->get_future();
+    std::thread([waits, work = std::move(work)] {
+      try {
+        work->wait(kForever);
+        waits->set_value();
+      } catch (...) {
+        waits->set_exception(std::current_exception());
+      }
+    }).detach();
+    RunningClock clock;
+    while (done.wait_for(std::chrono::milliseconds(50)) != std::future_status::ready) {
+      if (static_cast<double>(clock.read()) > exchange_timeout_s * 1e9)
+        throw std::runtime_error("timed out");
+    }
+    done.get();
   }
 
   /// One collective of equal lengths.
@@ -95,13 +126,12 @@ struct C10dWorld::State {
   }
 
   Expected<void> hand_to_first(int from, std::span<std::byte> bytes) {
-    constexpr std::chrono::hours kLongest(1);
     constexpr int kTag = std::numeric_limits<int>::max();  // no message of a step has it
     std::vector<at::Tensor> tensors{
         at::from_blob(bytes.data(), {static_cast<std::int64_t>(bytes.size())}, at::kByte)};
     try {
-      (options.rank == 0 ? group->recv(tensors, from, kTag) : group->send(tensors, 0, kTag))
-          ->wait(kLongest);
+      wait_for_message(options.rank == 0 ? group->recv(tensors, from, kTag)
+                                         : group->send(tensors, 0, kTag));
     } catch (const std::exception& exception) {
       return tl::unexpected<Error>(
           gloo_error(exception, fmt::format("rank {}", options.rank == 0 ? from : 0)));

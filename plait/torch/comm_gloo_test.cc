@@ -30,7 +30,7 @@ using List = std::vector<at::Tensor>;
 /// The ends of all ranks, over Gloo on 127.0.0.1; each rank is a thread here.
 class GlooRanks {
  public:
-  GlooRanks(const Grid& grid, const MessageTags& tags) {
+  GlooRanks(const Grid& grid, const MessageTags& tags, double timeout_s = 60) {
     Expected<StoreServer> server = StoreServer::start(0);
     EXPECT_TRUE(server);
     server_.emplace(std::move(*server));
@@ -45,6 +45,7 @@ class GlooRanks {
         options.address = "127.0.0.1";
         options.port = server_->port();
         options.tags = tags;
+        options.timeout_s = timeout_s;
         auto world = C10dWorld::connect(options);
         ASSERT_TRUE(world) << world.error().text();
         worlds_[static_cast<std::size_t>(rank)] = std::move(*world);
@@ -54,6 +55,9 @@ class GlooRanks {
   }
   Exchange& exchange(int rank) { return worlds_[static_cast<std::size_t>(rank)]->exchange(); }
   Comm& comm(int rank) { return worlds_[static_cast<std::size_t>(rank)]->comm(); }
+  void end_start() {
+    for (auto& world : worlds_) world->end_start();
+  }
   void abort(const Error& error) {
     for (auto& world : worlds_) world->abort(error);
   }
@@ -291,6 +295,20 @@ TEST(MessageTags, AreDistinctBeyond1024StagesAndAMillionMicrobatches) {
   EXPECT_EQ((MessageTags{2048, 1 << 20, 1}).check().error().message,
             "2048 stages, 1048576 micro-batches and 1 tensors a boundary need 4294967296 tags of "
             "messages, Gloo has 2147483647");
+}
+
+TEST(C10dWorld, AHandOverWaitsForTheJobsTimeoutAndNoLonger) {
+  GlooRanks ranks({2, 1, 1}, {2, 1, 1}, 0.2);
+  ranks.end_start();
+  std::vector<std::byte> sent(8, std::byte{7}), came(8);
+  std::thread first([&] { EXPECT_TRUE(ranks.exchange(0).hand_to_first(1, came)); });
+  EXPECT_TRUE(ranks.exchange(1).hand_to_first(1, sent));
+  first.join();
+  EXPECT_EQ(came, sent);
+  // Nobody sends: were it an hour, the test would take one.
+  const Expected<void> alone = ranks.exchange(0).hand_to_first(1, came);
+  ASSERT_FALSE(alone);
+  EXPECT_EQ(alone.error().code, ErrorCode::kTimeout);
 }
 
 }  // namespace

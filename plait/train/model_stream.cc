@@ -97,21 +97,18 @@ Expected<void> stream_tensors(Exchange& exchange, std::vector<Parameter> mine, T
   DrainingSink out(sink);
   if (first) out.begin(tensors);
   const at::Tensor buffer = first ? piece_buffer(tensors) : at::Tensor();
+  int pieces = 0;
   for (const auto& [name, tensor] : tensors) {
-    if (!first && tensor.owner != exchange.rank()) continue;
-    at::Tensor whole;
-    if (tensor.owner == exchange.rank()) whole = held.at(name).cpu().contiguous();
-    if (tensor.owner == 0) {
-      out.write(bytes_of(whole));
-      continue;
-    }
+    const bool own = tensor.owner == exchange.rank();
+    const at::Tensor whole = own ? held.at(name).cpu().contiguous() : at::Tensor();
     for (std::int64_t begin = 0; begin < tensor.bytes; begin += kStreamPiece) {
-      const std::int64_t size = std::min(kStreamPiece, tensor.bytes - begin);
+      if (++pieces % kPiecesBetweenMeetings == 0) PLAIT_TRY_VOID(exchange.all_gather(""));
+      if (!own && !first) continue;
+      const auto size = static_cast<std::size_t>(std::min(kStreamPiece, tensor.bytes - begin));
       const std::span<std::byte> piece =
-          first ? bytes_of(buffer).first(static_cast<std::size_t>(size))
-                : bytes_of(whole).subspan(static_cast<std::size_t>(begin),
-                                          static_cast<std::size_t>(size));
-      PLAIT_TRY_VOID(exchange.hand_to_first(tensor.owner, piece));
+          own ? bytes_of(whole).subspan(static_cast<std::size_t>(begin), size)
+              : bytes_of(buffer).first(size);
+      if (tensor.owner != 0) PLAIT_TRY_VOID(exchange.hand_to_first(tensor.owner, piece));
       if (first) out.write(piece);
     }
   }

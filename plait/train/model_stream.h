@@ -16,6 +16,10 @@ namespace plait {
 /// Bytes of a tensor that are on their way at once.
 inline constexpr std::int64_t kStreamPiece = std::int64_t{4} << 20;
 
+/// Between two meetings of all ranks so many pieces are written: no rank waits for its turn, or for
+/// the next meeting, longer than that takes.
+inline constexpr int kPiecesBetweenMeetings = 16;
+
 /// Writes the tensors of all ranks into `sink`, in order of names. Every rank calls it with the
 /// tensors that it speaks for, no two with the same name; only rank 0 has a sink. A rank needs room
 /// for the numbers of one tensor of its own that is not contiguous; rank 0 also for one piece,

@@ -4,8 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
+#include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "plait/checkpoint/model_folder.h"
@@ -125,6 +128,61 @@ TEST_F(ModelStream, AFullDiskIsRankZerosErrorAndNobodyWaits) {
   EXPECT_EQ(errors[0], "model.safetensors: no space left on device");
   EXPECT_EQ(errors[1], "");
   EXPECT_EQ(sink.writes, 1);
+}
+
+/// Counts the pieces between two meetings.
+class CountingExchange final : public Exchange, public TensorSink {
+ public:
+  explicit CountingExchange(Exchange& below) : below_(below) {}
+  int rank() const override { return below_.rank(); }
+  int ranks() const override { return below_.ranks(); }
+  Expected<std::vector<std::string>> all_gather(std::string_view mine) override {
+    ++meetings;
+    since_ = 0;
+    return below_.all_gather(mine);
+  }
+  Expected<void> hand_to_first(int from, std::span<std::byte> bytes) override {
+    if (rank() != 0) count();
+    return below_.hand_to_first(from, bytes);
+  }
+  Expected<void> begin(const std::vector<TensorInfo>&) override { return {}; }
+  Expected<void> write(std::span<const std::byte>) override {
+    count();
+    return {};
+  }
+  Expected<void> end() override { return {}; }
+
+  int meetings = 0, pieces = 0, most = 0;
+
+ private:
+  void count() {
+    ++pieces;
+    most = std::max(most, ++since_);
+  }
+  Exchange& below_;
+  int since_ = 0;
+};
+
+TEST(StreamTensors, RanksMeetAgainAndAgain) {
+  InprocWorld world(2);
+  std::array<std::unique_ptr<CountingExchange>, 2> exchanges;
+  std::vector<std::thread> ranks;
+  for (const int rank : {0, 1}) {
+    auto& exchange = exchanges[static_cast<std::size_t>(rank)];
+    exchange = std::make_unique<CountingExchange>(world.exchange(rank));
+    ranks.emplace_back([&exchange, rank] {
+      // The second half is rank 1's, which would wait for all of the first.
+      MemoryAccount buffers;
+      std::vector<Parameter> mine{
+          {rank == 0 ? "a" : "b", at::empty({20 * kStreamPiece / 4}, at::kFloat)}};
+      EXPECT_TRUE(stream_tensors(*exchange, mine, rank == 0 ? exchange.get() : nullptr, buffers));
+    });
+  }
+  for (std::thread& rank : ranks) rank.join();
+  EXPECT_EQ(exchanges[0]->pieces, 40);
+  EXPECT_EQ(exchanges[1]->pieces, 20);
+  EXPECT_EQ(exchanges[0]->most, kPiecesBetweenMeetings);
+  for (const auto& exchange : exchanges) EXPECT_EQ(exchange->meetings, 1 + 40 / 16);
 }
 
 }  // namespace
