@@ -15,6 +15,9 @@
 namespace plait::passes_detail {
 namespace {
 
+/// Not by ListClock (ir/list_clock.h): ranks take turns, one block each, and the order of the turns
+/// is the order of the messages; times would be another order. It reads lists whose sends are kept
+/// and frees each list behind its end, with one bit a value.
 class MessageOrder {
  public:
   MessageOrder(Schedule input, Sends sends)

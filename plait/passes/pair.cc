@@ -18,6 +18,11 @@ using passes_detail::kNone;
 using passes_detail::RankSet;
 using passes_detail::ValueNumbers;
 
+/// Not by ListClock (ir/list_clock.h), which runs the members of a pair one after the other and
+/// keeps two times for each (stage, micro-batch): here a pair is a block, whose inputs must all be
+/// there before it begins, a rank that stands still may give its pair up and go on, and of a value
+/// one bit is kept, whether it is there.
+///
 /// Runs the lists, without idle slots, as blocks with free messages. Any two neighbours that may be
 /// a pair are a block. A run that comes to its end has no circle. Where it stands still, the lowest
 /// rank whose next pair lacks an input of its second member only gives that pair up, and runs its

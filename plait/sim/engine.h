@@ -62,6 +62,8 @@ struct NoObserver {
   static constexpr bool kMessages = false;  ///< wants sends and receives where they take no time
 };
 
+/// Not on ListClock (ir/list_clock.h): pairs are blocks with a price of their own, messages queue
+/// on links, parameters have to come, and each rank is run again for what is told of it.
 class Engine {
  public:
   Engine(const Schedule& schedule, const CostModel& costs);
