@@ -1,9 +1,12 @@
 """Runs the plait command as a user would; shared by the tests of this folder."""
 
+import atexit
+import functools
 import itertools
 import json
 import os
 import pathlib
+import select
 import subprocess
 import tempfile
 import tomllib
@@ -12,6 +15,8 @@ from collections.abc import Sequence
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PLAIT = os.environ.get("PLAIT", str(ROOT / "build/release/bin/plait"))
+# tests/command_server.cc, for what needs torch and is one process; "": every command is started by itself.
+SERVER = os.environ.get("COMMAND_SERVER", "")
 
 # A model that trains a step in milliseconds.
 SMALL_JOB = """
@@ -70,6 +75,49 @@ def covering(parameters: dict[str, Sequence]) -> list[dict]:
     return [dict(zip(parameters, row)) for row in rows]
 
 
+class Server:
+    """Runs commands as forks of one process that has loaded torch."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen([SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        atexit.register(self.end)
+
+    def end(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+
+    def run(self, arguments: list[str], folder: pathlib.Path, timeout: float) -> subprocess.CompletedProcess:
+        with tempfile.TemporaryDirectory() as holder:
+            out, err = pathlib.Path(holder) / "out", pathlib.Path(holder) / "err"
+            request = {"arguments": arguments, "folder": str(folder), "out": str(out), "err": str(err)}
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            if not select.select([self.process.stdout], [], [], timeout)[0]:
+                self.process.kill()
+                raise subprocess.TimeoutExpired(arguments, timeout)
+            code = int(self.process.stdout.readline())
+            return subprocess.CompletedProcess(arguments, code, out.read_text(), err.read_text())
+
+
+@functools.cache
+def server() -> Server:
+    return Server()
+
+
+def plait(*arguments: str, folder: pathlib.Path, timeout: float = 120) -> subprocess.CompletedProcess:
+    """Runs the command, by the server if it is one process that needs torch."""
+    if SERVER and is_one_process(folder / "job.toml", *arguments):
+        return server().run(list(arguments), folder, timeout)
+    return subprocess.run([PLAIT, *arguments], cwd=folder, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def is_one_process(job: pathlib.Path, *arguments: str) -> bool:
+    """True of a command that needs torch and starts no ranks that are processes."""
+    if arguments[0] not in ("train", "profile", "sample") and "--measure" not in arguments:
+        return False
+    return "gloo" not in " ".join(arguments) and not (job.is_file() and "gloo" in job.read_text(errors="replace"))
+
+
 class CommandTest(unittest.TestCase):
     """Each test has a folder of its own with a small job and its data."""
 
@@ -81,8 +129,10 @@ class CommandTest(unittest.TestCase):
         (self.folder / "job.toml").write_text(SMALL_JOB)
 
     def plait(self, *arguments: str, timeout: float = 120, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+        if not env:
+            return plait(*arguments, folder=self.folder, timeout=timeout)
         return subprocess.run([PLAIT, *arguments], cwd=self.folder, capture_output=True, text=True, timeout=timeout,
-                              env={**os.environ, **(env or {})}, check=False)
+                              env={**os.environ, **env}, check=False)
 
     def train(self, *arguments: str, **options) -> subprocess.CompletedProcess:
         return self.plait("train", "job.toml", *arguments, **options)

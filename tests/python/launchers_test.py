@@ -4,6 +4,7 @@ is skipped with the reason; with PLAIT_NIGHTLY=1 it is a failure, and all that i
 import functools
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import unittest
 import command
 
 nightly = unittest.skipUnless(command.NIGHTLY, "in the nightly")
+OWN_MODULE = os.environ["OWN_MODULE"]
 TORCHRUN = pathlib.Path(sys.executable).parent / "torchrun"
 
 
@@ -78,6 +80,16 @@ class UnderEach:
         self.assertEqual(code, 0, output)
         self.assertEqual(output.count("step 3/3"), 1, output)
         self.assertTrue(self.model("job") == self.model("reference"))
+
+    def test_two_ranks_train_modules_of_their_own(self) -> None:
+        launch = self.launch(2)
+        alone = self.end(self.start_line([OWN_MODULE]))
+        self.assertEqual(alone[0], 0, alone[1])
+        code, output = self.end(self.start_line([*launch, OWN_MODULE, "--comm", "gloo"]))
+        self.assertEqual(code, 0, output)
+        steps = [re.findall("step .*", text) for text in (alone[1], output)]
+        self.assertEqual(len(steps[0]), 3, alone[1])
+        self.assertEqual(steps[0], steps[1])
 
     def test_whole_jobs_side_by_side_are_refused(self) -> None:
         code, output = self.end(self.start(self.launch(2)))
@@ -158,6 +170,15 @@ class Mpich(UnderEach, LauncherTest):
         if shutil.which("mpiexec.hydra") is None:
             self.missing("MPICH's mpiexec.hydra is not installed (scripts/setup --launchers)")
         return ["mpiexec.hydra", "-n", str(ranks)]
+
+    def test_a_rank_that_is_killed_before_all_have_met_ends_the_others(self) -> None:
+        # Hydra ends them; were it not to, the test would take start_timeout_s.
+        code, output = self.end(self.start_line([
+            *self.launch(2), "sh", "-c", f"[ $PMI_RANK = 1 ] && kill -9 $$; exec {command.PLAIT} train job.toml --comm gloo "
+                                         "--set run.start_timeout_s=600.0"]))
+        self.assertNotEqual(code, 0, output)
+        self.assertNotIn("step 1/3", output)
+        self.assertFalse((self.folder / "runs").exists(), output)
 
 
 class Slurm(UnderEach, LauncherTest):

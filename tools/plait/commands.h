@@ -23,6 +23,10 @@ enum ExitCode : int {
   kExitTerminated = 143,
 };
 
+/// The whole command, from its arguments to its exit code. Once a process: it closes standard
+/// output.
+int run_command(int argc, char** argv);
+
 void add_list(CLI::App& app, int& exit_code);
 void add_make(CLI::App& app, int& exit_code);
 void add_show(CLI::App& app, int& exit_code);
