@@ -3,12 +3,13 @@
 #include <fmt/format.h>
 
 #include <filesystem>
-#include <limits>
 #include <nlohmann/json.hpp>
-#include <optional>
+#include <type_traits>
 #include <utility>
 #include <variant>
 
+#include "plait/base/json_node.h"
+#include "plait/base/key_reader.h"
 #include "plait/base/read_file.h"
 #include "plait/model/architectures.h"
 #include "plait/model/model_keys.h"
@@ -22,71 +23,29 @@ constexpr const char* kScaling = "rope_scaling";
 constexpr const char* kParameters = "rope_parameters";
 constexpr const char* kPartial = "partial_rotary_factor";
 
-/// Stores a value into a field; what was needed if it is of another type.
-struct Store {
-  const Json& found;
-
-  std::string operator()(std::string* field) const {
-    if (!found.is_string()) return "a string";
-    *field = found.get<std::string>();
-    return {};
-  }
-  std::string operator()(bool* field) const {
-    if (!found.is_boolean()) return "true or false";
-    *field = found.get<bool>();
-    return {};
-  }
-  std::string operator()(double* field) const {
-    if (!found.is_number()) return "a number";
-    *field = found.get<double>();
-    return {};
-  }
-  std::string operator()(int* field) const {
-    std::int64_t value = 0;
-    if (!(*this)(&value).empty() || value > std::numeric_limits<int>::max() ||
-        value < std::numeric_limits<int>::min()) {
-      return "an integer";
-    }
-    *field = static_cast<int>(value);
-    return {};
-  }
-  std::string operator()(std::int64_t* field) const {
-    // An unsigned number past the greatest signed one would come out negative.
-    const bool fits = found.is_number_integer() &&
-                      (!found.is_number_unsigned() ||
-                       found.get<std::uint64_t>() <=
-                           static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max()));
-    if (!fits) return "an integer";
-    *field = found.get<std::int64_t>();
-    return {};
-  }
-  std::string operator()(RopeScaling*) const { return "read with the rotary positions"; }
-};
-
-/// Reads keys of one JSON object; remembers the first error, so that keys read as a list.
+/// The keys of a config.json: what is unknown is left alone, and null counts as not there.
 class Reader {
  public:
-  Reader(std::string path, const Json& json, std::string prefix = {})
-      : path_(std::move(path)), json_(json), prefix_(std::move(prefix)) {}
+  Reader(std::string place, const Json& json, FirstError& error)
+      : place_(std::move(place)),
+        json_(json),
+        error_(error),
+        keys_(JsonNode<Json>(json), place_, error) {}
 
-  /// Null counts as not there.
   const Json* find(std::string_view key) const {
     const auto found = json_.find(key);
     return found == json_.end() || found->is_null() ? nullptr : &*found;
   }
   bool has(std::string_view key) const { return json_.contains(key); }
 
-  void read(std::string_view key, const ModelField& field, bool required) {
-    const Json* found = find(key);
-    if (found == nullptr) {
-      if (required) fail_with(ErrorCode::kInvalidInput, fmt::format("{} is missing", key));
-      return;
-    }
-    const std::string needed = std::visit(Store{*found}, field);
-    if (!needed.empty()) {
-      fail_with(ErrorCode::kInvalidInput,
-                fmt::format("{} is {}, must be {}", key, found->dump(), needed));
-    }
+  template <typename Field>
+  void read(std::string_view key, Field& field) {
+    if (find(key) != nullptr) keys_.read(key, field);
+  }
+  template <typename Field>
+  void require(std::string_view key, Field& field) {
+    if (find(key) == nullptr) return keys_.missing(key);
+    keys_.read(key, field);
   }
   /// `value` is what the key has, or what a missing one means.
   void only(std::string_view key, const Json& value, const Json& needed, bool missing) {
@@ -98,22 +57,17 @@ class Reader {
                                     needed.dump()));
   }
   void fail_with(ErrorCode code, const std::string& message) {
-    if (!error_) error_ = Error{code, prefix_ + message, path_};
+    error_.set({code, message, place_});
   }
-  void take(const Reader& inner) {
-    if (inner.error_ && !error_) error_ = inner.error_;
-  }
-  Expected<void> result() const {
-    if (error_) return tl::unexpected<Error>(*error_);
-    return {};
-  }
-  const std::string& path() const { return path_; }
+  /// Of an object in this one.
+  Reader inner(const std::string& key) const { return {place_ + ":/" + key, *find(key), error_}; }
+  Expected<void> result() const { return error_.result(); }
 
  private:
-  std::string path_;
+  std::string place_;
   const Json& json_;
-  std::string prefix_;
-  std::optional<Error> error_;
+  FirstError& error_;
+  KeyReader<JsonNode<Json>> keys_;
 };
 
 Expected<Json> read_json(const std::string& path) {
@@ -131,7 +85,7 @@ struct Family {
 
 Expected<Family> read_family(Reader& reader) {
   std::string type = architectures().front().forms.front().model_type.data();
-  reader.read("model_type", &type, /*required=*/false);
+  reader.read("model_type", type);
   PLAIT_TRY_VOID(reader.result());
   std::string known;
   for (const ArchitectureInfo& architecture : architectures()) {
@@ -140,9 +94,9 @@ Expected<Family> read_family(Reader& reader) {
       known += fmt::format("{}{}", known.empty() ? "" : ", ", form.model_type);
     }
   }
-  return fail(ErrorCode::kNotBuilt,
-              fmt::format("model_type is {}, this version knows only {}", type, known),
-              reader.path());
+  reader.fail_with(ErrorCode::kNotBuilt,
+                   fmt::format("model_type is {}, this version knows only {}", type, known));
+  return tl::unexpected<Error>(reader.result().error());
 }
 
 /// Keys that may have one value only.
@@ -171,32 +125,31 @@ void read_rope_object(Reader& reader, const char* key, ModelConfig& model) {
   if (found == nullptr) return;
   if (!found->is_object()) {
     reader.fail_with(ErrorCode::kInvalidInput,
-                     fmt::format("{} is {}, must be an object", key, found->dump()));
+                     fmt::format("{} is {}, needed an object", key, shown_json(*found)));
     return;
   }
-  Reader inner(reader.path(), *found, fmt::format("{}: ", key));
-  inner.read("rope_theta", &model.rope_theta, false);
+  Reader inner = reader.inner(key);
+  inner.read("rope_theta", model.rope_theta);
   if (const Json* partial = inner.find(kPartial)) inner.only(kPartial, *partial, 1.0, false);
   RopeScaling scaling;
-  inner.read(inner.has("rope_type") ? "rope_type" : "type", &scaling.rope_type, false);
+  inner.read(inner.has("rope_type") ? "rope_type" : "type", scaling.rope_type);
   if (scaling.rope_type == "llama3") {
-    inner.read("factor", &scaling.factor, true);
-    inner.read("low_freq_factor", &scaling.low_freq_factor, true);
-    inner.read("high_freq_factor", &scaling.high_freq_factor, true);
-    inner.read("original_max_position_embeddings", &scaling.original_max_position_embeddings, true);
+    inner.require("factor", scaling.factor);
+    inner.require("low_freq_factor", scaling.low_freq_factor);
+    inner.require("high_freq_factor", scaling.high_freq_factor);
+    inner.require("original_max_position_embeddings", scaling.original_max_position_embeddings);
   } else if (scaling.scales()) {
     inner.fail_with(ErrorCode::kNotBuilt,
                     fmt::format("rope_type is \"{}\", this version knows only default and llama3",
                                 scaling.rope_type));
   }
   if (scaling.scales()) model.rope_scaling = scaling;
-  reader.take(inner);
 }
 
 /// transformers 5 keep everything about positions in rope_parameters, earlier ones in rope_theta
 /// and rope_scaling.
 void read_rotary(Reader& reader, ModelConfig& model) {
-  reader.read("rope_theta", &model.rope_theta, false);
+  reader.read("rope_theta", model.rope_theta);
   read_rope_object(reader, kScaling, model);
   read_rope_object(reader, kParameters, model);
 }
@@ -237,7 +190,15 @@ void read_keys(Reader& reader, const Family& family, ModelConfig& model) {
   for (const ModelKey& key : kModelKeys) {
     if (!in_file(key) || key.name == kScaling || (key.mixture && !family.architecture->mixture))
       continue;
-    reader.read(key.name, key.field(model), key.home == KeyHome::kRequired);
+    std::visit(
+        [&](auto* field) {
+          // rope_scaling is read with the rotary positions.
+          if constexpr (!std::is_same_v<decltype(field), RopeScaling*>) {
+            key.home == KeyHome::kRequired ? reader.require(key.name, *field)
+                                           : reader.read(key.name, *field);
+          }
+        },
+        key.field(model));
     // Null means as many heads as of queries, in every family.
     const bool null = reader.has(key.name) && reader.find(key.name) == nullptr;
     if (key.name == "num_key_value_heads" && (null || model.num_key_value_heads == 0))
@@ -250,7 +211,8 @@ void read_keys(Reader& reader, const Family& family, ModelConfig& model) {
 Expected<FolderConfig> read_folder_config(const std::string& folder, const ModelConfig& job) {
   const std::string path = (std::filesystem::path(folder) / "config.json").string();
   PLAIT_TRY(const Json json, read_json(path));
-  Reader reader(path, json);
+  FirstError first;
+  Reader reader(path, json, first);
   PLAIT_TRY(const Family family, read_family(reader));
   FolderConfig config;
   ModelConfig& model = config.model;
@@ -267,7 +229,7 @@ Expected<FolderConfig> read_folder_config(const std::string& folder, const Model
   read_keys(reader, family, model);
   read_rotary(reader, model);
   for (const char* key : {"num_nextn_predict_layers", "num_mtp_layers"})
-    reader.read(key, &config.prediction_layers, false);
+    reader.read(key, config.prediction_layers);
   PLAIT_TRY_VOID(reader.result());
   if (Expected<void> checked = check_model(model); !checked) {
     Error error = std::move(checked).error();

@@ -458,7 +458,7 @@ TEST_F(ModelFolder, ConfigsOfOtherModelsAreErrors) {
   EXPECT_THAT(load_error(), HasSubstr("rope_type is \"yarn\", this version knows only default"));
   change_config("\"yarn\"", "\"default\"");
   change_config("\"vocab_size\": 40", "\"vocab_size\": \"40\"");
-  EXPECT_THAT(load_error(), HasSubstr("vocab_size is \"40\", must be an integer"));
+  EXPECT_THAT(load_error(), HasSubstr("vocab_size is \"40\", needed an integer"));
   change_config("\"vocab_size\": \"40\"", "\"other\": 1");
   EXPECT_THAT(load_error(), HasSubstr("vocab_size is missing"));
 }
