@@ -118,6 +118,8 @@ Expected<void> ColumnShare::build(const std::vector<int>& stages, Accounts accou
                 "a stage has the parts that its program was lowered for");
     stages_[static_cast<std::size_t>(stage)] = owned_.back().get();
   }
+  // Own modules were made before the rank had an account.
+  for (const Parameter& tensor : store_.tensors()) recharge(tensor.tensor, accounts.lasting);
   PLAIT_TRY_VOID(model_->load(store_));
   store_.allocate_gradients();
   parameters_ = store_.parameters();

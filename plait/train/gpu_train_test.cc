@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "plait/torch/device_cuda.h"
-#include "plait/train/run.h"
+#include "plait/train/job_run.h"
 #include "tests/support/jobs.h"
 
 namespace plait {
@@ -58,8 +58,11 @@ class CudaTraining : public testing::JobTest {
       course.push_back(line.loss);
       return {};
     };
+    JobModel model = job_model(*plan, data);
+    const TrainSetup setup = job_setup(*plan, model);
+    const RunLength length = run_length(*plan);
     const auto ran =
-        reference ? run_reference(*plan, data, hooks) : run_in_process(*plan, data, hooks);
+        reference ? run_reference(setup, length, hooks) : run_in_process(setup, length, hooks);
     EXPECT_TRUE(ran) << ran.error().text();
     return course;
   }
@@ -116,7 +119,8 @@ TEST_F(CudaTraining, TimesAndBytesOfAStepAreTheDevices) {
     for (const Bytes peak : step.line.peak_activation_bytes) EXPECT_GT(peak, 0);
     return {};
   };
-  ASSERT_TRUE(run_in_process(plan, data, hooks));
+  JobModel model = job_model(plan, data);
+  ASSERT_TRUE(run_in_process(job_setup(plan, model), run_length(plan), hooks));
   EXPECT_EQ(steps, plan.job.run.steps);
 }
 

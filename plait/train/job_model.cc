@@ -9,7 +9,6 @@
 #include "plait/checkpoint/model_folder.h"
 #include "plait/model/names.h"
 #include "plait/nn/model.h"
-#include "plait/train/adamw.h"
 #include "plait/train/tensor_slices.h"
 
 namespace plait {
@@ -177,42 +176,6 @@ class JobModel::Rank final : public RankModel {
 
 std::unique_ptr<RankModel> JobModel::make_rank(int column, at::Device device) {
   return std::make_unique<Rank>(values_, data_, column, device);
-}
-
-JobModel job_model(const JobPlan& plan, const DataSplit& data) {
-  const JobConfig& job = plan.job;
-  JobModelValues values;
-  values.model = job.model;
-  values.parts = plan.parts;
-  values.grid = plan.grid();
-  values.seed = job.run.seed;
-  values.token_bound = job.parallel.token_bound;
-  values.microbatches = plan.microbatches();
-  values.rounds = job.optimizer.accumulate;
-  values.batch_size = job.run.batch_size;
-  values.sequence_length = job.data.sequence_length;
-  values.tokens_are_bytes = job.data.format == "bytes";
-  return {std::move(values), data};
-}
-
-TrainSetup job_setup(const JobPlan& plan, JobModel& model) {
-  const JobConfig& job = plan.job;
-  TrainSettings settings;
-  settings.gpu = job.run.device == "cuda";
-  settings.threads = job.run.threads;
-  settings.pin = job.run.pin;
-  settings.timeout_s = job.run.timeout_s;
-  settings.start_timeout_s = job.run.start_timeout_s;
-  settings.recompute = plan.recomputed();
-  settings.tokens_per_step = std::int64_t{job.run.batch_size} * job.data.sequence_length;
-  settings.clip_norm = job.optimizer.clip_norm;
-  settings.learning_rate = [optimizer = job.optimizer, steps = job.run.steps](int step) {
-    return learning_rate(optimizer, step, steps);
-  };
-  settings.optimizer = [optimizer = job.optimizer](std::vector<Parameter> parameters) {
-    return std::make_unique<AdamW>(std::move(parameters), optimizer);
-  };
-  return {plan, model, std::move(settings), print_job_config(job)};
 }
 
 }  // namespace plait

@@ -10,8 +10,6 @@
 #include "plait/program/grid.h"
 #include "plait/train/dataset.h"
 #include "plait/train/model_source.h"
-#include "plait/train/plan.h"
-#include "plait/train/train_setup.h"
 
 namespace plait {
 
@@ -45,10 +43,5 @@ class JobModel final : public ModelSource {
   JobModelValues values_;
   DataSplit data_;
 };
-
-JobModel job_model(const JobPlan& plan, const DataSplit& data);
-
-/// The job's settings. `plan` and `model` outlive the setup.
-TrainSetup job_setup(const JobPlan& plan, JobModel& model);
 
 }  // namespace plait

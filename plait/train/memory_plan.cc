@@ -4,106 +4,90 @@
 
 #include <algorithm>
 
+#include "plait/base/print.h"
 #include "plait/model/dtypes.h"
-#include "plait/model/part_memory.h"
-#include "plait/program/peak_memory.h"
 
 namespace plait {
 namespace {
 
 constexpr Bytes kParameter = bytes_of(kDtypes.parameter);
 constexpr Bytes kToken = bytes_of(kDtypes.index);
-constexpr Bytes kLoss = 8;
 
-Grid grid_of(const MemoryInput& input) {
-  return {input.placement.ranks, input.job.parallel.data, input.job.parallel.expert};
+/// A stage's experts' gradients are added up over replicas, all others over all columns.
+Bytes reductions_of(const ModelOnRanks& input, const StagePart& part) {
+  const Grid& grid = input.grid;
+  const std::int64_t experts = routed_parameter_count(input.model, part, grid.expert);
+  const std::int64_t others = parameter_count(input.model, part, grid.expert) - experts;
+  return reduction_bytes(others, grid.columns()) + reduction_bytes(experts, grid.data);
 }
 
-MicrobatchShape shape_of(const MemoryInput& input) {
-  const JobConfig& job = input.job;
-  MicrobatchShape shape;
-  shape.sequences = job.sequences_per_microbatch();
-  shape.sequence_length = job.data.sequence_length;
-  shape.members = job.parallel.expert;
-  shape.token_bound = job.parallel.token_bound;
-  shape.threads = job.run.threads;
-  return shape;
-}
-
-/// What one group's reduction holds (train/reduce.h), in slices of n members: the gradients that
-/// leave (n), the addends that come (n), their sum (1), and the sums of all members (n).
-Bytes reduction(std::int64_t numbers, int members) {
-  if (members == 1) return 0;
-  const std::int64_t slice = (numbers + members - 1) / members;
-  return kParameter * slice * (3 * std::int64_t{members} + 1);
-}
-
-/// What is there before and after a step.
-RankMemory lasting(const MemoryInput& input, int rank) {
-  const ModelConfig& model = input.job.model;
-  const MicrobatchShape shape = shape_of(input);
+RankMemory memory_of_rank(const ModelOnRanks& input, int rank) {
+  const ModelConfig& model = input.model;
+  const MicrobatchShape& shape = input.microbatch;
   std::int64_t numbers = 0, buffers = 0;
   bool embedding = false, head = false;
+  RankMemory memory;
   for (const int stage : input.placement.stages_of(rank)) {
     const StagePart& part = input.parts[static_cast<std::size_t>(stage)];
     numbers += parameter_count(model, part, shape.members);
     embedding = embedding || part.embedding;
     head = head || part.head;
     buffers += constant_count(model, part, shape.sequence_length);
+    memory.reductions += reductions_of(input, part);
   }
   const std::int64_t table = model.vocab_size * model.hidden_size;
   const bool shared = model.tie_word_embeddings && embedding && head;
   // A part with the head alone has counted the table once more.
   if (shared && input.parts.size() > 1) numbers -= table;
-  RankMemory memory;
   memory.weights = kParameter * (numbers + buffers);
   memory.gradients = kParameter * (numbers + (shared ? table : 0));
-  memory.optimizer = 2 * kParameter * numbers;
+  memory.optimizer = kAdamWMoments * kParameter * numbers;
   // Tokens, their targets, and a loss of each micro-batch.
-  memory.batch = input.job.parallel.microbatches *
-                 (2 * kToken * shape.sequences * shape.sequence_length + kLoss);
+  memory.batch =
+      input.microbatches * (2 * kToken * shape.sequences * shape.sequence_length + kLossBytes);
   return memory;
-}
-
-/// A stage's experts' gradients are added up over replicas, all others over all columns.
-Bytes reductions(const MemoryInput& input, int rank) {
-  const ModelConfig& model = input.job.model;
-  const Grid grid = grid_of(input);
-  Bytes bytes = 0;
-  for (const int stage : input.placement.stages_of(rank)) {
-    const StagePart& part = input.parts[static_cast<std::size_t>(stage)];
-    const std::int64_t experts = routed_parameter_count(model, part, grid.expert);
-    bytes += reduction(parameter_count(model, part, grid.expert) - experts, grid.columns()) +
-             reduction(experts, grid.data);
-  }
-  return bytes;
 }
 
 }  // namespace
 
-std::vector<RankMemory> plan_memory(const MemoryInput& input) {
-  std::vector<std::vector<PartMemory>> parts;
-  for (const StagePart& part : input.parts)
-    parts.push_back(part_memory(input.job.model, part, shape_of(input), input.recomputed));
-  const std::vector<Bytes> training = peak_memory(input.training, parts);
-  const std::vector<Bytes> validation = peak_memory(input.validation, parts);
+RankMemory& RankMemory::operator+=(const RankMemory& stage) {
+  weights += stage.weights;
+  gradients += stage.gradients;
+  optimizer += stage.optimizer;
+  batch += stage.batch;
+  reductions += stage.reductions;
+  return *this;
+}
+
+// In slices of n members: the gradients that leave (n), the addends that come (n), their sum (1),
+// and the sums of all members (n).
+Bytes reduction_bytes(std::int64_t numbers, int members) {
+  if (members == 1) return 0;
+  const std::int64_t slice = (numbers + members - 1) / members;
+  return kParameter * slice * (3 * std::int64_t{members} + 1);
+}
+
+std::vector<RankMemory> model_memory(const ModelOnRanks& input) {
   std::vector<RankMemory> memory;
-  for (int rank = 0; rank < input.placement.ranks; ++rank) {
-    memory.push_back(lasting(input, rank));
-    const auto r = static_cast<std::size_t>(rank);
-    memory.back().reductions = reductions(input, rank);
-    memory.back().activations = std::max(training[r], validation[r]);
-  }
+  for (int rank = 0; rank < input.placement.ranks; ++rank)
+    memory.push_back(memory_of_rank(input, rank));
   return memory;
 }
 
-Expected<void> check_memory(const JobConfig& job, const std::vector<RankMemory>& memory) {
-  const std::int64_t limit = job.parallel.memory_limit_bytes;
+void set_activations(std::vector<RankMemory>& memory, const std::vector<RankProgram>& training,
+                     const std::vector<RankProgram>& validation,
+                     const std::vector<std::vector<PartMemory>>& parts) {
+  const std::vector<Bytes> in_training = peak_memory(training, parts);
+  const std::vector<Bytes> in_validation = peak_memory(validation, parts);
+  for (std::size_t rank = 0; rank < memory.size(); ++rank)
+    memory[rank].activations = std::max(in_training[rank], in_validation[rank]);
+}
+
+Expected<void> check_memory(Bytes limit, const Grid& grid, const std::vector<RankMemory>& memory) {
   const auto most = std::max_element(
       memory.begin(), memory.end(),
       [](const RankMemory& a, const RankMemory& b) { return a.total() < b.total(); });
   if (limit == 0 || most->total() <= limit) return {};
-  const Grid grid{static_cast<int>(memory.size()), job.parallel.data, job.parallel.expert};
   const auto rank = static_cast<int>(most - memory.begin());
   std::string who = fmt::format("rank {}", grid.rank_of(rank, 0));
   if (grid.columns() > 1) {
@@ -114,6 +98,28 @@ Expected<void> check_memory(const JobConfig& job, const std::vector<RankMemory>&
       ErrorCode::kInvalidInput,
       fmt::format("{} needs up to {} bytes, memory_limit_bytes is {}", who, most->total(), limit),
       "parallel.memory_limit_bytes");
+}
+
+std::string ranks_at(const Grid& grid, int pipeline_rank) {
+  const int first = grid.rank_of(pipeline_rank, 0);
+  return grid.columns() == 1 ? std::to_string(first)
+                             : fmt::format("{}-{}", first, first + grid.columns() - 1);
+}
+
+std::string describe_memory(const Grid& grid, const std::vector<RankMemory>& memory) {
+  std::string text =
+      fmt::format("{:>5}  {:>10}  {:>10}  {:>10}  {:>10}  {:>12}  {:>14}  (MB, at most)\n", "rank",
+                  "weights", "gradients", "reductions", "optimizer", "activations", "bytes in all");
+  for (std::size_t rank = 0; rank < memory.size(); ++rank) {
+    const RankMemory& one = memory[rank];
+    const bool known = one.activations.has_value();
+    text += fmt::format("{:>5}  {:>10}  {:>10}  {:>10}  {:>10}  {:>12}  {:>14}\n",
+                        ranks_at(grid, static_cast<int>(rank)), megabytes(one.weights),
+                        megabytes(one.gradients), megabytes(one.reductions),
+                        megabytes(one.optimizer), known ? megabytes(*one.activations) : "-",
+                        known ? std::to_string(one.total()) : "-");
+  }
+  return text;
 }
 
 }  // namespace plait

@@ -15,8 +15,7 @@
 #include "plait/nn/model.h"
 #include "plait/torch/memory.h"
 #include "plait/train/column_share.h"
-#include "plait/train/job_model.h"
-#include "plait/train/run.h"
+#include "plait/train/job_run.h"
 
 namespace plait {
 namespace {
@@ -72,11 +71,12 @@ class MemoryPlan : public testing::Test {
             static_cast<std::size_t>(plan.grid().pipeline_of(static_cast<int>(rank)));
         shares[rank] =
             std::max(shares[rank], static_cast<double>(outcome.line.peak_activation_bytes[rank]) /
-                                       static_cast<double>(plan.memory[place].activations));
+                                       static_cast<double>(*plan.memory[place].activations));
       }
       return {};
     };
-    const auto ran = run_in_process(plan, data, hooks);
+    JobModel model = job_model(plan, data);
+    const auto ran = run_in_process(job_setup(plan, model), run_length(plan), hooks);
     EXPECT_TRUE(ran) << ran.error().text();
     return shares;
   }
@@ -180,7 +180,8 @@ TEST_F(MemoryPlan, HoldsWhereAllRowsGoToOneRank) {
   one.parallel.token_bound = 1.5;
   const JobPlan plan = make_plan(one).value();
   const DataSplit data = open_data(plan.job.data, plan.job.model.vocab_size).value();
-  const auto ran = run_in_process(plan, data, {});
+  JobModel source = job_model(plan, data);
+  const auto ran = run_in_process(job_setup(plan, source), run_length(plan), {});
   ASSERT_FALSE(ran);
   EXPECT_EQ(ran.error().code, ErrorCode::kRuntime);
   // 2 sequences of 32 tokens with 2 copies each are 128 rows; 2 times as many come.
@@ -209,7 +210,7 @@ TEST_F(MemoryPlan, WhatStaysIsWhatIsAllocated) {
         ASSERT_TRUE(share.build(plan.placement().stages_of(rank), {account, activations}));
         share.begin_round(0, 0);
         const RankMemory& memory = plan.memory[static_cast<std::size_t>(rank)];
-        EXPECT_EQ(account.live(), memory.total() - memory.activations - memory.reductions)
+        EXPECT_EQ(account.live(), memory.lasting())
             << "expert " << expert << " tied " << tied << " rank " << rank;
         EXPECT_EQ(activations.live(), 0);
       }
@@ -236,9 +237,9 @@ TEST_F(MemoryPlan, ALimitIsHeldAgainstTheRankThatNeedsMost) {
 
 TEST_F(MemoryPlan, ABoundOnRowsMakesItSmaller) {
   JobConfig one = job("dualpipe-v", 2);
-  const Bytes worst = make_plan(one).value().memory[0].activations;
+  const Bytes worst = make_plan(one).value().memory[0].activations.value();
   one.parallel.token_bound = 1.5;
-  const Bytes bounded = make_plan(one).value().memory[0].activations;
+  const Bytes bounded = make_plan(one).value().memory[0].activations.value();
   one.parallel.token_bound = 2.0;
   EXPECT_LT(bounded, worst);
   EXPECT_EQ(make_plan(one).value().memory[0].activations, worst);

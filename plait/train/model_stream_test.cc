@@ -12,8 +12,7 @@
 #include <vector>
 
 #include "plait/checkpoint/model_folder.h"
-#include "plait/train/job_model.h"
-#include "plait/train/run.h"
+#include "plait/train/job_run.h"
 #include "plait/train/trainer_group.h"
 #include "tests/support/files.h"
 #include "tests/support/jobs.h"
@@ -76,7 +75,8 @@ TEST_F(ModelStream, TheFileIsThatOfOneWriterWhoHoldsAll) {
       return std::make_unique<ModelFolderSink>(streamed, plan.job.model,
                                                plan.job.data.sequence_length);
     };
-    ASSERT_TRUE(run_in_process(plan, data, hooks));
+    JobModel in_threads = job_model(plan, data);
+    ASSERT_TRUE(run_in_process(job_setup(plan, in_threads), run_length(plan), hooks));
 
     JobModel model = job_model(plan, data);
     const auto reference = TrainerGroup::as_reference(job_setup(plan, model)).value();

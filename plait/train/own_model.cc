@@ -58,6 +58,30 @@ class LossSegment final : public Segment {
   std::string name_ = "loss";
 };
 
+/// What a rank keeps for the stage. A tensor that two segments hold counts once.
+RankMemory memory_of(const StageSegments& segments, const Grid& grid) {
+  RankMemory memory;
+  std::set<const void*> seen;
+  std::map<Group, std::int64_t> numbers;  // by the ranks that hold the same
+  for (const std::shared_ptr<Segment>& segment : segments) {
+    for (const Parameter& parameter : segment->parameters()) {
+      if (!seen.insert(parameter.tensor.unsafeGetTensorImpl()).second) continue;
+      const auto bytes = static_cast<Bytes>(parameter.tensor.nbytes());
+      memory.weights += bytes;
+      memory.gradients += bytes;
+      memory.optimizer += kAdamWMoments * bytes;
+      numbers[parameter.holders] += parameter.tensor.numel();
+    }
+    for (const Parameter& buffer : segment->buffers()) {
+      if (seen.insert(buffer.tensor.unsafeGetTensorImpl()).second)
+        memory.weights += static_cast<Bytes>(buffer.tensor.nbytes());
+    }
+  }
+  memory.reductions = reduction_bytes(numbers[Group::kReplicas], grid.columns()) +
+                      reduction_bytes(numbers[Group::kData], grid.data);
+  return memory;
+}
+
 }  // namespace
 
 class OwnModelSource::Rank final : public RankModel {
@@ -164,6 +188,7 @@ Expected<void> OwnModelSource::add_stage(int stage, const std::vector<int>& colu
   } else {
     segments = made_.at({stage, columns.front()});
   }
+  memory_.push_back(memory_of(segments, grid_));
   PLAIT_TRY_VOID(run_sample(stage, segments, info));
   std::vector<Group> reduced;
   if (grid_.columns() > 1) reduced.push_back(Group::kReplicas);

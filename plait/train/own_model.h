@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "plait/runtime/value.h"
+#include "plait/train/memory_plan.h"
 #include "plait/train/pipeline.h"
 #include "plait/train/train_plan.h"
 
@@ -24,6 +25,10 @@ class OwnModelSource final : public ModelSource {
   Expected<void> add_stage(int stage, const std::vector<int>& columns,
                            const std::set<std::string>& recompute, StagesInfo& info);
 
+  /// By stage that was added: what its parameters and buffers need of a rank, with AdamW's moments;
+  /// activations and batch aside.
+  const std::vector<RankMemory>& memory() const { return memory_; }
+
   std::unique_ptr<RankModel> make_rank(int column, at::Device device) override;
   /// The micro-batches of `rounds` rounds. Errors (kInvalidInput): another number of them.
   Expected<void> set_batch(StepBatch batch, int microbatches, int rounds);
@@ -37,6 +42,7 @@ class OwnModelSource final : public ModelSource {
   OwnModel model_;
   Grid grid_;
   int stages_;
+  std::vector<RankMemory> memory_;
   StepBatch batch_;
   int microbatches_ = 0;                               // of a round
   std::map<std::pair<int, int>, StageSegments> made_;  // by stage and column

@@ -78,6 +78,23 @@ C10dOptions process_of(const PipelineOptions& options, const TrainPlan& plan) {
   return process;
 }
 
+/// By rank of the pipeline. `parts`: by stage and part; empty: not known.
+std::vector<RankMemory> memory_of(const TrainPlan& plan, const OwnModelSource& source, bool trains,
+                                  const std::vector<std::vector<PartMemory>>& parts) {
+  std::vector<RankMemory> memory(static_cast<std::size_t>(plan.placement().ranks));
+  for (int stage = 0; stage < plan.stages(); ++stage) {
+    memory[static_cast<std::size_t>(plan.placement().rank_of(stage))] +=
+        source.memory()[static_cast<std::size_t>(stage)];
+  }
+  for (RankMemory& rank : memory) {
+    rank.batch = plan.microbatches() * kLossBytes;
+    if (!trains) rank.optimizer = 0;
+  }
+  if (!parts.empty())
+    set_activations(memory, plan.training_programs, plan.validation_programs, parts);
+  return memory;
+}
+
 }  // namespace
 
 struct Pipeline::State {
@@ -86,7 +103,7 @@ struct Pipeline::State {
 
   TrainPlan plan;
   std::unique_ptr<OwnModelSource> source;
-  std::vector<Bytes> activations;  // by rank of the pipeline; empty: not known
+  std::vector<RankMemory> memory;  // by rank of the pipeline
   std::unique_ptr<TrainerGroup> group;
   std::optional<Error> error;
 };
@@ -100,7 +117,7 @@ Expected<std::unique_ptr<Pipeline>> Pipeline::make(OwnModel model, const Pipelin
   PLAIT_TRY(const int rounds, rounds_of(options));
   const Placement placement = schedule.placement;
   const Grid grid{placement.ranks, options.data, options.expert};
-  const std::vector<std::vector<PartMemory>> memory = std::move(model.memory);
+  const std::vector<std::vector<PartMemory>> parts = std::move(model.memory);
   install_counting_allocator();
   auto source = std::make_unique<OwnModelSource>(std::move(model), grid, placement.stages());
   StagesInfo info;
@@ -116,7 +133,7 @@ Expected<std::unique_ptr<Pipeline>> Pipeline::make(OwnModel model, const Pipelin
   PLAIT_TRY(TrainPlan plan,
             make_train_plan(std::move(schedule), parallel, std::move(info), rounds));
   auto state = std::make_unique<State>(std::move(plan), std::move(source));
-  if (!memory.empty()) state->activations = peak_memory(state->plan.training_programs, memory);
+  state->memory = memory_of(state->plan, *state->source, options.optimizer.has_value(), parts);
   const TrainSetup setup{state->plan, *state->source, settings_of(options), ""};
   if (options.process) {
     PLAIT_TRY(state->group, TrainerGroup::as_process(setup, process_of(options, state->plan)));
@@ -219,13 +236,18 @@ Expected<void> Pipeline::save(const std::string& path) {
 
 std::string Pipeline::summary() const { return state_->plan.training.summary(); }
 
+const std::vector<RankMemory>& Pipeline::memory() const { return state_->memory; }
+
+std::vector<Bytes> Pipeline::lasting_bytes() const {
+  std::vector<Bytes> all;
+  for (const auto& trainer : state_->group->trainers()) all.push_back(trainer->lasting().live());
+  return all;
+}
+
 std::string Pipeline::describe_memory() const {
-  if (state_->activations.empty())
-    return "memory: not known, the model's parts do not say what they need\n";
-  std::string text;
-  for (std::size_t rank = 0; rank < state_->activations.size(); ++rank)
-    text +=
-        fmt::format("rank {}: activations of {} bytes at most\n", rank, state_->activations[rank]);
+  std::string text = plait::describe_memory(state_->plan.grid(), state_->memory);
+  if (!state_->memory.front().activations)
+    text += "activations: not known, the model's parts do not say what they need\n";
   return text;
 }
 

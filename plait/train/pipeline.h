@@ -15,6 +15,7 @@
 #include "plait/program/peak_memory.h"
 #include "plait/record/step_report.h"
 #include "plait/torch/c10d_world.h"
+#include "plait/train/memory_plan.h"
 #include "plait/train/model_source.h"
 #include "plait/train/trainer.h"
 
@@ -112,8 +113,13 @@ class Pipeline {
 
   /// What was proven, in a line.
   std::string summary() const;
-  /// What each rank needs at most, or that the parts do not say it.
+  /// What each rank of the pipeline needs at most, in order; activations if OwnModel::memory says
+  /// what the parts need. The batch is the caller's and not in it.
+  const std::vector<RankMemory>& memory() const;
+  /// The same as a table.
   std::string describe_memory() const;
+  /// Of each rank of this process, in ascending order: what its tensors hold between steps.
+  std::vector<Bytes> lasting_bytes() const;
 
  private:
   struct State;

@@ -263,19 +263,74 @@ TEST(Pipeline, ColumnsMustBeginAlike) {
             "that hold it");
 }
 
-/// What a stage needs may be said; else nothing is claimed.
-TEST(Pipeline, SaysWhatItNeedsIfThePartsSayIt) {
-  OwnModel model = model_of_blocks();
+/// Bounds for a stage of two blocks.
+PartMemory memory_of_blocks() {
+  constexpr Bytes kState = sizeof(float) * kRows * kWidth;
+  constexpr Bytes kWeights = sizeof(float) * (kWidth + 1) * kWidth;
   PartMemory part;
-  part.input = part.saved = 1000;
-  model.memory.assign(4, {part});
-  const auto known = Pipeline::make(std::move(model), {.microbatches = kMicrobatches});
-  ASSERT_TRUE(known);
-  EXPECT_THAT((*known)->describe_memory(), HasSubstr("rank 0: activations of "));
+  part.input = part.gradient = kState;
+  part.saved = 6 * kState;             // of each block x and tanh; the output, the loss
+  part.saved_for_weight = 4 * kState;  // of each block x and the gradient of linear(x)
+  part.forward = part.forward_only = 6 * kState;
+  part.backward_input = 6 * kState;
+  part.backward_weight = 2 * kWeights;
+  part.backward = part.backward_input + part.backward_weight;
+  return part;
+}
+
+// As for jobs (memory_plan_test.cc): what stays is planned to the byte, activations are a bound.
+TEST(Pipeline, NoRankNeedsMoreThanWasPlanned) {
+  for (const char* schedule : {"dualpipe-v", "zbv", "gpipe"}) {
+    for (const int columns : {1, 2}) {
+      for (const bool trains : {true, false}) {
+        SCOPED_TRACE(::testing::Message()
+                     << schedule << ", " << columns << " columns, trains " << trains);
+        OwnModel model = model_of_blocks();
+        const int stages = schedule == std::string("gpipe") ? 2 : 4;
+        model.memory.assign(static_cast<std::size_t>(stages), {memory_of_blocks()});
+        PipelineOptions options{
+            .microbatches = kMicrobatches, .schedule = schedule, .data = columns};
+        if (trains) options.optimizer.emplace();
+        options.steps = 2;
+        const auto pipeline = Pipeline::make(std::move(model), options);
+        ASSERT_TRUE(pipeline) << pipeline.error().text();
+        std::vector<std::int64_t> peaks(static_cast<std::size_t>(2 * columns));
+        for (int step = 0; step < 2; ++step) {
+          const auto outcome = (*pipeline)->step(make_batch(columns, step));
+          ASSERT_TRUE(outcome) << outcome.error().text();
+          for (std::size_t rank = 0; rank < peaks.size(); ++rank)
+            peaks[rank] = std::max(peaks[rank], outcome->line.peak_activation_bytes[rank]);
+        }
+        const std::vector<Bytes> lasting = (*pipeline)->lasting_bytes();
+        for (std::size_t rank = 0; rank < peaks.size(); ++rank) {
+          const Grid grid{2, columns, 1};
+          const auto place = static_cast<std::size_t>(grid.pipeline_of(static_cast<int>(rank)));
+          const RankMemory& planned = (*pipeline)->memory()[place];
+          // 2 blocks a stage: 42 numbers each, their gradients, and two moments.
+          const Bytes numbers = Bytes{2} * stages / 2 * (kWidth + 1) * kWidth;
+          EXPECT_EQ(planned.lasting(), 4 * numbers * (trains ? 4 : 2) + 8 * kMicrobatches);
+          EXPECT_EQ(planned.reductions > 0, columns > 1);
+          EXPECT_EQ(lasting[rank], planned.lasting());
+          EXPECT_LE(peaks[rank], *planned.activations);
+          EXPECT_GE(3 * peaks[rank], *planned.activations);
+        }
+      }
+    }
+  }
+}
+
+/// What a stage's parts need may be said; else nothing is claimed of activations.
+TEST(Pipeline, ActivationsAreKnownIfThePartsSayIt) {
   const auto unknown = Pipeline::make(model_of_blocks(), {.microbatches = kMicrobatches});
   ASSERT_TRUE(unknown);
-  EXPECT_EQ((*unknown)->describe_memory(),
-            "memory: not known, the model's parts do not say what they need\n");
+  EXPECT_FALSE((*unknown)->memory().front().activations);
+  EXPECT_THAT((*unknown)->describe_memory(),
+              HasSubstr("activations: not known, the model's parts do not say what they need\n"));
+  OwnModel model = model_of_blocks();
+  model.memory.assign(4, {memory_of_blocks()});
+  const auto known = Pipeline::make(std::move(model), {.microbatches = kMicrobatches});
+  ASSERT_TRUE(known);
+  EXPECT_THAT((*known)->describe_memory(), ::testing::Not(HasSubstr("not known")));
 }
 
 std::vector<StageSegments> stages_of(int blocks) {

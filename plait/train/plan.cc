@@ -14,14 +14,21 @@
 namespace plait {
 namespace {
 
-/// The residual stream of one micro-batch's sequences in one column.
-TensorSpec stream_of(const JobConfig& job) {
-  return {{job.sequences_per_microbatch(), job.data.sequence_length, job.model.hidden_size},
-          kDtypes.compute};
+/// In one column.
+MicrobatchShape microbatch_of(const JobConfig& job) {
+  MicrobatchShape shape;
+  shape.sequences = job.sequences_per_microbatch();
+  shape.sequence_length = job.data.sequence_length;
+  shape.members = job.parallel.expert;
+  shape.token_bound = job.parallel.token_bound;
+  shape.threads = job.run.threads;
+  return shape;
 }
 
-std::string megabytes(Bytes bytes) {
-  return fmt::format("{:.1f}", static_cast<double>(bytes) / 1e6);
+/// The residual stream of one micro-batch's sequences in one column.
+TensorSpec stream_of(const JobConfig& job) {
+  const MicrobatchShape shape = microbatch_of(job);
+  return {{shape.sequences, shape.sequence_length, job.model.hidden_size}, kDtypes.compute};
 }
 
 }  // namespace
@@ -52,9 +59,14 @@ Expected<JobPlan> make_plan(JobConfig job) {
   stages.reduced = reduced_groups(job.model, parts, grid);
   PLAIT_TRY(TrainPlan plan, make_train_plan(std::move(schedule), parallel, std::move(stages),
                                             job.optimizer.accumulate));
-  std::vector<RankMemory> memory = plan_memory(
-      {job, placement, parts, recomputed, plan.training_programs, plan.validation_programs});
-  PLAIT_TRY_VOID(check_memory(job, memory));
+  const MicrobatchShape microbatch = microbatch_of(job);
+  std::vector<std::vector<PartMemory>> of_parts;
+  for (const StagePart& part : parts)
+    of_parts.push_back(part_memory(job.model, part, microbatch, recomputed));
+  std::vector<RankMemory> memory =
+      model_memory({job.model, parts, placement, grid, microbatch, parallel.microbatches});
+  set_activations(memory, plan.training_programs, plan.validation_programs, of_parts);
+  PLAIT_TRY_VOID(check_memory(parallel.memory_limit_bytes, grid, memory));
   return JobPlan(std::move(plan), std::move(job), std::move(parts), std::move(memory),
                  std::move(notes));
 }
@@ -64,17 +76,6 @@ Bytes JobPlan::message_bytes() const { return stream_of(job).bytes(); }
 std::set<std::string> JobPlan::recomputed() const {
   return recomputed_words(job.parallel.recompute);
 }
-
-namespace {
-
-/// The global ranks that stand at a pipeline rank: "3", or "6-7".
-std::string ranks_at(const Grid& grid, int pipeline_rank) {
-  const int first = grid.rank_of(pipeline_rank, 0);
-  return grid.columns() == 1 ? std::to_string(first)
-                             : fmt::format("{}-{}", first, first + grid.columns() - 1);
-}
-
-}  // namespace
 
 std::string describe_stages(const JobPlan& plan) {
   std::string text = fmt::format("{:>5}  {:>5}  {:<24} {:>12}  {:>6}\n", "stage", "rank", "holds",
@@ -95,20 +96,6 @@ std::string describe_stages(const JobPlan& plan) {
         ranks_at(plan.grid(), plan.placement().rank_of(stage)),
         fmt::format("{}", fmt::join(holds, ", ")), parameter_count(plan.job.model, part),
         100 * forward_flops_per_token(plan.job.model, part, plan.job.data.sequence_length) / all);
-  }
-  return text;
-}
-
-std::string describe_memory(const JobPlan& plan) {
-  std::string text =
-      fmt::format("{:>5}  {:>10}  {:>10}  {:>10}  {:>10}  {:>12}  {:>14}  (MB, at most)\n", "rank",
-                  "weights", "gradients", "reductions", "optimizer", "activations", "bytes in all");
-  for (int rank = 0; rank < plan.placement().ranks; ++rank) {
-    const RankMemory& memory = plan.memory[static_cast<std::size_t>(rank)];
-    text += fmt::format("{:>5}  {:>10}  {:>10}  {:>10}  {:>10}  {:>12}  {:>14}\n",
-                        ranks_at(plan.grid(), rank), megabytes(memory.weights),
-                        megabytes(memory.gradients), megabytes(memory.reductions),
-                        megabytes(memory.optimizer), megabytes(memory.activations), memory.total());
   }
   return text;
 }

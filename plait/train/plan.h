@@ -46,8 +46,4 @@ Expected<JobPlan> make_plan(JobConfig job);
 /// The table of stages, layers, parameters and ranks.
 std::string describe_stages(const JobPlan& plan);
 
-/// The most memory of each rank: weights, gradients, optimiser, activations, and all of it in
-/// bytes, as a limit is compared with.
-std::string describe_memory(const JobPlan& plan);
-
 }  // namespace plait

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "plait/train/job_model.h"
+#include "plait/train/job_run.h"
 #include "plait/train/trainer_group.h"
 #include "tests/support/jobs.h"
 

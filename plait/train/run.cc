@@ -3,19 +3,10 @@
 #include <optional>
 #include <utility>
 
-#include "plait/job/validate.h"
-#include "plait/train/job_model.h"
 #include "plait/train/trainer_group.h"
 
 namespace plait {
 namespace {
-
-/// How long a run is.
-struct RunLength {
-  int steps = 0;
-  int validate_every = 0;  ///< 0: at the end only
-  bool validates = true;   ///< something is held out, and the caller asks for it
-};
 
 Expected<void> validate(RankTrainer& trainer, bool first, const RunHooks& hooks) {
   PLAIT_TRY(const ValidationLine line, trainer.validate());
@@ -62,9 +53,9 @@ Expected<RunOutcome> run_rank(TrainerGroup& group, RankTrainer& trainer, Exchang
   return outcome;
 }
 
-Expected<RunOutcome> run_group(TrainerGroup& group, const JobPlan& plan, const RunHooks& hooks) {
-  const RunLength length{plan.job.run.steps, plan.job.run.validate_every,
-                         hooks.validates && has_validation(plan.job.data)};
+Expected<RunOutcome> run_group(TrainerGroup& group, const RunLength& given, const RunHooks& hooks) {
+  RunLength length = given;
+  length.validates = length.validates && hooks.validates;
   RunOutcome outcome;
   const RankTrainer* reports = group.trainers().front().get();
   PLAIT_TRY_VOID(group.run([&](RankTrainer& trainer, Exchange& exchange) -> Expected<void> {
@@ -77,25 +68,22 @@ Expected<RunOutcome> run_group(TrainerGroup& group, const JobPlan& plan, const R
 
 }  // namespace
 
-Expected<RunOutcome> run_in_process(const JobPlan& plan, const DataSplit& data,
+Expected<RunOutcome> run_in_process(const TrainSetup& setup, const RunLength& length,
                                     const RunHooks& hooks) {
-  JobModel model = job_model(plan, data);
-  PLAIT_TRY(const auto group, TrainerGroup::as_threads(job_setup(plan, model), hooks.link));
-  return run_group(*group, plan, hooks);
+  PLAIT_TRY(const auto group, TrainerGroup::as_threads(setup, hooks.link));
+  return run_group(*group, length, hooks);
 }
 
-Expected<RunOutcome> run_reference(const JobPlan& plan, const DataSplit& data,
+Expected<RunOutcome> run_reference(const TrainSetup& setup, const RunLength& length,
                                    const RunHooks& hooks) {
-  JobModel model = job_model(plan, data);
-  PLAIT_TRY(const auto group, TrainerGroup::as_reference(job_setup(plan, model)));
-  return run_group(*group, plan, hooks);
+  PLAIT_TRY(const auto group, TrainerGroup::as_reference(setup));
+  return run_group(*group, length, hooks);
 }
 
-Expected<RunOutcome> run_as_process(const JobPlan& plan, const DataSplit& data,
+Expected<RunOutcome> run_as_process(const TrainSetup& setup, const RunLength& length,
                                     const C10dOptions& options, const RunHooks& hooks) {
-  JobModel model = job_model(plan, data);
-  PLAIT_TRY(const auto group, TrainerGroup::as_process(job_setup(plan, model), options));
-  return run_group(*group, plan, hooks);
+  PLAIT_TRY(const auto group, TrainerGroup::as_process(setup, options));
+  return run_group(*group, length, hooks);
 }
 
 }  // namespace plait

@@ -1,4 +1,4 @@
-/// A whole run of a job: steps, validations, the model at the end.
+/// A whole run: steps, validations, the model at the end.
 #pragma once
 
 #include <functional>
@@ -7,8 +7,7 @@
 #include "plait/checkpoint/tensor_sink.h"
 #include "plait/runtime/emulated_link.h"
 #include "plait/torch/c10d_world.h"
-#include "plait/train/dataset.h"
-#include "plait/train/plan.h"
+#include "plait/train/train_setup.h"
 #include "plait/train/trainer.h"
 
 namespace plait {
@@ -25,8 +24,15 @@ struct RunHooks {
   /// Where the model at the end goes, and the last step's gradients. Set on all ranks or on none.
   std::function<std::unique_ptr<TensorSink>()> gradient_sink, model_sink;
   std::function<Expected<void>()> on_end;  ///< the sinks have what they get
-  bool validates = true;                   ///< as the job says, and at the end
+  bool validates = true;                   ///< as the run's length says; false: never
   EmulatedLink link;                       ///< between ranks that are threads
+};
+
+/// How long a run is, and what it validates.
+struct RunLength {
+  int steps = 0;
+  int validate_every = 0;  ///< steps; 0: at the end only
+  bool validates = false;  ///< something is held out
 };
 
 struct RunOutcome {
@@ -35,16 +41,16 @@ struct RunOutcome {
 };
 
 /// All ranks as threads of this process.
-Expected<RunOutcome> run_in_process(const JobPlan& plan, const DataSplit& data,
+Expected<RunOutcome> run_in_process(const TrainSetup& setup, const RunLength& length,
                                     const RunHooks& hooks);
 
 /// The reference (trainer.h), in the calling thread.
-Expected<RunOutcome> run_reference(const JobPlan& plan, const DataSplit& data,
+Expected<RunOutcome> run_reference(const TrainSetup& setup, const RunLength& length,
                                    const RunHooks& hooks);
 
 /// One rank as this process over c10d's Gloo. After an error leave the process with _exit: waits of
 /// Gloo cannot be called back.
-Expected<RunOutcome> run_as_process(const JobPlan& plan, const DataSplit& data,
+Expected<RunOutcome> run_as_process(const TrainSetup& setup, const RunLength& length,
                                     const C10dOptions& options, const RunHooks& hooks);
 
 }  // namespace plait

@@ -9,7 +9,6 @@
 #include "plait/checkpoint/safetensors.h"
 #include "plait/draw/svg.h"
 #include "plait/nn/model.h"
-#include "plait/train/job_costs.h"
 
 namespace plait {
 
@@ -32,20 +31,20 @@ Bytes model_bytes(const ModelConfig& model) {
 
 }  // namespace
 
-RunRecorder::RunRecorder(const JobPlan& plan, const Options& options)
-    : plan_(plan), options_(options), profile_(plan.placement(), plan.message_bytes()) {
-  options_.fits_costs = options_.fits_costs && has_whole_actions(plan);
+RunRecorder::RunRecorder(RecordedRun run, const Options& options)
+    : run_(std::move(run)), options_(options), profile_(run_.placement, run_.message_bytes) {
+  options_.fits_costs = options_.fits_costs && run_.has_whole_actions;
 }
 
 Expected<void> RunRecorder::begin() {
   Recorder::Options options;
-  options.folder = run_folder_path(plan_.job);
+  options.folder = run_.folder;
   options.existing = options_.existing;
-  options.steps = plan_.job.run.steps;
+  options.steps = run_.steps;
   options.timeline_step = options_.timeline_step;
   options.on_warning = options_.on_warning;
-  options.room = model_bytes(plan_.job.model) * (options_.gradients ? 2 : 1);
-  PLAIT_TRY(Recorder recorder, Recorder::begin(options, print_job_config(plan_.job)));
+  options.room = model_bytes(run_.model) * (options_.gradients ? 2 : 1);
+  PLAIT_TRY(Recorder recorder, Recorder::begin(options, run_.job));
   recorder_.emplace(std::move(recorder));
   return {};
 }
@@ -53,8 +52,7 @@ Expected<void> RunRecorder::begin() {
 void RunRecorder::step(const StepOutcome& outcome) {
   recorder_->step(outcome);
   if (outcome.line.step == options_.timeline_step) {
-    const std::string title =
-        fmt::format("{}, step {}", run_folder_path(plan_.job), outcome.line.step);
+    const std::string title = fmt::format("{}, step {}", run_.folder, outcome.line.step);
     recorder_->write_to_look_at("timeline.svg", draw_svg(outcome.timeline, {title}));
   }
   if (options_.fits_costs && outcome.line.step > kWarmUp) {
@@ -71,13 +69,12 @@ void RunRecorder::trained() {
 // A schedule that never runs F, I and W of a stage by themselves has no cost file.
 void RunRecorder::write_costs() {
   if (profiled_steps_ == 0) return;
-  const Expected<std::string> costs = print_profile(plan_, profile_, profiled_steps_);
+  const Expected<std::string> costs = print_profile(run_.costs, profile_, profiled_steps_);
   if (costs) recorder_->write_result(kRunCosts, *costs);
 }
 
 std::unique_ptr<TensorSink> RunRecorder::model_sink() const {
-  return std::make_unique<ModelFolderSink>(file("model"), plan_.job.model,
-                                           plan_.job.data.sequence_length);
+  return std::make_unique<ModelFolderSink>(file("model"), run_.model, run_.max_sequence);
 }
 
 std::unique_ptr<TensorSink> RunRecorder::gradient_sink() const {

@@ -1,4 +1,4 @@
-/// What rank 0 writes of a job's run: what a Recorder writes, the picture of a step, fitted costs,
+/// What rank 0 writes of a run: what a Recorder writes, the picture of a step, fitted costs,
 /// the model.
 #pragma once
 
@@ -11,13 +11,26 @@
 #include "plait/checkpoint/tensor_sink.h"
 #include "plait/record/recorder.h"
 #include "plait/sim/profile.h"
-#include "plait/train/plan.h"
+#include "plait/train/job_costs.h"
 
 namespace plait {
 
-/// The calls are those of RunHooks, from one thread. `plan` outlives it. A run that took no
-/// step leaves nothing behind when its recorder ends. What cannot be written ends no run before its
-/// model is there (recorder.h), and from begin() on the disk keeps room for the model.
+/// What is recorded of a run beside its steps.
+struct RecordedRun {
+  std::string folder;
+  std::string job;  ///< the text of job.toml
+  int steps = 0;
+  ModelConfig model;
+  std::int64_t max_sequence = 0;
+  ProfiledRun costs;
+  Placement placement;
+  Bytes message_bytes = 0;         ///< of what one stage hands to the next
+  bool has_whole_actions = false;  ///< a cost file can hold its stages
+};
+
+/// The calls are those of RunHooks, from one thread. A run that took no step leaves nothing behind
+/// when its recorder ends. What cannot be written ends no run before its model is there
+/// (recorder.h), and from begin() on the disk keeps room for the model.
 class RunRecorder {
  public:
   struct Options {
@@ -29,7 +42,7 @@ class RunRecorder {
     bool fits_costs = true;  ///< costs.toml at the end, where a cost file can hold the job's stages
   };
 
-  RunRecorder(const JobPlan& plan, const Options& options);
+  RunRecorder(RecordedRun run, const Options& options);
 
   Expected<void> begin();
   void step(const StepOutcome& outcome);
@@ -49,7 +62,7 @@ class RunRecorder {
  private:
   void write_costs();
 
-  const JobPlan& plan_;
+  RecordedRun run_;
   Options options_;
   CostProfile profile_;
   int profiled_steps_ = 0;

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "plait/torch/module_segment.h"
-#include "plait/train/job_model.h"
+#include "plait/train/job_run.h"
 #include "plait/train/pipeline.h"
 #include "plait/train/trainer_group.h"
 #include "tests/support/jobs.h"

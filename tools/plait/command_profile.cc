@@ -24,7 +24,7 @@ Expected<void> profile(const ProfileOptions& options) {
   PLAIT_TRY(const std::vector<StepOutcome> outcomes, run_steps(plan, data));
   CostProfile profile(plan.placement(), plan.message_bytes());
   for (const StepOutcome& outcome : outcomes) profile.add(outcome.timeline);
-  PLAIT_TRY(const std::string costs, print_profile(plan, profile, options.steps));
+  PLAIT_TRY(const std::string costs, print_profile(profiled_run(plan), profile, options.steps));
   PLAIT_TRY_VOID(write_file_atomically(options.out, costs));
   print("{}costs written to {}\n", describe_cores(plan), options.out);
   return {};

@@ -21,10 +21,8 @@
 #include "plait/torch/c10d_world.h"
 #include "plait/torch/device_cuda.h"
 #include "plait/torch/rendezvous.h"
+#include "plait/train/job_run.h"
 #include "plait/train/ngram.h"
-#include "plait/train/plan.h"
-#include "plait/train/run.h"
-#include "plait/train/run_recorder.h"
 #include "tools/plait/commands.h"
 #include "tools/plait/output.h"
 #include "tools/plait/run_screen.h"
@@ -107,7 +105,7 @@ class Reporter {
       : plan_(plan),
         data_(data),
         options_(options),
-        recorder_(std::in_place, plan, recorder_options(options)) {
+        recorder_(std::in_place, recorded_run(plan), recorder_options(options)) {
     if (!options.watch) show_progress(stdout, is_terminal());
   }
 
@@ -289,7 +287,9 @@ Expected<int> train_as_rank(const JobPlan& plan, const DataSplit& data, const Tr
     screen.emplace(run_folder_path(plan.job));
     screen->start();
   }
-  const Expected<RunOutcome> outcome = run_as_process(plan, data, c10d, hooks);
+  JobModel model = job_model(plan, data);
+  const Expected<RunOutcome> outcome =
+      run_as_process(job_setup(plan, model), run_length(plan), c10d, hooks);
   if (place.rank == 0) reporter.end_progress();
   if (screen) screen->end();
   std::fflush(nullptr);
@@ -321,8 +321,11 @@ Expected<int> train_here(const JobPlan& plan, const DataSplit& data, const Train
   hooks.stop_signal = StopSignals::requested;
   std::optional<RunScreen> screen;
   if (options.watch) screen.emplace(run_folder_path(plan.job)).start();
-  const Expected<RunOutcome> outcome =
-      options.reference ? run_reference(plan, data, hooks) : run_in_process(plan, data, hooks);
+  JobModel model = job_model(plan, data);
+  const TrainSetup setup = job_setup(plan, model);
+  const RunLength length = run_length(plan);
+  const Expected<RunOutcome> outcome = options.reference ? run_reference(setup, length, hooks)
+                                                         : run_in_process(setup, length, hooks);
   reporter.end_progress();
   if (screen) screen->end();
   if (!outcome) return tl::unexpected<Error>(outcome.error());
@@ -367,7 +370,7 @@ Expected<int> train(const TrainOptions& given) {
     PLAIT_TRY_VOID(open_data(plan.job.data, plan.job.model.vocab_size));
     print("{}\n", print_job_config(plan.job));
     PLAIT_TRY_VOID(print_plan(plan, options.reference));
-    print("{}", describe_memory(plan));
+    print("{}", describe_memory(plan.grid(), plan.memory));
     return kExitOk;
   }
   const bool processes = plan.job.run.comm == "gloo" && !options.reference;

@@ -25,7 +25,8 @@ Expected<std::vector<StepOutcome>> run_steps(const JobPlan& plan, const DataSpli
     if (outcome.line.step > kWarmUp) outcomes.push_back(outcome);
     return {};
   };
-  PLAIT_TRY_VOID(run_in_process(plan, data, hooks));
+  JobModel model = job_model(plan, data);
+  PLAIT_TRY_VOID(run_in_process(job_setup(plan, model), run_length(plan), hooks));
   return outcomes;
 }
 

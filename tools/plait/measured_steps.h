@@ -5,9 +5,7 @@
 #include <vector>
 
 #include "plait/base/error.h"
-#include "plait/train/job_costs.h"
-#include "plait/train/plan.h"
-#include "plait/train/run.h"
+#include "plait/train/job_run.h"
 
 namespace plait::tools {
 
