@@ -74,18 +74,17 @@ std::vector<OpCase> router_cases() {
            }});
     }
   }
-  cases.push_back(
-      {"rows",
-       {numbers({11, 6}, 1), numbers({11 * 4, 6}, 2), numbers({11, 4}, 3), permutation(11 * 4)},
-       [](const Ops& ops, const List& in) {
-         return List{ops.move_rows(in[1], in[3], false),
-                     ops.move_rows(in[1], in[3], true),
-                     ops.copy_rows(in[0], in[3]),
-                     ops.sum_rows(in[1], in[3], 11),
-                     ops.add_weighted_rows(in[0], in[1], in[2], in[3]),
-                     ops.spread_rows(in[0], in[2], in[3]),
-                     ops.row_products(in[0], in[1], in[2], in[3])};
-       }});
+  cases.push_back({"rows",
+                   {numbers({11, 6}, 1), numbers({44, 6}, 2), numbers({11, 4}, 3), permutation(44)},
+                   [](const Ops& ops, const List& in) {
+                     return List{ops.move_rows(in[1], in[3], false),
+                                 ops.move_rows(in[1], in[3], true),
+                                 ops.copy_rows(in[0], in[3]),
+                                 ops.sum_rows(in[1], in[3], 11),
+                                 ops.add_weighted_rows(in[0], in[1], in[2], in[3]),
+                                 ops.spread_rows(in[0], in[2], in[3]),
+                                 ops.row_products(in[0], in[1], in[2], in[3])};
+                   }});
   return cases;
 }
 
