@@ -1,8 +1,11 @@
 // A module of your own as a list of segments. What is a segment of its own can be recomputed by
 // itself: here mlp keeps its input only, and runs again before its backward.
+//
 //   own_module_segments              ranks are threads
-//   own_module_segments --comm gloo  ranks are processes, started here or by torchrun, mpirun,
-//   Slurm own_module_segments --data 2     two replicas, in either way
+//   own_module_segments --comm gloo  ranks are processes, started here or by a launcher
+//   own_module_segments --data 2     two replicas, in either way
+//
+// Launchers are torchrun, mpirun and Slurm.
 #include <torch/torch.h>
 
 #include <cstdio>

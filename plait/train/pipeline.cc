@@ -112,6 +112,9 @@ Pipeline::Pipeline(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Pipeline::~Pipeline() = default;
 
 Expected<std::unique_ptr<Pipeline>> Pipeline::make(OwnModel model, const PipelineOptions& options) {
+  if (options.link.is_given() && (options.process || options.reference)) {
+    return fail(ErrorCode::kInvalidInput, "a link is emulated between ranks that are threads");
+  }
   const ParallelConfig parallel = parallel_of(options);
   PLAIT_TRY(Schedule schedule, training_schedule(parallel));
   PLAIT_TRY(const int rounds, rounds_of(options));
@@ -140,7 +143,7 @@ Expected<std::unique_ptr<Pipeline>> Pipeline::make(OwnModel model, const Pipelin
   } else if (options.reference) {
     PLAIT_TRY(state->group, TrainerGroup::as_reference(setup));
   } else {
-    PLAIT_TRY(state->group, TrainerGroup::as_threads(setup));
+    PLAIT_TRY(state->group, TrainerGroup::as_threads(setup, options.link));
   }
   if (grid.columns() > 1) {
     PLAIT_TRY_VOID(
@@ -232,6 +235,21 @@ Expected<void> Pipeline::save(const std::string& path) {
     SafetensorsSink sink(path, {{"format", "pt"}});
     return trainer.stream(Saved::kModel, exchange.rank() == 0 ? &sink : nullptr);
   });
+}
+
+Expected<CostProfile> Pipeline::cost_profile() const {
+  const TrainPlan& plan = state_->plan;
+  if (plan.has_exchanges() || plan.grid().columns() > 1) {
+    return fail(ErrorCode::kInvalidInput,
+                "a cost file has no place for segments that exchange rows, nor for reductions");
+  }
+  Bytes largest = 0;
+  for (const Boundary& boundary : plan.training_programs.front().boundaries) {
+    Bytes bytes = 0;
+    for (const TensorSpec& tensor : boundary.activation) bytes += tensor.bytes();
+    largest = std::max(largest, bytes);
+  }
+  return CostProfile(plan.placement(), largest);
 }
 
 std::string Pipeline::summary() const { return state_->plan.training.summary(); }

@@ -14,6 +14,8 @@
 #include "plait/job/job_config.h"
 #include "plait/program/peak_memory.h"
 #include "plait/record/step_report.h"
+#include "plait/runtime/emulated_link.h"
+#include "plait/sim/profile.h"
 #include "plait/torch/c10d_world.h"
 #include "plait/train/memory_plan.h"
 #include "plait/train/model_source.h"
@@ -74,6 +76,8 @@ struct PipelineOptions {
   /// Rounds of the schedule, each of `microbatches`, whose gradients add up to one step of the
   /// caller's own optimiser; with `optimizer`, its field of the same name counts.
   int accumulate = 1;
+  /// Emulated between ranks that are threads; only there.
+  EmulatedLink link{};
   /// One thread, unpipelined: the run to compare with (trainer.h).
   bool reference = false;
   /// Set: this process is one rank among others over Gloo (processes.h); of it rank, address, port
@@ -110,6 +114,11 @@ class Pipeline {
   std::vector<TrainState> state();
   /// Writes the parameters and buffers of all ranks as a safetensors file, on rank 0's machine.
   Expected<void> save(const std::string& path);
+
+  /// Collects what steps cost: add() each one's timeline. Its settings() are for simulate and
+  /// compare. Every message counts as the largest that crosses a boundary. Errors (kInvalidInput):
+  /// stages that exchange rows, or several columns, for which a cost file has no place.
+  Expected<CostProfile> cost_profile() const;
 
   /// What was proven, in a line.
   std::string summary() const;
