@@ -81,8 +81,7 @@ class Exchange {
   /// Each rank's bytes, in rank order; lengths may differ.
   virtual Expected<std::vector<std::string>> all_gather(std::string_view mine) = 0;
   /// Moves bytes from rank `from`, which is not 0, to rank 0: read there, filled here. These two
-  /// call it, with spans of one length. May wait an hour for the other, which may be writing what
-  /// it got before.
+  /// call it, with spans of one length. Waits for the other at most the run's timeout.
   virtual Expected<void> hand_to_first(int from, std::span<std::byte> bytes) = 0;
 };
 

@@ -3,6 +3,7 @@
 #include <ATen/ops/cat.h>
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <memory>
 #include <numeric>
 #include <utility>
@@ -47,6 +48,21 @@ ValueSpec Tensors::spec() const { return spec_of(tensors); }
 
 void Tensors::each_tensor(const std::function<void(const at::Tensor&)>& visit) const {
   for (const at::Tensor& tensor : tensors) visit(tensor);
+}
+
+namespace {
+
+/// As spec_of() says it of one tensor.
+bool is_like(const at::Tensor& tensor, const TensorSpec& spec) {
+  if (!tensor.defined() || spec.dtype == Dtype::kNone)
+    return !tensor.defined() && spec == TensorSpec{};
+  return tensor.scalar_type() == scalar_type_of(spec.dtype) && tensor.sizes() == spec.sizes;
+}
+
+}  // namespace
+
+bool Tensors::is_of(const ValueSpec& needed) const {
+  return std::equal(tensors.begin(), tensors.end(), needed.begin(), needed.end(), is_like);
 }
 
 Value make_value(std::vector<at::Tensor> list) {

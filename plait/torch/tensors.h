@@ -28,6 +28,7 @@ class Tensors final : public TensorPayload {
   Bytes bytes() const override;
   ValueSpec spec() const override;
   void each_tensor(const std::function<void(const at::Tensor&)>& visit) const override;
+  bool is_of(const ValueSpec& needed) const override;
 
   std::vector<at::Tensor> tensors;
 };

@@ -221,5 +221,25 @@ TEST(TorchStage, ALossOfManyNumbersIsAnError) {
   EXPECT_THAT(error.message, HasSubstr("one number"));
 }
 
+TEST(Tensors, AreOfTheirOwnSpecAndOfNoOther) {
+  const std::vector<List> lists = {{},
+                                   {at::Tensor()},
+                                   {at::zeros({2, 3})},
+                                   {at::zeros({3, 2})},
+                                   {at::zeros({6})},
+                                   {at::zeros({})},
+                                   {at::zeros({2, 3}, at::kLong)},
+                                   {at::zeros({2, 3}), at::Tensor()},
+                                   {at::Tensor(), at::zeros({2, 3})},
+                                   {at::zeros({2, 3}), at::zeros({2, 3})}};
+  for (const List& one : lists) {
+    for (const List& other : lists) {
+      const Value value = make_value(one);
+      EXPECT_EQ(value->is_of(spec_of(other)), value->spec() == spec_of(other))
+          << print_spec(spec_of(one)) << " and " << print_spec(spec_of(other));
+    }
+  }
+}
+
 }  // namespace
 }  // namespace plait
