@@ -176,20 +176,25 @@ TEST(Reduce, AReductionEndsAtItsWait) {
 
 TEST(Reduce, ThreadsAddUpTheSame) {
   const Grid grid{2, 2, 2};
-  const VerifiedSchedule schedule = proven("dualpipe-v", {2, 4});
-  for (const testing::Driving how : testing::kDrivings) {
-    for (int step = 0; step < 20; ++step) {
-      Ranks ranks(schedule, grid);
-      InprocWorld world(grid);
-      auto executors = ranks.executors(grid, [&](int rank) -> Comm& { return world.comm(rank); });
-      const Expected<void> result = run_ranks(
-          grid.ranks(),
-          [&](int rank) {
-            return run_step(*executors[static_cast<std::size_t>(rank)], how.wait, how.chaining);
-          },
-          [&](const Error& error) { world.abort(error); });
-      ASSERT_TRUE(result) << result.error().text();
-      ranks.expect_sums(schedule, grid);
+  const VerifiedSchedule with_waits =
+      *verify(*run_passes("insert-reduce-grad,insert-reduce-wait=1,insert-comm,insert-send-wait,"
+                          "limit-sends=1",
+                          *generate("dualpipe-v", {2, 4})));
+  for (const VerifiedSchedule& schedule : {proven("dualpipe-v", {2, 4}), with_waits}) {
+    for (const testing::Driving how : testing::kDrivings) {
+      for (int step = 0; step < 20; ++step) {
+        Ranks ranks(schedule, grid);
+        InprocWorld world(grid);
+        auto executors = ranks.executors(grid, [&](int rank) -> Comm& { return world.comm(rank); });
+        const Expected<void> result = run_ranks(
+            grid.ranks(),
+            [&](int rank) {
+              return run_step(*executors[static_cast<std::size_t>(rank)], how.wait, how.chaining);
+            },
+            [&](const Error& error) { world.abort(error); });
+        ASSERT_TRUE(result) << result.error().text();
+        ranks.expect_sums(schedule, grid);
+      }
     }
   }
 }
