@@ -48,7 +48,7 @@ class JobModel::Rank final : public RankModel {
 
   void begin_round(int step, int round) override {
     new_batch();
-    if (round == 0) loads_->reset(values_.microbatches);
+    loads_->reset(values_.microbatches);
     const int first = round * values_.microbatches;
     const auto seed = static_cast<std::uint64_t>(seed_);
     BatchDraws& draws = batch_->batch.draws.emplace(BatchDraws{seed, step, {}});
