@@ -32,7 +32,7 @@ expect() {
   [[ ${found% } == "$wanted" ]] || fail "${*@Q} offers '${found% }', needed '$wanted'"
 }
 
-inserts='insert-comm insert-reduce-grad insert-unshard'
+inserts='insert-comm insert-reduce-grad insert-reduce-wait insert-send-wait insert-unshard'
 expect simulate plait sim
 expect 'dual.csv dualpipe dualpipe-v' plait make dual
 expect 'dualpipe dualpipe-v' plait check --json dualp

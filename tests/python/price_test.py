@@ -28,7 +28,7 @@ class Price(unittest.TestCase):
         self.assertEqual(
             list(price),
             "schedule ranks microbatches chunks makespan_ns span_ns bound_ns bound idle_ns idle_share "
-            "peak_activations pair_coverage exposed_comm_ns".split(),
+            "peak_activations activation_slots pair_coverage exposed_comm_ns".split(),
         )
         self.assertEqual(price["idle_ns"], [3 * (3 + 5)] * 4)
         self.assertEqual(price["peak_activations"], [4, 3, 2, 1])
