@@ -61,11 +61,11 @@ TEST(Architectures, EveryOneDescribesAModelThatAddsUp) {
     constexpr std::int64_t kHidden = 24;
     std::int64_t dense = 120 * kHidden + 2 * kHidden + 3 * kHidden * 32;
     if (architecture.attention_biases) dense += 40 + 20 + 20;
-    if (architecture.head_norms) dense += 2 * 10;
+    if (architecture.head_norms) dense += 20;
     EXPECT_EQ(parameter_count(model, {0, 1, false, false}), dense);
     // Two operations a number of a matrix, and scores of 40 numbers: 2 * 2 * 40 * 7 / 2.
     EXPECT_EQ(forward_flops_per_token(model, {0, 1, false, false}, kSequence),
-              2 * (120 * kHidden + 3 * kHidden * 32) + 2 * 40 * kSequence);
+              2 * (120 * kHidden + 3 * kHidden * 32) + 80 * kSequence);
   }
 }
 
