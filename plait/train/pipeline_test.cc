@@ -147,8 +147,9 @@ TEST(Pipeline, RoundsGiveTheBitsOfALoop) {
       EXPECT_EQ(outcome->line.loss, expected.loss);
     }
     expect_gradients(**pipeline, expected, static_cast<std::size_t>(columns));
-    StepBatch half{{batch.inputs.begin(), batch.inputs.begin() + kMicrobatches / 2 * columns},
-                   {batch.targets.begin(), batch.targets.begin() + kMicrobatches / 2 * columns}};
+    const std::ptrdiff_t entries = std::ssize(batch.inputs) / 2;
+    StepBatch half{{batch.inputs.begin(), batch.inputs.begin() + entries},
+                   {batch.targets.begin(), batch.targets.begin() + entries}};
     EXPECT_TRUE((*pipeline)->evaluate(half));
     EXPECT_FALSE((*pipeline)->step(half)) << "half of the micro-batches";
   }
@@ -308,7 +309,7 @@ TEST(Pipeline, NoRankNeedsMoreThanWasPlanned) {
           const RankMemory& planned = (*pipeline)->memory()[place];
           // 2 blocks a stage: 42 numbers each, their gradients, and two moments.
           const Bytes numbers = Bytes{2} * stages / 2 * (kWidth + 1) * kWidth;
-          EXPECT_EQ(planned.lasting(), 4 * numbers * (trains ? 4 : 2) + 8 * kMicrobatches);
+          EXPECT_EQ(planned.lasting(), 4 * numbers * (trains ? 4 : 2) + Bytes{8} * kMicrobatches);
           EXPECT_EQ(planned.reductions > 0, columns > 1);
           EXPECT_EQ(lasting[rank], planned.lasting());
           EXPECT_LE(peaks[rank], *planned.activations);
