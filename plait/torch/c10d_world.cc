@@ -20,6 +20,7 @@
 #include <torch/csrc/distributed/c10d/Store.hpp>
 #include <utility>
 
+#include "plait/base/print.h"
 #include "plait/base/running_clock.h"
 #include "plait/torch/comm_gloo.h"
 #include "plait/torch/rendezvous.h"
@@ -175,9 +176,8 @@ Expected<std::unique_ptr<C10dWorld>> C10dWorld::connect(const C10dOptions& optio
         GlooOptions{options.grid, options.rank, options.tags, options.receive_buffers}, state.group,
         std::move(groups));
   } catch (const std::exception& exception) {
-    const std::string_view text = exception.what();
     return fail(ErrorCode::kPeer, fmt::format("the ranks cannot connect to one another: {}",
-                                              text.substr(0, text.find('\n'))));
+                                              first_line(exception.what())));
   }
   if (options.on_met) options.on_met();
   return world;

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "plait/base/check.h"
+#include "plait/base/print.h"
 #include "plait/torch/dtypes.h"
 #include "plait/torch/rendezvous.h"
 #include "plait/torch/tensors.h"
@@ -84,8 +85,8 @@ Error gloo_error(const std::exception& exception, const std::string& who) {
     return {ErrorCode::kTimeout, who + " did not answer in time", ""};
   if (text.find("losed") != std::string::npos || text.find("reset") != std::string::npos)
     return {ErrorCode::kPeer, who + " closed the connection", ""};
-  return {ErrorCode::kPeer,
-          fmt::format("the connection to {} failed: {}", who, text.substr(0, text.find('\n'))), ""};
+  return {ErrorCode::kPeer, fmt::format("the connection to {} failed: {}", who, first_line(text)),
+          ""};
 }
 
 Expected<void> MessageTags::check() const {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "plait/base/check.h"
+#include "plait/base/print.h"
 #include "plait/launch/pin.h"
 #include "plait/runtime/agree.h"
 
@@ -20,8 +21,7 @@ Expected<void> guarded(const Work& work) {
   try {
     return work();
   } catch (const c10::Error& error) {
-    const std::string text = error.what_without_backtrace();
-    return fail(ErrorCode::kRuntime, text.substr(0, text.find('\n')));
+    return fail(ErrorCode::kRuntime, std::string(first_line(error.what_without_backtrace())));
   }
 }
 
