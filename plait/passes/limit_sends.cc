@@ -106,6 +106,48 @@ class LastCause {
   std::vector<std::pair<std::size_t, std::size_t>> todo_;
 };
 
+/// Walks a rank's chain with the values that it has sent and not waited for, in the order of their
+/// sends, and places its waits anew: those that stand there stay, unless one was moved before.
+///
+/// `visit(at)` is called before each position. Where a send would be outstanding beside `most`
+/// others, `choose(at, pending)` says which of these is waited for before it. `placed(wait)` is
+/// told of every wait that a position follows. False if choose() returned kNone; the graph is then
+/// as it was.
+template <typename Visit, typename Choose, typename Placed>
+bool place_waits(SendGraph& graph, std::size_t rank, std::size_t most, const Visit& visit,
+                 const Choose& choose, const Placed& placed) {
+  std::vector<std::size_t> pending;
+  std::set<std::size_t> moved;  // whose old waits still stand behind
+  std::vector<Wait> all;
+  const auto add = [&](const Wait& wait) {
+    std::erase(pending, wait.value);
+    all.push_back(wait);
+    placed(wait);
+  };
+  const std::vector<Wait> old = graph.waits(rank);
+  std::size_t next = 0;
+  for (std::size_t at = 0; at < graph.chain(rank).size(); ++at) {
+    visit(at);
+    for (; next < old.size() && old[next].before <= at; ++next) {
+      if (moved.erase(old[next].value) == 0) add(old[next]);
+    }
+    const std::size_t value = graph.sent(rank, at);
+    if (value == kNone) continue;
+    while (pending.size() + 1 > most) {
+      const std::size_t chosen = choose(at, pending);
+      if (chosen == kNone) return false;
+      moved.insert(chosen);
+      add(graph.wait(chosen, at));
+    }
+    pending.push_back(value);
+  }
+  for (; next < old.size(); ++next) {
+    if (moved.erase(old[next].value) == 0) all.push_back(old[next]);
+  }
+  graph.set_waits(rank, std::move(all));
+  return true;
+}
+
 /// Moves the waits of one rank after the other.
 class WaitMover {
  public:
@@ -124,43 +166,22 @@ class WaitMover {
   bool move_waits_of(std::size_t rank) {
     past_.begin(rank);
     causes_.read(rank);
-    pending_.clear();
-    moved_.clear();
-    const std::vector<Wait> waits = graph_.waits(rank);
-    std::vector<Wait> placed;
-    std::size_t wait = 0;
-    for (std::size_t at = 0; at < graph_.chain(rank).size(); ++at) {
-      if (const std::size_t sender = graph_.sender_of(rank, at); sender != kNone)
-        past_.add(sender, graph_.send_position(rank, at));
-      for (; wait < waits.size() && waits[wait].before <= at; ++wait) {
-        if (moved_.erase(waits[wait].value) > 0) continue;
-        std::erase(pending_, waits[wait].value);
-        placed.push_back(waits[wait]);
-        past_.add(waits[wait].receiver, waits[wait].receive);
-      }
-      const std::size_t value = graph_.sent(rank, at);
-      if (value == kNone) continue;
-      while (pending_.size() + 1 > most_) {
-        const std::size_t chosen = choose(at);
-        if (chosen == kNone) return false;
-        std::erase(pending_, chosen);
-        moved_.insert(chosen);
-        placed.push_back(graph_.wait(chosen, at));
-        past_.add(placed.back().receiver, placed.back().receive);
-      }
-      pending_.push_back(value);
-    }
-    for (; wait < waits.size(); ++wait) {
-      if (moved_.erase(waits[wait].value) == 0) placed.push_back(waits[wait]);
-    }
-    graph_.set_waits(rank, std::move(placed));
-    return true;
+    return place_waits(
+        graph_, rank, most_,
+        [&](std::size_t at) {
+          if (const std::size_t sender = graph_.sender_of(rank, at); sender != kNone)
+            past_.add(sender, graph_.send_position(rank, at));
+        },
+        [&](std::size_t at, const std::vector<std::size_t>& pending) {
+          return choose(at, pending);
+        },
+        [&](const Wait& wait) { past_.add(wait.receiver, wait.receive); });
   }
 
   /// The pending send that is waited for before the send at a position, kNone if none may be.
-  std::size_t choose(std::size_t at) const {
+  std::size_t choose(std::size_t at, const std::vector<std::size_t>& pending) const {
     std::size_t may = kNone;
-    for (const std::size_t value : pending_) {
+    for (const std::size_t value : pending) {
       if (past_.has(graph_.receiver(value), graph_.receive_position(value))) return value;
       if (may == kNone && causes_.of(value) < at) may = value;
     }
@@ -171,8 +192,6 @@ class WaitMover {
   std::size_t most_;
   Past past_;
   LastCause causes_;
-  std::vector<std::size_t> pending_;  // values in the order of their sends
-  std::set<std::size_t> moved_;       // whose old waits still stand behind
 };
 
 /// All lists at once, with at most `most` sends of a rank that are not received.
@@ -202,35 +221,15 @@ class CappedRun {
 
   /// The waits of each rank, for a run that came to its end: before a send beside `most` others,
   /// that for the one received first.
-  void place_waits(SendGraph& graph) const {
+  void place_all_waits(SendGraph& graph) const {
+    const auto first_received = [&](std::size_t, const std::vector<std::size_t>& pending) {
+      return *std::min_element(pending.begin(), pending.end(), [&](std::size_t a, std::size_t b) {
+        return received_at_[a] < received_at_[b];
+      });
+    };
     for (std::size_t rank = 0; rank < graph.ranks(); ++rank) {
-      std::vector<Wait> placed;
-      std::vector<std::size_t> pending;
-      std::set<std::size_t> moved;
-      const std::vector<Wait> waits = graph.waits(rank);
-      std::size_t wait = 0;
-      for (std::size_t at = 0; at < graph.chain(rank).size(); ++at) {
-        for (; wait < waits.size() && waits[wait].before <= at; ++wait) {
-          if (moved.erase(waits[wait].value) > 0) continue;
-          std::erase(pending, waits[wait].value);
-          placed.push_back(waits[wait]);
-        }
-        const std::size_t value = graph.sent(rank, at);
-        if (value == kNone) continue;
-        if (pending.size() + 1 > most_) {
-          const auto first = std::min_element(
-              pending.begin(), pending.end(),
-              [&](std::size_t a, std::size_t b) { return received_at_[a] < received_at_[b]; });
-          moved.insert(*first);
-          placed.push_back(graph.wait(*first, at));
-          pending.erase(first);
-        }
-        pending.push_back(value);
-      }
-      for (; wait < waits.size(); ++wait) {
-        if (moved.erase(waits[wait].value) == 0) placed.push_back(waits[wait]);
-      }
-      graph.set_waits(rank, std::move(placed));
+      place_waits(
+          graph, rank, most_, [](std::size_t) {}, first_received, [](const Wait&) {});
     }
   }
 
@@ -359,7 +358,7 @@ Expected<Schedule> limit_sends(Schedule schedule, int most) {
                             fewest.number, fewest.proof),
                 schedule.name);
   }
-  run.place_waits(graph);
+  run.place_all_waits(graph);
   return std::move(graph).write(std::move(schedule));
 }
 
