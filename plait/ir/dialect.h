@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -21,10 +22,14 @@ struct DialectInfo {
   std::string_view name;     ///< of --dialect
   std::string_view summary;  ///< of messages
 };
+/// By Dialect.
 inline constexpr std::array kDialects = {
     DialectInfo{Dialect::kTorch213, "torch-2.13", "torch 2.13 or before, without waits"},
     DialectInfo{Dialect::kTorch215, "torch-2.15", "torch 2.15, with waits"},
 };
+constexpr const DialectInfo& info(Dialect dialect) {
+  return kDialects[static_cast<std::size_t>(dialect)];
+}
 inline constexpr Dialect kNewestDialect = kDialects.back().dialect;
 
 /// The dialect that a schedule's lists are in; none if they hold nothing in which dialects differ:

@@ -42,30 +42,22 @@ struct CheckArguments {
   }
 };
 
-Json name_of(std::optional<Dialect> dialect) {
-  for (const DialectInfo& info : kDialects) {
-    if (dialect == info.dialect) return info.name;
-  }
-  return nullptr;
-}
-
 /// "with communication: torch 2.15, with waits".
 std::string describe_communication(const Schedule& schedule) {
   const std::optional<Dialect> dialect = dialect_of(schedule);
-  for (const DialectInfo& info : kDialects) {
-    if (dialect == info.dialect) return fmt::format("with communication: {}", info.summary);
-  }
-  return "with communication";
+  if (!dialect) return "with communication";
+  return fmt::format("with communication: {}", info(*dialect).summary);
 }
 
 Json json_of(const Schedule& schedule, bool lowered) {
+  const std::optional<Dialect> dialect = dialect_of(schedule);
   return {{"schedule", schedule.name},
           {"ranks", schedule.placement.ranks},
           {"stages", schedule.placement.stages()},
           {"microbatches", schedule.microbatches},
           {"placement", schedule.placement.name},
           {"lowered", lowered},
-          {"dialect", name_of(dialect_of(schedule))}};
+          {"dialect", dialect ? Json(info(*dialect).name) : Json()}};
 }
 
 Json json_of(const Diagnostics& findings) {
