@@ -57,10 +57,10 @@ class JobModel::Rank final : public RankModel {
                                    values_.sequence_length);
     if (!reads_data_) return;
     const auto length = static_cast<std::size_t>(values_.sequence_length);
-    const std::vector<std::size_t> starts =
-        sample_starts(seed, step, values_.batch_size, data_.training.size() - length);
+    const std::vector<std::size_t> starts = sample_starts(
+        seed, step, values_.rounds * values_.sequences_per_round(), data_.training.size() - length);
     for (int mb = 0; mb < values_.microbatches; ++mb) {
-      for (int row = 0; row < values_.sequences(); ++row) {
+      for (int row = 0; row < values_.sequences; ++row) {
         const auto sequence = static_cast<std::size_t>(sequence_of(first + mb, row));
         fill_row(data_.training, mb, row, starts[sequence], true);
       }
@@ -81,7 +81,8 @@ class JobModel::Rank final : public RankModel {
 
   HeldOut held_out() const override {
     HeldOut held_out;
-    held_out.batches = static_cast<int>((windows() + windows_a_batch() - 1) / windows_a_batch());
+    const auto a_round = static_cast<std::size_t>(values_.sequences_per_round());
+    held_out.batches = static_cast<int>((windows() + a_round - 1) / a_round);
     held_out.rows = static_cast<std::int64_t>(windows());
     held_out.tokens = held_out.rows * values_.sequence_length;
     held_out.tokens_are_bytes = values_.tokens_are_bytes;
@@ -95,7 +96,7 @@ class JobModel::Rank final : public RankModel {
     const auto length = static_cast<std::size_t>(values_.sequence_length);
     for (int mb = 0; mb < values_.microbatches; ++mb) {
       const std::size_t begin = first_window(batch, mb);
-      for (int row = 0; row < values_.sequences(); ++row) {
+      for (int row = 0; row < values_.sequences; ++row) {
         const std::size_t window = begin + static_cast<std::size_t>(row);
         const bool real = window < windows();
         fill_row(data_.validation, mb, row, real ? window * length : 0, real || begin >= windows());
@@ -109,7 +110,7 @@ class JobModel::Rank final : public RankModel {
     for (int mb = 0; mb < values_.microbatches; ++mb) {
       const std::size_t begin = std::min(first_window(batch, mb), windows());
       const std::size_t scored =
-          std::min(begin + static_cast<std::size_t>(values_.sequences()), windows()) - begin;
+          std::min(begin + static_cast<std::size_t>(values_.sequences), windows()) - begin;
       if (scored > 0) sum += losses[static_cast<std::size_t>(mb)] * static_cast<double>(scored);
     }
     return sum;
@@ -118,17 +119,14 @@ class JobModel::Rank final : public RankModel {
  private:
   /// The row's number in the whole batch; micro-batches of a step count through its rounds.
   int sequence_of(int microbatch, int row) const {
-    return (microbatch * values_.grid.columns() + column_) * values_.sequences() + row;
+    return (microbatch * values_.grid.columns() + column_) * values_.sequences + row;
   }
   std::size_t windows() const {
     return (data_.validation.size() - 1) / static_cast<std::size_t>(values_.sequence_length);
   }
-  /// One round scores one.
-  std::size_t windows_a_batch() const {
-    return static_cast<std::size_t>(values_.batch_size / values_.rounds);
-  }
   std::size_t first_window(int batch, int microbatch) const {
-    return static_cast<std::size_t>(batch) * windows_a_batch() +
+    return static_cast<std::size_t>(batch) *
+               static_cast<std::size_t>(values_.sequences_per_round()) +
            static_cast<std::size_t>(sequence_of(microbatch, 0));
   }
 
@@ -137,7 +135,7 @@ class JobModel::Rank final : public RankModel {
     batch_->batch.tokens.clear();
     batch_->batch.targets.clear();
     batch_->batch.draws.reset();
-    const std::array<std::int64_t, 2> shape{values_.sequences(), values_.sequence_length};
+    const std::array<std::int64_t, 2> shape{values_.sequences, values_.sequence_length};
     const at::TensorOptions options = at::TensorOptions(at::kLong).pinned_memory(!device_.is_cpu());
     for (int mb = 0; mb < values_.microbatches; ++mb) {
       batch_->batch.tokens.push_back(at::empty(shape, options));

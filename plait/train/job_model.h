@@ -21,13 +21,13 @@ struct JobModelValues {
   std::uint64_t seed = 0;
   double token_bound = 0;
   int microbatches = 1;
-  int rounds = 1;      ///< of the schedule in a step, each of `microbatches`
-  int batch_size = 1;  ///< sequences a step, over all columns and rounds
+  int rounds = 1;     ///< of the schedule in a step, each of `microbatches`
+  int sequences = 1;  ///< of one micro-batch in one column
   int sequence_length = 1;
   bool tokens_are_bytes = true;
 
-  /// Sequences of one micro-batch in one column.
-  int sequences() const { return batch_size / (rounds * microbatches * grid.columns()); }
+  /// Sequences over all columns.
+  int sequences_per_round() const { return sequences * microbatches * grid.columns(); }
 };
 
 /// A column sees its own sequences of every micro-batch: of the batch's rows, micro-batch m holds

@@ -21,7 +21,7 @@ JobModel job_model(const JobPlan& plan, const DataSplit& data) {
   values.token_bound = job.parallel.token_bound;
   values.microbatches = plan.microbatches();
   values.rounds = job.optimizer.accumulate;
-  values.batch_size = job.run.batch_size;
+  values.sequences = job.sequences_per_microbatch();
   values.sequence_length = job.data.sequence_length;
   values.tokens_are_bytes = job.data.format == "bytes";
   return {std::move(values), data};

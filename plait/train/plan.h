@@ -34,8 +34,6 @@ struct JobPlan : TrainPlan {
   std::set<std::string> recomputed() const;
   /// Of what one stage hands to the next.
   Bytes message_bytes() const;
-  /// Sequences of one micro-batch in one column.
-  int sequences() const { return job.sequences_per_microbatch(); }
 };
 
 /// Errors: a schedule that cannot be made or proven for this job, fewer layers than stages, tied
