@@ -1,5 +1,7 @@
 """Every command that takes a schedule takes files of all three forms; flags say what a CSV does not."""
 
+import csv
+import hashlib
 import subprocess
 import unittest
 
@@ -209,6 +211,30 @@ class Dialects(command.CommandTest):
             with_waits = self.plait("make", "lowered.csv").stdout
             self.assertEqual(with_waits.count("WAIT_SEND"), new.count("WAIT_SEND"))
             self.assertEqual(self.plait("make", "lowered.csv", "--format", "plait").stdout.count("WAIT"), text.count("WAIT"))
+
+    def test_what_is_lowered_is_torch_2_15s_to_the_byte(self) -> None:
+        """Of 110 shapes and options: 98 that torch lowers, and 12 that it refuses."""
+        numbers = {"--ranks": "ranks", "--microbatches": "microbatches", "--chunks": "chunks", "--max-active-stages": "max_active_stages",
+                   "--unshard-lookahead": "unshard_lookahead", "--max-outstanding-sends": "max_outstanding_sends"}
+        switches = {"--defer-reduce-grad-wait": "defer_reduce_grad_wait", "--defer-recv": "defer_pp_recv"}
+        equal = refused = 0
+        with (command.ROOT / "tests/golden/torch-2.15-lowered.csv").open(newline="") as rows:
+            for row in csv.DictReader(rows):
+                flags = ["--lower"]
+                for flag, key in numbers.items():
+                    flags += [flag, row[key].strip("()").replace(" ", "")] if row[key] else []
+                flags += [flag for flag, key in switches.items() if row[key] == "True"]
+                with self.subTest(row=row):
+                    result = self.plait("make", row["schedule"], *flags)
+                    if row["sha256"] == "ValueError":
+                        self.assertEqual((result.returncode, result.stdout), (2, ""))
+                        refused += 1
+                        continue
+                    self.assertEqual(result.returncode, 0, result.stderr)
+                    made = result.stdout.encode()
+                    self.assertEqual((str(len(made)), hashlib.sha256(made).hexdigest()), (row["bytes"], row["sha256"]))
+                    equal += 1
+        self.assertEqual((equal, refused), (98, 12))
 
     def test_options_reach_every_command_that_lowers(self) -> None:
         flags = ("--lower", "--max-active-stages", "2", "--unshard-lookahead", "auto", "--defer-reduce-grad-wait",
