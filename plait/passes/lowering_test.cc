@@ -4,7 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
-#include <vector>
+#include <utility>
 
 #include "plait/ir/forms/csv.h"
 #include "plait/passes/passes.h"
