@@ -47,8 +47,7 @@ ShardLayout::ShardLayout(const std::vector<std::int64_t>& numels, int members) {
   for (const Piece& chunk : chunks_of(numels)) {
     // The run ends before this chunk if its end there is nearer to what is due than behind it:
     // due - done <= done + chunk.count - due, times `members`.
-    while (member + 1 < members &&
-           2 * numbers * (member + 1) <= members * (2 * done + chunk.count))
+    while (member + 1 < members && 2 * numbers * (member + 1) <= members * (2 * done + chunk.count))
       ++member;
     add_chunk(chunk, pieces_[static_cast<std::size_t>(member)]);
     done += chunk.count;
