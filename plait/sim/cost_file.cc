@@ -67,6 +67,13 @@ void read_link(Keys keys, CostSettings& settings) {
   keys.refuse_others();
 }
 
+void read_collective(Keys keys, CostSettings& settings) {
+  keys.read("replicas", settings.replicas, 1);
+  keys.read("latency_ns", settings.collective_latency, 0);
+  keys.read("bandwidth_bytes_per_s", settings.collective_bandwidth, 0);
+  keys.refuse_others();
+}
+
 /// A segment whose needs are still names.
 struct WrittenSegment {
   LayerSegment segment;
@@ -262,6 +269,22 @@ Expected<void> set_network(const CostSettings& settings, CostModel& costs) {
   return {};
 }
 
+Expected<void> set_collectives(const CostSettings& settings, CostModel& costs) {
+  if (!settings.has_collectives()) return {};
+  if (!settings.replicas) {
+    return fail(ErrorCode::kInvalidInput,
+                "a link of collectives is given without replicas, needed their number", "costs");
+  }
+  if (settings.collective_bandwidth && *settings.collective_bandwidth == 0) {
+    return fail(ErrorCode::kInvalidInput,
+                "bandwidth_bytes_per_s of [collective] is 0, needed 1 or more", "costs");
+  }
+  costs.collectives = {
+      *settings.replicas,
+      {settings.collective_latency.value_or(0), settings.collective_bandwidth.value_or(0)}};
+  return {};
+}
+
 Expected<void> set_pairs(const CostSettings& settings, PairCosts& pairs) {
   const bool block = settings.pair || settings.share;
   if (settings.pair && settings.share) {
@@ -295,7 +318,7 @@ Expected<void> set_pairs(const CostSettings& settings, PairCosts& pairs) {
 
 Expected<CostSettings> parse_cost_file(const std::string& text, const std::string& path) {
   PLAIT_TRY(const toml::table document, parse_toml(text, path));
-  constexpr std::array<std::string_view, 3> kSections{"stage", "link", "pair"};
+  constexpr std::array<std::string_view, 4> kSections{"stage", "link", "collective", "pair"};
   CostSettings settings;
   const TomlNode sections(document);
   for (const std::string_view section : sections.keys()) {
@@ -303,7 +326,7 @@ Expected<CostSettings> parse_cost_file(const std::string& text, const std::strin
     if (!table.is_table()) {
       return fail(ErrorCode::kInvalidInput,
                   fmt::format("'{}' stands outside of a section, needed one of [stage], [link], "
-                              "[pair]",
+                              "[collective], [pair]",
                               section),
                   table.place(path));
     }
@@ -313,6 +336,8 @@ Expected<CostSettings> parse_cost_file(const std::string& text, const std::strin
       read_stage(std::move(keys), settings);
     } else if (section == "link") {
       read_link(std::move(keys), settings);
+    } else if (section == "collective") {
+      read_collective(std::move(keys), settings);
     } else if (section == "pair") {
       PLAIT_TRY_VOID(read_pair(std::move(keys), path, settings));
     } else {
@@ -377,6 +402,7 @@ Expected<CostModel> make_cost_model(const CostSettings& settings, int stages) {
   costs.reshard = for_stages(settings.of(StageKey::kReshard), stages);
   costs.reduce_grad = for_stages(settings.of(StageKey::kReduceGrad), stages);
   PLAIT_TRY_VOID(set_network(settings, costs));
+  PLAIT_TRY_VOID(set_collectives(settings, costs));
   PLAIT_TRY_VOID(set_pairs(settings, costs.pairs));
   return costs;
 }

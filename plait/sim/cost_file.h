@@ -62,11 +62,13 @@ inline constexpr std::array kStageKeys = {
     StageKeyInfo{StageKey::kBackwardInputScratch, "i_scratch_bytes", "held beside while I runs"},
     StageKeyInfo{StageKey::kBackwardWeightScratch, "w_scratch_bytes", "held beside while W runs"},
     StageKeyInfo{StageKey::kBackwardScratch, "b_scratch_bytes", "held beside while B runs"},
-    StageKeyInfo{StageKey::kParameterBytes, "parameter_bytes", "held the whole step"},
+    StageKeyInfo{StageKey::kParameterBytes, "parameter_bytes",
+                 "held the whole step, or while unsharded"},
     StageKeyInfo{StageKey::kGradientBytes, "gradient_bytes", "held the whole step"},
-    StageKeyInfo{StageKey::kUnshard, "unshard_ns", "UNSHARD, on the communication lane"},
+    StageKeyInfo{StageKey::kUnshard, "unshard_ns", "UNSHARD, on the link to the replicas"},
     StageKeyInfo{StageKey::kReshard, "reshard_ns", "RESHARD, on the compute lane"},
-    StageKeyInfo{StageKey::kReduceGrad, "reduce_grad_ns", "REDUCE_GRAD, on the communication lane"},
+    StageKeyInfo{StageKey::kReduceGrad, "reduce_grad_ns",
+                 "REDUCE_GRAD, on the link to the replicas"},
 };
 
 /// By compute_index().
@@ -89,6 +91,9 @@ struct CostSettings {
   std::optional<std::int64_t> bandwidth{};
   std::optional<Bytes> message_bytes{};
   std::vector<Between> between{};
+  std::optional<int> replicas{};
+  std::optional<Nanoseconds> collective_latency{};
+  std::optional<std::int64_t> collective_bandwidth{};
   std::optional<PairPricing> pricing{};  ///< absent: what the rest says, else in sequence
   std::optional<Nanoseconds> pair{};
   std::optional<double> share{};
@@ -100,6 +105,8 @@ struct CostSettings {
   }
   /// Messages are priced as links.
   bool has_network() const { return latency || bandwidth || message_bytes || !between.empty(); }
+  /// UNSHARD and REDUCE_GRAD are priced as collectives.
+  bool has_collectives() const { return replicas || collective_latency || collective_bandwidth; }
 };
 
 /// Reads a cost file (docs/simulate.md). `path` is for messages; a braid's file stands beside it.
@@ -118,7 +125,8 @@ Expected<StageCost> parse_stage_cost(const std::string& text, const std::string&
 /// The model for `stages` stages; with no F, I, W and B given, F, I and W take 1 ns.
 ///
 /// Errors: a list that has not one entry for each stage; one of F, I, W missing; `comm` and link
-/// costs at once; two prices of a pair at once; a braid that deadlocks or is missing.
+/// costs at once; a link to replicas without their number; two prices of a pair at once; a braid
+/// that deadlocks or is missing.
 Expected<CostModel> make_cost_model(const CostSettings& settings, int stages);
 
 }  // namespace plait

@@ -67,6 +67,15 @@ TEST(CostFile, SegmentsRepeatByLayer) {
   EXPECT_EQ(costs.pairs.braid->run({}, true).end, 1 + 3 + 2 + 3);
 }
 
+TEST(CostFile, ReplicasShareALinkOfTheirOwn) {
+  const CostModel costs = model(
+      "[stage]\nparameter_bytes = 10\ngradient_bytes = 20\n[collective]\nreplicas = 2\n"
+      "latency_ns = 3\nbandwidth_bytes_per_s = 1_000_000_000\n",
+      2);
+  EXPECT_THAT(costs.unshard_times(), ElementsAre(3 + 5, 3 + 5));
+  EXPECT_THAT(costs.reduce_grad_times(), ElementsAre(3 + 10, 3 + 10));
+}
+
 TEST(CostFile, SaysWhereWhatIsWrong) {
   EXPECT_EQ(error_of("[stage]\nf_n = 3\n"),
             "costs.toml:2: key 'f_n' is not known in [stage], did you mean 'f_ns'?");
@@ -74,7 +83,7 @@ TEST(CostFile, SaysWhereWhatIsWrong) {
             "costs.toml:1: section [stages] is not known, did you mean [stage]?");
   EXPECT_EQ(error_of("f_ns = 3\n"),
             "costs.toml:1: 'f_ns' stands outside of a section, needed one of [stage], [link], "
-            "[pair]");
+            "[collective], [pair]");
   const std::string needed = ", needed an integer of 0 or more, or a list with one for each stage";
   EXPECT_EQ(error_of("[[link.between]]\nfrom = 99999999999\nto = 1\n"),
             "costs.toml:2: from is 99999999999, must be 0 to 2147483647");
@@ -98,6 +107,12 @@ TEST(CostFile, SaysWhereWhatIsWrong) {
   EXPECT_EQ(error_of("[link]\ncomm_ns = 1\nlatency_ns = 1\n"),
             "costs: comm is given together with latency, bandwidth or message_bytes, needed one or "
             "the other");
+  EXPECT_EQ(error_of("[collective]\nlatency_ns = 1\n"),
+            "costs: a link of collectives is given without replicas, needed their number");
+  EXPECT_EQ(error_of("[collective]\nreplicas = 0\n"),
+            "costs.toml:2: replicas is 0, needed an integer of 1 or more");
+  EXPECT_EQ(error_of("[collective]\nreplicas = 2\nbandwidth_bytes_per_s = 0\n"),
+            "costs: bandwidth_bytes_per_s of [collective] is 0, needed 1 or more");
   EXPECT_EQ(error_of("[[link.between]]\nfrom = 0\n"),
             "costs.toml:1: to is missing in [link.between]");
   EXPECT_EQ(error_of("[pair]\nns = 1\nshare = 0.5\n"),

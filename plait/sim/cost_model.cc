@@ -65,6 +65,24 @@ Expected<void> check_network(const Network& network, int ranks) {
   return {};
 }
 
+Expected<void> check_collectives(const CostModel& costs) {
+  if (!costs.collectives) return {};
+  PLAIT_TRY_VOID(check_link(costs.collectives->link));
+  if (costs.collectives->replicas < 1) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("replicas is {}, needed 1 or more", costs.collectives->replicas),
+                "costs");
+  }
+  for (const auto& [name, times] :
+       {std::pair("unshard", &costs.unshard), std::pair("reduce_grad", &costs.reduce_grad)}) {
+    if (times->empty()) continue;
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("{}_ns is given together with replicas, needed one or the other", name),
+                "costs");
+  }
+  return {};
+}
+
 /// A braid says itself what its pairs recompute.
 Expected<void> check_recompute(const CostModel& costs) {
   if (costs.pairs.pricing != PairPricing::kBraid) return {};
@@ -79,17 +97,45 @@ Expected<void> check_recompute(const CostModel& costs) {
               "costs");
 }
 
-/// What the dearest link takes for a message, as a sum that cannot overflow.
+/// What a link takes, for sums that cannot overflow.
+double rough_transfer(const LinkCosts& link, double bytes) {
+  const double rate = static_cast<double>(std::max<std::int64_t>(link.bandwidth, 1));
+  return static_cast<double>(link.latency) + (link.bandwidth == 0 ? 0 : bytes / rate * 1e9 + 1);
+}
+
+/// What the dearest link takes for a message.
 double dearest_transfer(const Network& network) {
-  const auto one = [&](const LinkCosts& link) {
-    const double rate = static_cast<double>(std::max<std::int64_t>(link.bandwidth, 1));
-    const double bytes = static_cast<double>(network.message_bytes);
-    return static_cast<double>(link.latency) + (link.bandwidth == 0 ? 0 : bytes / rate * 1e9 + 1);
-  };
-  double dearest = one(network.link);
+  const auto bytes = static_cast<double>(network.message_bytes);
+  double dearest = rough_transfer(network.link, bytes);
   for (const Network::Between& between : network.between)
-    dearest = std::max(dearest, one(between.link));
+    dearest = std::max(dearest, rough_transfer(between.link, bytes));
   return dearest;
+}
+
+/// What an UNSHARD and a REDUCE_GRAD of every stage take.
+double all_collectives(const CostModel& costs) {
+  double sum = 0;
+  for (const std::vector<Bytes>* list : {&costs.parameter_bytes, &costs.gradient_bytes}) {
+    for (const Bytes bytes : *list)
+      sum += rough_transfer(costs.collectives->link, static_cast<double>(bytes));
+  }
+  return sum;
+}
+
+/// What `bytes` occupy a link for.
+Nanoseconds transfer_over(const LinkCosts& link, Bytes bytes) {
+  if (link.bandwidth == 0) return link.latency;
+  __extension__ using Wide = __int128;
+  const Wide product = static_cast<Wide>(bytes) * 1'000'000'000 + link.bandwidth - 1;
+  return link.latency + static_cast<Nanoseconds>(product / link.bandwidth);
+}
+
+/// By stage; without bytes a collective takes its latency.
+std::vector<Nanoseconds> times_of(const Collectives& collectives, const std::vector<Bytes>& bytes,
+                                  std::size_t stages) {
+  std::vector<Nanoseconds> times(stages, collectives.transfer(0));
+  for (std::size_t s = 0; s < bytes.size(); ++s) times[s] = collectives.transfer(bytes[s]);
+  return times;
 }
 
 }  // namespace
@@ -102,11 +148,15 @@ const LinkCosts& Network::of(int from, int to) const {
 }
 
 Nanoseconds Network::transfer(int from, int to) const {
-  const LinkCosts& one = of(from, to);
-  if (one.bandwidth == 0) return one.latency;
-  __extension__ using Wide = __int128;
-  const Wide product = static_cast<Wide>(message_bytes) * 1'000'000'000 + one.bandwidth - 1;
-  return one.latency + static_cast<Nanoseconds>(product / one.bandwidth);
+  return transfer_over(of(from, to), message_bytes);
+}
+
+Bytes Collectives::share_of(Bytes whole) const {
+  return whole / replicas + (whole % replicas == 0 ? 0 : 1);
+}
+
+Nanoseconds Collectives::transfer(Bytes whole) const {
+  return replicas < 2 ? 0 : transfer_over(link, whole - whole / replicas);
 }
 
 bool CostModel::has_bytes() const {
@@ -116,6 +166,14 @@ bool CostModel::has_bytes() const {
   return std::any_of(scratch_bytes.begin(), scratch_bytes.end(), any) || any(activation_bytes) ||
          any(recomputed_bytes) || any(between_i_and_w_bytes) || any(parameter_bytes) ||
          any(gradient_bytes) || (network && network->message_bytes > 0);
+}
+
+std::vector<Nanoseconds> CostModel::unshard_times() const {
+  return collectives ? times_of(*collectives, parameter_bytes, actions.forward.size()) : unshard;
+}
+
+std::vector<Nanoseconds> CostModel::reduce_grad_times() const {
+  return collectives ? times_of(*collectives, gradient_bytes, actions.forward.size()) : reduce_grad;
 }
 
 CostModel unit_cost_model(int stages, Nanoseconds unit) {
@@ -147,6 +205,8 @@ Expected<void> check_cost_model(const CostModel& costs, const Schedule& schedule
     message += dearest_transfer(*costs.network);
     message += static_cast<double>(costs.network->message_bytes);
   }
+  PLAIT_TRY_VOID(check_collectives(costs));
+  if (costs.collectives) sum += all_collectives(costs);
   const PairCosts& pairs = costs.pairs;
   if (pairs.block) {
     PLAIT_TRY_VOID(check_not_negative("the pair's cost", *pairs.block));

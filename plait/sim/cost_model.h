@@ -52,6 +52,19 @@ struct Network {
   Nanoseconds transfer(int from, int to) const;
 };
 
+/// The link of each rank to the replicas of its stages. An UNSHARD is an all-gather of its stage's
+/// parameters, a REDUCE_GRAD a reduce-scatter of its gradients: either occupies the link for
+/// latency + bytes / bandwidth, rounded up to 1 ns, where bytes are those of the other replicas'
+/// shares, (R - 1) / R of the whole for R replicas, rounded up.
+struct Collectives {
+  int replicas = 1;
+  LinkCosts link;
+
+  /// What each replica keeps of `whole`: 1 / R, rounded up.
+  Bytes share_of(Bytes whole) const;
+  Nanoseconds transfer(Bytes whole) const;  ///< nothing between fewer than two replicas
+};
+
 /// Lists have one entry per stage; those of bytes and of parameter actions may be empty: nothing.
 struct CostModel {
   ActionCosts actions;  ///< with the hop that delays a reader where there is no network
@@ -60,23 +73,28 @@ struct CostModel {
   std::array<std::vector<Bytes>, 4>
       scratch_bytes;                         ///< by compute_index(), while it runs, beside the rest
   std::vector<Bytes> between_i_and_w_bytes;  ///< from I's end to W's end
-  std::vector<Bytes> parameter_bytes;        ///< the whole step
-  std::vector<Bytes> gradient_bytes;         ///< the whole step
-  std::vector<Nanoseconds> unshard;
+  std::vector<Bytes> parameter_bytes;        ///< the whole step, or from UNSHARD to RESHARD
+  std::vector<Bytes> gradient_bytes;         ///< the whole step, or from a backward to REDUCE_GRAD
+  std::vector<Nanoseconds> unshard;          ///< not beside `collectives`
   std::vector<Nanoseconds> reshard;
-  std::vector<Nanoseconds> reduce_grad;
+  std::vector<Nanoseconds> reduce_grad;  ///< not beside `collectives`
   std::optional<Network> network{};
+  std::optional<Collectives> collectives{};
   PairCosts pairs{};
 
   /// True if any byte is priced, messages too.
   bool has_bytes() const;
+  /// What UNSHARD and REDUCE_GRAD take, by stage; empty: nothing.
+  std::vector<Nanoseconds> unshard_times() const;
+  std::vector<Nanoseconds> reduce_grad_times() const;
 };
 
 /// F, I and W take `unit`, B two, nothing else costs.
 CostModel unit_cost_model(int stages, Nanoseconds unit = 1);
 
 /// Errors: a list without an entry for each stage, a negative cost, costs whose sum over a step
-/// does not fit, a link of a rank that is not there, braided pairs without a braid. Cost: O(S).
+/// does not fit, a link of a rank that is not there, no replica, UNSHARD or REDUCE_GRAD with a time
+/// and a link, braided pairs without a braid. Cost: O(S).
 Expected<void> check_cost_model(const CostModel& costs, const Schedule& schedule);
 
 }  // namespace plait

@@ -37,7 +37,11 @@ Engine::Engine(const Schedule& schedule, const CostModel& costs)
           return is_parameter_action(action.type);
         });
   }
-  if (has_parameter_actions_) parameters_.resize(schedule.placement.rank_of_stage.size());
+  if (has_parameter_actions_) {
+    parameters_.resize(schedule.placement.rank_of_stage.size());
+    unshard_ = costs.unshard_times();
+    reduce_grad_ = costs.reduce_grad_times();
+  }
   posts_ = has_parameter_actions_ || network_ != nullptr;
   for (auto& times : made_) times.assign(stages * microbatches_, kUnknown);
   if (network_ != nullptr) {
@@ -76,14 +80,6 @@ Engine::ParameterState& Engine::parameters(int rank, int stage) {
   while (copy + 1 < placement.copies && placement.rank_of(stage, copy) != rank) ++copy;
   const int index = copy * placement.stages() + stage;
   return parameters_[static_cast<std::size_t>(index)];
-}
-
-Nanoseconds Engine::parameter_cost(const Action& action) const {
-  const std::vector<Nanoseconds>& costs = action.type == ActionType::kUnshard ? costs_.unshard
-                                          : action.type == ActionType::kReshard
-                                              ? costs_.reshard
-                                              : costs_.reduce_grad;
-  return costs.empty() ? 0 : costs[static_cast<std::size_t>(action.stage)];
 }
 
 Nanoseconds Engine::block_cost(const Action& first, const Action& second) const {

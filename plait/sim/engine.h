@@ -48,7 +48,7 @@ struct Block {
   Nanoseconds end = 0;          ///< the lane is free again
 };
 
-/// A message or parameter action: on the communication lane, but for RESHARD.
+/// A message or parameter action: on the communication lane or its links, but for RESHARD.
 struct Service {
   std::size_t position = 0;
   const Action* action = nullptr;
@@ -148,13 +148,18 @@ class Engine {
     Nanoseconds free = 0;
     Nanoseconds braid_free = 0;  // communication lane: the end of the last braid's segments there
     std::size_t next_post = 0;   // communication lane: position in the list
-    Nanoseconds post_free =
-        0;  // communication lane: the end of its last message or parameter action
+    Nanoseconds post_free = 0;   // communication lane: it may post its next action
+    Nanoseconds collectives_free = 0;  // the rank's link to its replicas
+    Nanoseconds resharded = 0;         // compute lane: the end of its last RESHARD
+    // By UNSHARD and REDUCE_GRAD, in list order: when what stands before it on the compute lane
+    // lets it begin. The compute lane writes them as it passes, the communication lane reads them.
+    std::vector<Nanoseconds> begins;
+    std::size_t next_begin = 0;
   };
   struct ParameterState {
-    bool resident = false;
-    Nanoseconds time = 0;            // of the end of its last UNSHARD or RESHARD
-    Nanoseconds reduced = kUnknown;  // of the end of its REDUCE_GRAD
+    int coming = 0;  // UNSHARDs that the compute lane has passed and the other lane has not timed
+    Nanoseconds there = 0;           // the end of its last UNSHARD
+    Nanoseconds reduced = kUnknown;  // the end of its REDUCE_GRAD
   };
   /// When what an action reads is there; kUnknown if it is not known yet.
   struct Input {
@@ -177,7 +182,12 @@ class Engine {
   std::int32_t edge_of(Direction direction, int stage, int microbatch) const {
     return edge_of_[index_of(direction)][copy_of(microbatch) + static_cast<std::size_t>(stage)];
   }
-  Nanoseconds parameter_cost(const Action& action) const;
+  Nanoseconds parameter_cost(const Action& action) const {
+    const auto& costs = action.type == ActionType::kUnshard   ? unshard_
+                        : action.type == ActionType::kReshard ? costs_.reshard
+                                                              : reduce_grad_;
+    return costs.empty() ? 0 : costs[static_cast<std::size_t>(action.stage)];
+  }
   void make_edges();
   void wake(int rank, Direction direction, std::size_t value) {
     const auto index = static_cast<std::size_t>(rank);
@@ -212,8 +222,10 @@ class Engine {
   int last_stage_;
   std::size_t microbatches_;
   bool has_parameter_actions_ = false;
-  bool posts_ = false;    // the communication lane has something to do
-  bool braided_ = false;  // a result may be there after the compute lane went on
+  std::vector<Nanoseconds> unshard_;      // by stage
+  std::vector<Nanoseconds> reduce_grad_;  // by stage
+  bool posts_ = false;                    // the communication lane has something to do
+  bool braided_ = false;                  // a result may be there after the compute lane went on
   std::vector<std::array<Nanoseconds, 4>> cost_;  // by stage, F I W B
   std::vector<std::int32_t> copy_start_;          // by micro-batch: copy * S; empty: one copy
   std::array<std::vector<Nanoseconds>, 2> made_;  // by Direction and cell
@@ -285,12 +297,17 @@ bool Engine::step(int rank, RankState& state, Observer& observer) {
     case ActionType::kOverlapFB:
       if (costs_.pairs.pricing != PairPricing::kSequence) return pair(rank, state, observer);
       break;
+    case ActionType::kUnshard:  // its memory is that of the stages resharded before it
+      state.begins.push_back(state.resharded);
+      ++parameters(rank, action.stage).coming;
+      break;
+    case ActionType::kReduceGrad:
+      state.begins.push_back(state.free);
+      break;
     case ActionType::kReshard: {
-      ParameterState& parameter = parameters(rank, action.stage);
       const Nanoseconds begin = state.free;
       state.free += parameter_cost(action);
-      parameter.resident = false;
-      parameter.time = state.free;
+      state.resharded = state.free;
       if constexpr (Observer::kWanted)
         observer.service(Service{state.next, &action, begin, state.free});
       break;
@@ -322,7 +339,9 @@ bool Engine::single(int rank, RankState& state, Observer& observer) {
   Nanoseconds begin = state.free;
   Nanoseconds parameters_there = 0;
   if (has_parameter_actions_) {
-    parameters_there = parameters(rank, action.stage).time;
+    const ParameterState& parameter = parameters(rank, action.stage);
+    if (parameter.coming > 0) return false;  // a WAIT_SEND holds the communication lane back
+    parameters_there = parameter.there;
     begin = std::max(begin, parameters_there);
   }
   RecomputeTimes recomputed;
@@ -358,8 +377,10 @@ bool Engine::pair(int rank, RankState& state, Observer& observer) {
   }
   Block block{state.next, members, {}, state.free, std::max(inputs[0].made, inputs[1].made)};
   for (const Action& member : members) {
-    if (has_parameter_actions_)
-      block.parameters = std::max(block.parameters, parameters(rank, member.stage).time);
+    if (!has_parameter_actions_) break;
+    const ParameterState& parameter = parameters(rank, member.stage);
+    if (parameter.coming > 0) return false;
+    block.parameters = std::max(block.parameters, parameter.there);
   }
   if (costs_.pairs.pricing == PairPricing::kBlock) {
     block.begin = std::max({state.free, inputs[0].there, inputs[1].there, block.parameters});
@@ -436,19 +457,21 @@ bool Engine::step_post(int rank, RankState& state, Observer& observer) {
     }
     if (over == kUnknown) return false;
     service.end = std::max(state.post_free, over);
-  } else if (action.type == ActionType::kUnshard) {
+  } else if (action.type == ActionType::kUnshard || action.type == ActionType::kReduceGrad) {
+    if (state.next_begin == state.begins.size()) return false;  // the compute lane is not here yet
+    state.post_free = std::max(state.post_free, state.begins[state.next_begin++]);
+    service.begin = std::max(state.post_free, state.collectives_free);
+    service.end = service.begin + parameter_cost(action);
+    state.collectives_free = service.end;
     ParameterState& parameter = parameters(rank, action.stage);
-    // Its memory is still in use: the compute lane has not come to the RESHARD before it.
-    if (parameter.resident && state.next < state.next_post) return false;
-    service.begin = std::max(state.post_free, parameter.time);
-    service.end = service.begin + parameter_cost(action);
-    parameter.resident = true;
-    parameter.time = service.end;
-  } else if (action.type == ActionType::kReduceGrad) {
-    if (state.next < state.next_post) return false;  // compute before it is not timed yet
-    service.begin = std::max(state.post_free, state.free);
-    service.end = service.begin + parameter_cost(action);
-    parameters(rank, action.stage).reduced = service.end;
+    if (action.type == ActionType::kReduceGrad) {
+      parameter.reduced = service.end;
+    } else {
+      --parameter.coming;
+      parameter.there = service.end;
+    }
+    if constexpr (Observer::kWanted) observer.service(service);
+    return true;
   } else {
     return true;
   }

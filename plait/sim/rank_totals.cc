@@ -41,20 +41,16 @@ class RankTotals {
         costs_(engine.costs()),
         has_bytes_(costs_.has_bytes()),
         receives_(costs_.network && costs_.network->message_bytes > 0) {
+    find_parameter_actions(rank);
+    by_time_ = by_time_ || receives_;
     Bytes constant = 0;
     const Placement& placement = engine.schedule().placement;
-    std::vector<bool> unshards(static_cast<std::size_t>(placement.stages()));
-    for (const Action& action : engine.list(rank)) {
-      if (action.type != ActionType::kUnshard || costs_.parameter_bytes.empty()) continue;
-      unshards[static_cast<std::size_t>(action.stage)] = true;
-      by_time_ = true;
-    }
-    by_time_ = by_time_ || receives_;
     for (std::size_t i = 0; i < placement.rank_of_stage.size(); ++i) {
       if (placement.rank_of_stage[i] != rank) continue;
       const std::size_t stage = i % static_cast<std::size_t>(placement.stages());
-      constant += (unshards[stage] ? 0 : entry(costs_.parameter_bytes, stage)) +
-                  entry(costs_.gradient_bytes, stage);
+      constant += unshards_[stage] ? share(costs_.parameter_bytes, stage)
+                                   : entry(costs_.parameter_bytes, stage);
+      if (gradients_[stage] == Gradients::kHeld) constant += entry(costs_.gradient_bytes, stage);
     }
     bytes_.start(constant);
   }
@@ -98,6 +94,30 @@ class RankTotals {
   std::int64_t blocks() const { return blocks_; }
 
  private:
+  /// A stage's gradients. Replicas that reduce them hold them whole from the first backward to the
+  /// end of the REDUCE_GRAD, and their share behind it; otherwise they are held the whole step.
+  enum class Gradients : std::uint8_t { kHeld, kNone, kWhole, kShared };
+
+  void find_parameter_actions(int rank) {
+    const auto stages = static_cast<std::size_t>(engine_.schedule().placement.stages());
+    unshards_.assign(stages, false);
+    gradients_.assign(stages, Gradients::kHeld);
+    for (const Action& action : engine_.list(rank)) {
+      const auto stage = static_cast<std::size_t>(action.stage);
+      if (action.type == ActionType::kUnshard && !costs_.parameter_bytes.empty()) {
+        by_time_ = unshards_[stage] = true;
+      } else if (action.type == ActionType::kReduceGrad && costs_.collectives) {
+        gradients_[stage] = Gradients::kNone;
+        by_time_ = true;
+      }
+    }
+  }
+
+  /// What a rank keeps of a stage that its replicas share; nothing where their number is unknown.
+  Bytes share(const std::vector<Bytes>& bytes, std::size_t stage) const {
+    return costs_.collectives ? costs_.collectives->share_of(entry(bytes, stage)) : 0;
+  }
+
   static std::int64_t entry(const std::vector<std::int64_t>& amounts, std::size_t stage) {
     return amounts.empty() ? 0 : amounts[stage];
   }
@@ -137,9 +157,15 @@ class RankTotals {
       const Action& action = block.members[i];
       if (action.type == ActionType::kForward) {
         begin_forward(action, member_position + i, block.times[i].begin);
-      } else if (has_bytes_ && recomputed(action) > 0) {
+      } else if (has_bytes_) {
         const Nanoseconds begin = block.members.size() > 1 ? block.times[i].begin : block.begin;
-        change_bytes({begin, recomputed(action), member_position + i, &action});
+        if (recomputed(action) > 0)
+          change_bytes({begin, recomputed(action), member_position + i, &action});
+        Gradients& gradients = gradients_[static_cast<std::size_t>(action.stage)];
+        if (gradients == Gradients::kNone) {
+          gradients = Gradients::kWhole;
+          change_bytes({begin, gradient_bytes(action), member_position + i, &action});
+        }
       }
       if (const Bytes scratch = scratch_of(action); scratch > 0)
         change_bytes({block.times[i].begin, scratch, member_position + i, &action});
@@ -162,6 +188,10 @@ class RankTotals {
           weight ? between : entry(costs_.activation_bytes, stage) + recomputed(action);
       change_bytes({end, (split ? between : 0) - released, position, &action});
     }
+  }
+
+  Bytes gradient_bytes(const Action& action) const {
+    return entry(costs_.gradient_bytes, static_cast<std::size_t>(action.stage));
   }
 
   Bytes scratch_of(const Action& action) const {
@@ -191,13 +221,20 @@ class RankTotals {
     changes_.push_back({end, -bytes, position, &action});
   }
 
-  /// Whole parameters from UNSHARD's begin to RESHARD's end, and what was sent until its wait.
+  /// Whole parameters from UNSHARD's begin to RESHARD's end, whole gradients until REDUCE_GRAD's
+  /// end, and what was sent until its wait.
   void hold(const Service& service) {
     const Action& action = *service.action;
     if (action.type == ActionType::kUnshard || action.type == ActionType::kReshard) {
       const bool unshards = action.type == ActionType::kUnshard;
       const Bytes bytes = entry(costs_.parameter_bytes, static_cast<std::size_t>(action.stage));
       change_bytes({unshards ? service.begin : service.end, unshards ? bytes : -bytes,
+                    service.position, &action});
+    } else if (action.type == ActionType::kReduceGrad) {
+      const auto stage = static_cast<std::size_t>(action.stage);
+      if (gradients_[stage] != Gradients::kWhole) return;
+      gradients_[stage] = Gradients::kShared;
+      change_bytes({service.end, share(costs_.gradient_bytes, stage) - gradient_bytes(action),
                     service.position, &action});
     } else if (is_send_wait(action.type) && receives_) {
       const Bytes bytes = costs_.network->message_bytes;
@@ -236,6 +273,8 @@ class RankTotals {
   Nanoseconds last_action_ = 0;
   Memory activations_;
   Memory bytes_;
+  std::vector<bool> unshards_;        // by stage: the rank's list does
+  std::vector<Gradients> gradients_;  // by stage
   std::vector<ByteChange> changes_;
 };
 

@@ -1,11 +1,24 @@
 #include "plait/sim/simulate.h"
 
+#include <algorithm>
+
 #include "plait/sim/critical_path.h"
 #include "plait/sim/engine.h"
 #include "plait/sim/predicted_timeline.h"
 #include "plait/sim/rank_totals.h"
 
 namespace plait {
+namespace {
+
+bool has_parameter_actions(const Schedule& schedule) {
+  return std::any_of(schedule.ranks.begin(), schedule.ranks.end(), [](const auto& list) {
+    return std::any_of(list.begin(), list.end(), [](const Action& action) {
+      return action.type == ActionType::kUnshard || action.type == ActionType::kReduceGrad;
+    });
+  });
+}
+
+}  // namespace
 
 Expected<Prediction> simulate(const VerifiedSchedule& schedule, const CostModel& costs,
                               const SimulateOptions& options) {
@@ -14,6 +27,12 @@ Expected<Prediction> simulate(const VerifiedSchedule& schedule, const CostModel&
     return fail(ErrorCode::kInvalidInput,
                 "links are priced, but the schedule has no sends and receives: needed one with its "
                 "communication",
+                schedule.schedule().name);
+  }
+  if (costs.collectives && !has_parameter_actions(schedule.schedule())) {
+    return fail(ErrorCode::kInvalidInput,
+                "replicas are priced, but the schedule has no UNSHARD and no REDUCE_GRAD: needed "
+                "one with them, as --lower makes it",
                 schedule.schedule().name);
   }
   sim_detail::Engine engine(schedule.schedule(), costs);

@@ -67,9 +67,12 @@ struct SimulateOptions {
 /// same result lowered or not; sends and receives take no time. With a network the schedule must be
 /// lowered: a rank's communication lane posts its messages in list order, a send once its value is
 /// made; a message starts when both ends are posted and it heads the queue of its directed link,
-/// which it occupies for `transfer`; only its reader waits for it. UNSHARD and REDUCE_GRAD run on
-/// the communication lane, one after the other; the compute of a stage waits for its last UNSHARD,
-/// REDUCE_GRAD for all compute before it in the list. RESHARD runs on the compute lane.
+/// which it occupies for `transfer`; only its reader waits for it.
+///
+/// UNSHARD and REDUCE_GRAD are posted by the communication lane too, UNSHARD once the RESHARDs
+/// before it in the list have ended, REDUCE_GRAD once all compute before it has. They occupy the
+/// rank's link to its replicas, one after the other; the lane goes on. The compute of a stage waits
+/// for its last UNSHARD. RESHARD runs on the compute lane.
 ///
 /// Where a stage recomputes, an I or a B by itself begins with that as soon as its lane is free,
 /// whether its gradient is there or not; on the timeline it is an event of its own, as it is an
@@ -79,7 +82,8 @@ struct SimulateOptions {
 /// All of it is the longest path through a graph without cycles (that is what verify() proved), so
 /// there is no event queue: ranks are advanced as far as their inputs are known.
 ///
-/// Errors: those of check_cost_model; a network with a schedule that is not lowered. Cost: O(A)
+/// Errors: those of check_cost_model; a network with a schedule that is not lowered; replicas with
+/// one that has neither UNSHARD nor REDUCE_GRAD. Cost: O(A)
 /// time for A actions, memory 16 bytes for each (stage, micro-batch), 32 with a network, and what
 /// the options ask for. Thread-safe.
 Expected<Prediction> simulate(const VerifiedSchedule& schedule, const CostModel& costs,

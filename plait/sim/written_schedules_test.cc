@@ -33,6 +33,13 @@ constexpr ActionType kI = ActionType::kBackwardInput;
 constexpr ActionType kW = ActionType::kBackwardWeight;
 constexpr ActionType kB = ActionType::kBackward;
 
+/// A stage's UNSHARD, RESHARD, REDUCE_GRAD or WAIT_REDUCE_GRAD.
+Action of_stage(int stage, ActionType type) { return {stage, -1, type}; }
+constexpr ActionType kUnshard = ActionType::kUnshard;
+constexpr ActionType kReshard = ActionType::kReshard;
+constexpr ActionType kReduce = ActionType::kReduceGrad;
+constexpr ActionType kWaitReduce = ActionType::kWaitReduceGrad;
+
 TEST(Simulate, BytesAreHeldFromForwardToWeight) {
   // One stage, F0 F1 I0 W0 I1 W1; parameters 100, gradients 50, an activation 10, between I and
   // W 7.
@@ -193,11 +200,9 @@ struct OneRank {
   Schedule schedule;
   CostModel costs = unit_cost_model(1, 10);
   explicit OneRank(bool waits) {
-    const auto action = [](ActionType type) { return Action{0, -1, type}; };
-    std::vector<Action> list{
-        action(ActionType::kUnshard), {0, 0, kF}, {0, 0, kB}, action(ActionType::kReduceGrad)};
-    if (waits) list.push_back(action(ActionType::kWaitReduceGrad));
-    list.push_back(action(ActionType::kReshard));
+    std::vector<Action> list{of_stage(0, kUnshard), {0, 0, kF}, {0, 0, kB}, of_stage(0, kReduce)};
+    if (waits) list.push_back(of_stage(0, kWaitReduce));
+    list.push_back(of_stage(0, kReshard));
     schedule = written(1, {0}, 1, {list});
     costs.unshard = {7};
     costs.reduce_grad = {50};
@@ -225,6 +230,133 @@ TEST(Simulate, ParametersComeAndGoOnTheCommunicationLane) {
   EXPECT_EQ(prediction.makespan_ns, 7 + 10 + 20 + 50);
   EXPECT_EQ(prediction.ranks[0].busy_ns, 10 + 20 + 2);
   EXPECT_EQ(prediction.ranks[0].exposed_comm_ns, 7);
+}
+
+/// One rank with two stages, one micro-batch, F 10, B 20; parameters of 100 and 60 bytes.
+Prediction price_two_stages(const std::vector<Action>& list, CostModel costs) {
+  costs.actions = unit_costs(2, 10);
+  costs.parameter_bytes = {100, 60};
+  return price(proven(written(1, {0, 0}, 1, {list})), costs);
+}
+
+// One stage is whole at a time: an UNSHARD of 7 begins when the RESHARD before it has ended.
+// 0 … 7, F0 … 17, 17 … 24, F1 B1 … 54, 54 … 61, B0 … 81.
+TEST(Simulate, AnUnshardWaitsForTheReshardsBeforeIt) {
+  CostModel costs;
+  costs.unshard = {7, 7};
+  const Prediction prediction = price_two_stages({of_stage(0, kUnshard),
+                                                  {0, 0, kF},
+                                                  of_stage(0, kReshard),
+                                                  of_stage(1, kUnshard),
+                                                  {1, 0, kF},
+                                                  {1, 0, kB},
+                                                  of_stage(1, kReshard),
+                                                  of_stage(0, kUnshard),
+                                                  {0, 0, kB},
+                                                  of_stage(0, kReshard)},
+                                                 costs);
+  EXPECT_EQ(prediction.makespan_ns, 81);
+  EXPECT_EQ(prediction.ranks[0].exposed_comm_ns, 3 * 7);
+  EXPECT_EQ(prediction.ranks[0].peak_bytes.amount, 100);
+}
+
+// F 4; a message of 8. Rank 0: UNSHARD … 7, F0 … 11, its message … 19; its WAIT_SEND holds the
+// communication lane until then, so the next UNSHARD takes 19 … 26. F1 … 30, its message … 38.
+// Rank 1: F1 38 … 42, B0 … 50, B1 … 58. Rank 0: B0 at 58, B1 … 74.
+TEST(Simulate, ComputeWaitsForAnUnshardBehindAWaitForASend) {
+  TwoRanks two;
+  two.costs.unshard = {7, 0};
+  const auto message = [](ActionType type, int microbatch) { return Action{0, microbatch, type}; };
+  two.schedule.ranks[0] = {of_stage(0, kUnshard),
+                           {0, 0, kF},
+                           message(ActionType::kSendF, 0),
+                           message(ActionType::kWaitSendF, 0),
+                           of_stage(0, kReshard),
+                           of_stage(0, kUnshard),
+                           {0, 1, kF},
+                           message(ActionType::kSendF, 1),
+                           message(ActionType::kRecvB, 0),
+                           {0, 0, kB},
+                           message(ActionType::kRecvB, 1),
+                           {0, 1, kB},
+                           of_stage(0, kReshard),
+                           message(ActionType::kWaitSendF, 1)};
+  std::vector<Action>& other = two.schedule.ranks[1];
+  for (const int m : {0, 1}) other.push_back({1, m, ActionType::kWaitSendB});
+  const Prediction prediction = price(proven(two.schedule), two.costs);
+  EXPECT_EQ(prediction.ranks[1].last_end, 58);
+  EXPECT_EQ(prediction.makespan_ns, 74);
+}
+
+// A REDUCE_GRAD of 50 before the last send does not hold its message back: 56, as without it, but
+// for the reduction itself: B1 of rank 1 ends at 40.
+TEST(Simulate, ACollectiveHasALinkOfItsOwn) {
+  TwoRanks two;
+  two.costs.reduce_grad = {0, 50};
+  std::vector<Action>& list = two.schedule.ranks[1];
+  ASSERT_EQ(list.back().type, ActionType::kSendB);
+  list.insert(list.end() - 1, of_stage(1, kReduce));
+  const Prediction prediction = price(proven(two.schedule), two.costs);
+  EXPECT_EQ(prediction.ranks[0].last_end, 56);
+  EXPECT_EQ(prediction.makespan_ns, 40 + 50);
+}
+
+// Four replicas, 3 ns and 2 bytes a ns: 75 of stage 0's 100 bytes take 3 + 38, 45 of stage 1's 60
+// take 3 + 23, of parameters as of gradients.
+//   link     U0 0 … 41, U1 … 67          R1 97 … 123      R0 123 … 164
+//   compute  F0 41 … 51, F1 67 … 77, B1 … 97, B0 … 117, until 123, until 164
+TEST(Simulate, CollectivesOccupyTheirLinkForBytesAndLatency) {
+  CostModel costs;
+  costs.gradient_bytes = {100, 60};
+  costs.collectives = {4, {3, 2'000'000'000}};
+  const Prediction prediction = price_two_stages({of_stage(0, kUnshard),
+                                                  of_stage(1, kUnshard),
+                                                  {0, 0, kF},
+                                                  {1, 0, kF},
+                                                  {1, 0, kB},
+                                                  of_stage(1, kReshard),
+                                                  of_stage(1, kReduce),
+                                                  {0, 0, kB},
+                                                  of_stage(1, kWaitReduce),
+                                                  of_stage(0, kReduce),
+                                                  of_stage(0, kWaitReduce),
+                                                  of_stage(0, kReshard)},
+                                                 costs);
+  EXPECT_EQ(prediction.makespan_ns, 164);
+  EXPECT_EQ(prediction.ranks[0].busy_ns, 2 * (10 + 20));
+  EXPECT_EQ(prediction.ranks[0].exposed_comm_ns, 41 + 16 + 6 + 41);
+  // At 97 stage 1's parameters have gone and its gradients are still whole: 25 + 15 that the rank
+  // keeps, parameters 100, gradients 60 and 100.
+  EXPECT_EQ(prediction.ranks[0].peak_bytes.amount, 40 + 100 + 60 + 100);
+  EXPECT_EQ(prediction.ranks[0].peak_bytes.time, 97);
+}
+
+// A quarter of 101 is 26, and 76 come from the others; one replica moves nothing.
+TEST(Collectives, SharesAreRoundedUp) {
+  const Collectives four{4, {3, 1'000'000'000}};
+  EXPECT_EQ(four.share_of(101), 26);
+  EXPECT_EQ(four.transfer(101), 3 + 76);
+  EXPECT_EQ((Collectives{1, {3, 1'000'000'000}}.transfer(101)), 0);
+  EXPECT_EQ((Collectives{4, {3, 0}}.transfer(101)), 3);
+}
+
+TEST(Collectives, RefusesWhatContradicts) {
+  OneRank one(/*waits=*/true);
+  const auto message = [&](const Schedule& schedule) {
+    return simulate(proven(schedule), one.costs).error().message;
+  };
+  one.costs.collectives = {4, {}};
+  EXPECT_EQ(message(one.schedule),
+            "unshard_ns is given together with replicas, needed one or the other");
+  one.costs.unshard.clear();
+  EXPECT_EQ(message(one.schedule),
+            "reduce_grad_ns is given together with replicas, needed one or the other");
+  one.costs.reduce_grad.clear();
+  EXPECT_EQ(message(written(1, {0}, 1, {{{0, 0, kF}, {0, 0, kB}}})),
+            "replicas are priced, but the schedule has no UNSHARD and no REDUCE_GRAD: needed one "
+            "with them, as --lower makes it");
+  one.costs.collectives->replicas = 0;
+  EXPECT_EQ(message(one.schedule), "replicas is 0, needed 1 or more");
 }
 
 }  // namespace

@@ -24,7 +24,8 @@ std::string flag_of(std::string_view key) {
   return is_short ? fmt::format("--{},--{}", name[0], name) : "--" + name;
 }
 
-void lay_over(const std::optional<std::int64_t>& flag, std::optional<std::int64_t>& setting) {
+template <typename Number>
+void lay_over(const std::optional<Number>& flag, std::optional<Number>& setting) {
   if (flag) setting = flag;
 }
 
@@ -46,6 +47,13 @@ std::shared_ptr<CostArguments> CostArguments::add_to(CLI::App& command) {
   add("--latency-ns", arguments->latency, "of a link between ranks");
   add("--bandwidth-bytes-per-s", arguments->bandwidth, "of a link between ranks");
   add("--message-bytes", arguments->message_bytes, "of a message between stages");
+  command
+      .add_option("--replicas", arguments->replicas,
+                  "that share parameters and gradients: UNSHARD and REDUCE_GRAD move bytes")
+      ->check(CLI::Range(1, std::numeric_limits<int>::max()));
+  add("--collective-latency-ns", arguments->collective_latency, "of a rank's link to its replicas");
+  add("--collective-bandwidth-bytes-per-s", arguments->collective_bandwidth,
+      "of a rank's link to its replicas");
   command
       .add_option("--pairs", arguments->pairs,
                   "how pairs run: sequence (default), block, or braid (needs a file's segments)")
@@ -72,6 +80,9 @@ Expected<CostSettings> CostArguments::settings() const {
   lay_over(latency, settings.latency);
   lay_over(bandwidth, settings.bandwidth);
   lay_over(message_bytes, settings.message_bytes);
+  lay_over(replicas, settings.replicas);
+  lay_over(collective_latency, settings.collective_latency);
+  lay_over(collective_bandwidth, settings.collective_bandwidth);
   if ((pair || share) && !pairs.empty() && pairs != "block") {
     return fail(ErrorCode::kInvalidInput,
                 fmt::format("a pair's cost as a block does not apply beside --pairs {}", pairs),
@@ -92,7 +103,7 @@ bool CostArguments::is_given() const {
   const bool stages = std::any_of(stage.begin(), stage.end(),
                                   [](const std::string& text) { return !text.empty(); });
   return stages || !file.empty() || !pairs.empty() || comm || latency || bandwidth ||
-         message_bytes || pair || share;
+         message_bytes || replicas || collective_latency || collective_bandwidth || pair || share;
 }
 
 nlohmann::ordered_json print_price_json(const Price& price) {

@@ -22,6 +22,9 @@ struct CostArguments {
   std::optional<std::int64_t> latency;
   std::optional<std::int64_t> bandwidth;
   std::optional<std::int64_t> message_bytes;
+  std::optional<int> replicas;
+  std::optional<std::int64_t> collective_latency;
+  std::optional<std::int64_t> collective_bandwidth;
   std::string pairs;
   std::optional<std::int64_t> pair;
   std::optional<double> share;
