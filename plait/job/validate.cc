@@ -7,9 +7,11 @@
 #include <initializer_list>
 #include <limits>
 #include <optional>
+#include <span>
 
 #include "plait/model/architectures.h"
 #include "plait/model/model_keys.h"
+#include "plait/model/segment_info.h"
 
 namespace plait {
 namespace {
@@ -51,6 +53,11 @@ class Validator {
   }
   void one_of(std::string_view key, const std::string& value,
               std::initializer_list<std::string_view> built,
+              std::initializer_list<std::string_view> later, std::string_view what) {
+    one_of(key, value, std::span(built.begin(), built.size()), later, what);
+  }
+  void one_of(std::string_view key, const std::string& value,
+              std::span<const std::string_view> built,
               std::initializer_list<std::string_view> later, std::string_view what) {
     const auto is = [&](std::string_view name) { return name == value; };
     need(std::none_of(later.begin(), later.end(), is), key,
@@ -108,7 +115,7 @@ void validate_parallel(const ParallelConfig& parallel, Validator& v) {
   v.at_least("parallel.data", parallel.data, 1);
   v.at_least("parallel.expert", parallel.expert, 1);
   v.one_of("parallel.pairs", parallel.pairs, {"braid", "sequence", "off"}, {}, "");
-  v.one_of("parallel.recompute", parallel.recompute, {"none", "selective", "full"}, {}, "");
+  v.one_of("parallel.recompute", parallel.recompute, recompute_names(), {}, "");
   const double bound = parallel.token_bound;
   v.need(
       bound == 0 || (bound >= 1 && bound <= kMost), "parallel.token_bound",

@@ -3,13 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <functional>
-#include <map>
-#include <numeric>
 #include <utility>
 
 #include "plait/base/check.h"
-#include "plait/model/names.h"
 
 namespace plait {
 namespace {
@@ -74,102 +70,6 @@ constexpr std::array kArchitectures = {
                      true, kMixtureForms},
 };
 
-/// Adds tensors of one layer to a segment.
-class Layer {
- public:
-  Layer(const ModelConfig& model, const ArchitectureInfo& architecture, int layer, GroupPlace place)
-      : model_(model), architecture_(architecture), layer_(layer), place_(place) {}
-
-  void add_to(std::vector<SegmentSpec>& segments) const {
-    if (!is_mixture_layer(model_, layer_)) {
-      SegmentSpec mlp = make(SegmentKind::kMlp);
-      add(mlp, kMlpNormName, {model_.hidden_size}, Init::kOnes);
-      add_swiglu(mlp, layer_name(layer_, "mlp."), model_.intermediate_size);
-      segments.push_back(attention(SegmentKind::kAttention));
-      segments.push_back(std::move(mlp));
-      return;
-    }
-    segments.push_back(routed_attention());
-    segments.push_back(make(SegmentKind::kCounts));
-    segments.push_back(make(SegmentKind::kDispatch));
-    segments.push_back(experts());
-    segments.push_back(make(SegmentKind::kCombine));
-    segments.push_back(make(SegmentKind::kJoin));
-  }
-
- private:
-  SegmentSpec make(SegmentKind kind) const { return {kind, layer_, {}}; }
-
-  void add(SegmentSpec& segment, std::string_view rest, std::vector<std::int64_t> shape,
-           Init init = Init::kNormal) const {
-    segment.tensors.push_back({layer_name(layer_, rest), std::move(shape), init});
-  }
-  /// gate, up and down of a SwiGLU whose names begin with `prefix`.
-  void add_swiglu(SegmentSpec& segment, const std::string& prefix, std::int64_t width) const {
-    const std::int64_t d = model_.hidden_size;
-    segment.tensors.push_back({prefix + "gate_proj.weight", {width, d}});
-    segment.tensors.push_back({prefix + "up_proj.weight", {width, d}});
-    segment.tensors.push_back({prefix + "down_proj.weight", {d, width}, Init::kResidual});
-  }
-
-  SegmentSpec attention(SegmentKind kind) const {
-    const std::int64_t d = model_.hidden_size, q = model_.query_size(),
-                       kv = model_.key_value_size();
-    SegmentSpec segment = make(kind);
-    add(segment, kAttentionNormName, {d}, Init::kOnes);
-    add(segment, kQueryName, {q, d});
-    add(segment, kKeyName, {kv, d});
-    add(segment, kValueName, {kv, d});
-    add(segment, kOutputName, {d, q}, Init::kResidual);
-    if (architecture_.attention_biases) {
-      add(segment, kQueryBiasName, {q}, Init::kZeros);
-      add(segment, kKeyBiasName, {kv}, Init::kZeros);
-      add(segment, kValueBiasName, {kv}, Init::kZeros);
-    }
-    if (architecture_.head_norms) {
-      add(segment, kQueryNormName, {model_.head_size()}, Init::kOnes);
-      add(segment, kKeyNormName, {model_.head_size()}, Init::kOnes);
-    }
-    return segment;
-  }
-
-  SegmentSpec routed_attention() const {
-    SegmentSpec segment = attention(SegmentKind::kRoutedAttention);
-    add(segment, kMlpNormName, {model_.hidden_size}, Init::kOnes);
-    add(segment, kRouterName, {model_.n_routed_experts, model_.hidden_size});
-    segment.tensors.push_back(
-        {router_bias_name(layer_), {model_.n_routed_experts}, Init::kZeros, /*trained=*/false});
-    return segment;
-  }
-
-  SegmentSpec experts() const {
-    SegmentSpec segment = make(SegmentKind::kExperts);
-    if (model_.n_shared_experts > 0) {
-      add_swiglu(segment, layer_name(layer_, "mlp.shared_experts."),
-                 model_.moe_intermediate_size * model_.n_shared_experts);
-    }
-    const int local = model_.n_routed_experts / place_.members;
-    for (int expert = place_.member * local; expert < (place_.member + 1) * local; ++expert)
-      add_swiglu(segment, expert_name(layer_, expert, ""), model_.moe_intermediate_size);
-    return segment;
-  }
-
-  const ModelConfig& model_;
-  const ArchitectureInfo& architecture_;
-  int layer_;
-  GroupPlace place_;
-};
-
-SegmentSpec head_of(const ModelConfig& model) {
-  SegmentSpec head{SegmentKind::kHead, -1, {}};
-  head.tensors.push_back({kFinalNormName, {model.hidden_size}, Init::kOnes});
-  ModelTensor table{model.tie_word_embeddings ? kEmbeddingName : kHeadName,
-                    {model.vocab_size, model.hidden_size}};
-  table.tied = model.tie_word_embeddings;
-  head.tensors.push_back(std::move(table));
-  return head;
-}
-
 }  // namespace
 
 std::span<const ArchitectureInfo> architectures() { return kArchitectures; }
@@ -185,21 +85,6 @@ std::string architecture_names() {
   for (const ArchitectureInfo& one : kArchitectures)
     names += fmt::format("{}{}", names.empty() ? "" : ", ", one.name);
   return names;
-}
-
-std::set<std::string> recomputed_words(std::string_view recompute) {
-  std::set<std::string> words;
-  for (const SegmentInfo& info : kSegmentInfos) {
-    const bool again = recompute == "full"
-                           ? info.recompute != Recompute::kNever
-                           : recompute == "selective" && info.recompute == Recompute::kSelective;
-    if (again) words.emplace(info.word);
-  }
-  return words;
-}
-
-std::int64_t ModelTensor::numbers() const {
-  return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
 }
 
 std::string SegmentSpec::name() const {
@@ -218,13 +103,15 @@ std::vector<SegmentSpec> segments_of(const ModelConfig& model, const StagePart& 
   const ArchitectureInfo* architecture = find_architecture(model.architecture);
   PLAIT_CHECK(architecture != nullptr, "a model of a known architecture");
   std::vector<SegmentSpec> segments;
-  if (part.embedding) {
+  const auto add = [&](SegmentKind kind, int layer) {
     segments.push_back(
-        {SegmentKind::kEmbedding, -1, {{kEmbeddingName, {model.vocab_size, model.hidden_size}}}});
+        {kind, layer, segment_info(kind).tensors({model, *architecture, layer, place})});
+  };
+  if (part.embedding) add(SegmentKind::kEmbedding, -1);
+  for (int layer = part.first_layer; layer < part.end_layer; ++layer) {
+    for (const SegmentKind kind : layer_info(model, layer).segments) add(kind, layer);
   }
-  for (int layer = part.first_layer; layer < part.end_layer; ++layer)
-    Layer(model, *architecture, layer, place).add_to(segments);
-  if (part.head) segments.push_back(head_of(model));
+  if (part.head) add(SegmentKind::kHead, -1);
   return segments;
 }
 
@@ -237,49 +124,17 @@ std::vector<ModelTensor> tensors_of(const ModelConfig& model) {
   return all;
 }
 
-double forward_flops_per_token(const ModelConfig& model, const SegmentSpec& segment,
-                               std::int64_t sequence_length) {
-  const auto d = static_cast<double>(model.hidden_size);
-  // A look-up copies d numbers forth and adds them back.
-  if (segment.kind == SegmentKind::kEmbedding) return 2.0 * d;
-  double flops = 0;
-  for (const ModelTensor& tensor : segment.tensors) {
-    if (tensor.shape.size() < 2) continue;
-    // A token goes to k experts of one size: experts 0 … k - 1 stand for them.
-    const std::optional<ExpertOfLayer> expert = expert_of(tensor.name);
-    if (expert && expert->expert >= model.num_experts_per_tok) continue;
-    flops += 2.0 * static_cast<double>(tensor.numbers());
-  }
-  if (segment.kind == SegmentKind::kAttention || segment.kind == SegmentKind::kRoutedAttention) {
-    // Scores and their product with the values, each over half of the sequence.
-    flops += 2.0 * 2.0 * static_cast<double>(model.query_size()) *
-             static_cast<double>(sequence_length) / 2.0;
-  }
-  // Per logit of the cross-entropy about 8 operations: exponential, sums, and the gradient.
-  if (segment.kind == SegmentKind::kHead) flops += 8.0 * static_cast<double>(model.vocab_size);
-  return flops;
+std::vector<SegmentShape> shapes_of(const std::vector<SegmentSpec>& segments) {
+  std::vector<SegmentShape> shapes;
+  for (const SegmentSpec& segment : segments) shapes.push_back(segment.info().shape());
+  return shapes;
 }
 
 StageShape stage_shape(const std::vector<SegmentSpec>& segments, int members,
                        const std::set<std::string>& recomputed) {
   StageShape shape;
-  bool joins = false;  // the next segment that computes belongs to the last part
-  for (const SegmentSpec& segment : segments) {
-    const SegmentInfo& info = segment.info();
-    if (info.exchange && members == 1) continue;
-    if (!joins || info.exchange) shape.emplace_back();
-    PartShape& part = shape.back();
-    part.kind = info.word;
-    part.recompute = part.recompute || recomputed.contains(part.kind);
-    if (info.exchange) {
-      part.lane = Lane::kCommunication;
-      part.has_backward = info.has_gradient;
-    }
-    joins = !info.exchange;
-  }
-  std::map<std::string, int> seen;
-  for (std::size_t i = 0; i + 1 < shape.size(); ++i) shape[i].unit = seen[shape[i].kind]++;
-  if (!shape.empty()) shape.back().kind = "tail";
+  for (JoinedPart& part : join_segments(shapes_of(segments), members, recomputed))
+    shape.push_back(std::move(part.shape));
   return shape;
 }
 

@@ -1,8 +1,5 @@
-/// The table of architectures, and what each says of a model: its segments.
-///
-/// A segment's description gives its parameters (names, shapes, how they are initialised). Counts,
-/// floating point operations, memory (model/part_memory.h), parts of a stage, the segments that nn
-/// makes, and the tensors of a model's file are derived from it.
+/// The table of architectures, and what each says of a model: its segments, each with the tensors
+/// that its kind's description (model/segment_info.h) gives it.
 #pragma once
 
 #include <array>
@@ -16,6 +13,7 @@
 
 #include "plait/model/model_config.h"
 #include "plait/model/partition.h"
+#include "plait/model/segment_info.h"
 #include "plait/program/grid.h"
 #include "plait/program/part.h"
 
@@ -55,80 +53,12 @@ const ArchitectureInfo* find_architecture(std::string_view name);
 /// "llama, qwen2, …"
 std::string architecture_names();
 
-/// Which jobs run a segment's forward twice: with parallel.recompute "full", with "selective" too,
-/// or never.
-enum class Recompute : std::uint8_t { kNever, kFull, kSelective };
-
-enum class SegmentKind : std::uint8_t {
-  kEmbedding,
-  kAttention,
-  kMlp,
-  kRoutedAttention,  ///< of a mixture layer: attention, norm and router
-  kCounts,
-  kDispatch,
-  kExperts,
-  kCombine,
-  kJoin,
-  kHead,
-};
-
-/// What holds for every segment of a kind.
-struct SegmentInfo {
-  SegmentKind kind;
-  std::string_view word;  ///< last word of its name, and its word in an order of a pair
-  Recompute recompute = Recompute::kNever;
-  bool exchange = false;  ///< it is all communication
-  bool has_gradient = true;
-};
-
-/// In order of SegmentKind.
-inline constexpr std::array kSegmentInfos = {
-    SegmentInfo{SegmentKind::kEmbedding, "embedding"},
-    SegmentInfo{SegmentKind::kAttention, "attn", Recompute::kFull},
-    SegmentInfo{SegmentKind::kMlp, "mlp", Recompute::kSelective},
-    SegmentInfo{SegmentKind::kRoutedAttention, "attn", Recompute::kFull},
-    SegmentInfo{SegmentKind::kCounts, "counts", Recompute::kNever, true, false},
-    SegmentInfo{SegmentKind::kDispatch, "dispatch", Recompute::kNever, true},
-    SegmentInfo{SegmentKind::kExperts, "mlp", Recompute::kSelective},
-    SegmentInfo{SegmentKind::kCombine, "combine", Recompute::kNever, true},
-    SegmentInfo{SegmentKind::kJoin, "join"},
-    SegmentInfo{SegmentKind::kHead, "head"},
-};
-static_assert(
-    [] {
-      for (std::size_t i = 0; i < kSegmentInfos.size(); ++i)
-        if (static_cast<std::size_t>(kSegmentInfos[i].kind) != i) return false;
-      return true;
-    }(),
-    "kSegmentInfos stands in order of SegmentKind");
-
-/// Words of the segments that run again with `recompute`: "none", "selective" or "full".
-std::set<std::string> recomputed_words(std::string_view recompute);
-
-enum class Init : std::uint8_t {
-  kNormal,    ///< deviation 0.02
-  kResidual,  ///< deviation 0.02 / sqrt(2 * num_hidden_layers): what adds to the residual
-  kOnes,
-  kZeros,
-};
-
-/// One tensor of the model's file.
-struct ModelTensor {
-  std::string name;  ///< Hugging Face's
-  std::vector<std::int64_t> shape;
-  Init init = Init::kNormal;
-  bool trained = true;  ///< false: a buffer
-  bool tied = false;    ///< the embedding's table, used a second time by the head
-
-  std::int64_t numbers() const;
-};
-
 struct SegmentSpec {
   SegmentKind kind = SegmentKind::kEmbedding;
   int layer = -1;  ///< -1: one of the model's ends
   std::vector<ModelTensor> tensors;
 
-  const SegmentInfo& info() const { return kSegmentInfos[static_cast<std::size_t>(kind)]; }
+  const SegmentInfo& info() const { return segment_info(kind); }
   /// "embedding", "layers.3.attn", "head"
   std::string name() const;
   /// Numbers of the largest tensor that is trained; 0 if there is none.
@@ -144,13 +74,10 @@ std::vector<SegmentSpec> segments_of(const ModelConfig& model, const StagePart& 
 /// Every tensor of the model, of all experts, in order of segments; a tied head's table once.
 std::vector<ModelTensor> tensors_of(const ModelConfig& model);
 
-/// Floating point operations of one forward of one token through the segment: two per multiply-add,
-/// attention at half of the sequence because it is causal, the experts that one token goes to.
-double forward_flops_per_token(const ModelConfig& model, const SegmentSpec& segment,
-                               std::int64_t sequence_length);
+/// What they are to the stage that runs them, in order.
+std::vector<SegmentShape> shapes_of(const std::vector<SegmentSpec>& segments);
 
-/// The parts that a stage of those segments has: neighbours that compute are one part, an exchange
-/// is one of its own; with one member exchanges are left out. `recomputed`: words of segments.
+/// The parts that a stage of those segments has (program/join_segments.h).
 StageShape stage_shape(const std::vector<SegmentSpec>& segments, int members,
                        const std::set<std::string>& recomputed);
 

@@ -91,6 +91,39 @@ TEST(Architectures, AMixtureLayerHasItsExchanges) {
   EXPECT_EQ(stage_shape(segments, 1, {}).size(), 1u);
 }
 
+// One member leaves out exchanges; an exchange never runs again, whatever its word.
+TEST(Architectures, SegmentsAreJoinedWithoutTheExchangesOfOneMember) {
+  const std::vector<SegmentShape> segments = {
+      {"attn"}, {"dispatch", Lane::kCommunication}, {"mlp"}, {"attn"}};
+  const auto alone = join_segments(segments, 1, {"dispatch"});
+  ASSERT_EQ(alone.size(), 1u);
+  EXPECT_THAT(alone[0].segments, ElementsAre(0, 2, 3));
+  EXPECT_EQ(alone[0].shape, (PartShape{Lane::kCompute, "tail"}));
+  const auto spread = join_segments(segments, 2, {"dispatch", "attn"});
+  ASSERT_EQ(spread.size(), 3u);
+  EXPECT_EQ(spread[0].shape, (PartShape{Lane::kCompute, "attn", 0, true, true}));
+  EXPECT_EQ(spread[1].shape, (PartShape{Lane::kCommunication, "dispatch", 0}));
+  EXPECT_THAT(spread[2].segments, ElementsAre(2, 3));
+  EXPECT_EQ(spread[2].shape, (PartShape{Lane::kCompute, "tail", -1, true, true}));
+}
+
+// A dense layer of width d, intermediate size i and T tokens, by hand (docs/model.md): what a
+// segment's description says is what the plan of memory counts.
+TEST(Architectures, ADescriptionIsWhatThePlanCounts) {
+  const ModelConfig model = model_of("llama");
+  constexpr std::int64_t kTokens = 2 * 7, kD = 24, kI = 32, kQ = 40, kKv = 20, kNumber = 4,
+                         kSmall = 64;
+  const PartMemory layer = part_memory(model, {0, 1, false, false}, {2, 7}, {}).at(0);
+  EXPECT_EQ(layer.input, kNumber * kTokens * kD);
+  const std::int64_t attention = kD + 2 * kQ + 2 * kKv + 4 + 1, mlp = kD + 1 + 3 * kI;
+  EXPECT_EQ(layer.saved, kNumber * (kTokens * (2 * kD + attention + mlp) + 2 * kSmall));
+  // The mlp's largest matrix is larger than what its backward makes at so few tokens.
+  EXPECT_EQ(layer.backward_weight, kNumber * kQ * kD);
+  const PartMemory again = part_memory(model, {0, 1, false, false}, {2, 7}, {"mlp"}).at(0);
+  EXPECT_EQ(layer.saved - again.saved, kNumber * (kTokens * mlp + kSmall));
+  EXPECT_EQ(again.recomputed, layer.recomputed);
+}
+
 TEST(Architectures, AStageOfOneEndHasOnePart) {
   const ModelConfig model = model_of("llama");
   for (const StagePart& part : {StagePart{0, 0, true, false}, StagePart{2, 2, false, true}}) {
@@ -113,6 +146,7 @@ TEST(Architectures, RecomputationIsByWord) {
   EXPECT_THAT(recomputed_words("full"), ElementsAre("attn", "mlp"));
   EXPECT_THAT(recomputed_words("selective"), ElementsAre("mlp"));
   EXPECT_TRUE(recomputed_words("none").empty());
+  EXPECT_THAT(recompute_names(), ElementsAre("none", "selective", "full"));
 }
 
 TEST(ModelKeys, AModelThatDoesNotFitNamesItsKey) {

@@ -213,7 +213,7 @@ double forward_flops_per_token(const ModelConfig& model, const StagePart& part,
                                std::int64_t sequence_length) {
   double flops = 0;
   for (const SegmentSpec& segment : segments_of(model, part))
-    flops += forward_flops_per_token(model, segment, sequence_length);
+    flops += segment.info().flops(model, segment.tensors, sequence_length);
   return flops;
 }
 

@@ -8,12 +8,12 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <map>
 #include <string>
 #include <utility>
 
 #include "plait/base/check.h"
 #include "plait/base/print.h"
+#include "plait/program/join_segments.h"
 #include "plait/torch/autograd_split.h"
 #include "plait/torch/tensors.h"
 
@@ -45,9 +45,12 @@ struct SavedPartWeight final : Payload {
   }
 };
 
-/// Torch's messages go on with call stacks and advice.
-
-std::string last_word(const std::string& name) { return name.substr(name.rfind('.') + 1); }
+/// What the segment says of itself.
+SegmentShape shape_of(const Segment& segment) {
+  const auto* exchange = dynamic_cast<const ExchangeSegment*>(&segment);
+  if (exchange == nullptr) return {last_word(segment.name())};
+  return {last_word(segment.name()), Lane::kCommunication, exchange->has_gradient()};
+}
 
 /// Runs `work` for one segment; what it throws becomes an error that names the segment.
 template <typename Work>
@@ -158,40 +161,32 @@ TorchStage::TorchStage(std::vector<std::shared_ptr<Segment>> segments,
                        const std::set<std::string>& recompute)
     : segments_(std::move(segments)), losses_(std::move(losses)), member_(group.member) {
   PLAIT_CHECK(!segments_.empty(), "a stage without segments");
-  bool joins = false;  // the next segment that computes belongs to the last part
-  for (const std::shared_ptr<Segment>& segment : segments_) {
-    const auto* exchange = dynamic_cast<const ExchangeSegment*>(segment.get());
-    if (exchange != nullptr && group.members == 1) continue;
-    if (!joins || exchange != nullptr) parts_.emplace_back();
-    Part& part = parts_.back();
-    part.segments.push_back(segment);
-    part.recomputed.push_back(recompute.contains(last_word(segment->name())));
-    part.exchange = exchange;
-    joins = exchange == nullptr;
+  std::vector<SegmentShape> shapes;
+  for (const std::shared_ptr<Segment>& segment : segments_) shapes.push_back(shape_of(*segment));
+  for (JoinedPart& joined : join_segments(shapes, group.members, recompute)) {
+    Part& part = parts_.emplace_back();
+    for (const std::size_t i : joined.segments) {
+      part.segments.push_back(segments_[i]);
+      part.recomputed.push_back(runs_again(shapes[i], recompute));
+    }
+    part.exchange = dynamic_cast<const ExchangeSegment*>(part.segments.front().get());
+    part.shape = std::move(joined.shape);
   }
 }
 
 StageShape TorchStage::shape() const {
   StageShape shape;
-  std::map<std::string, int> seen;
-  for (std::size_t i = 0; i < parts_.size(); ++i) {
-    PartShape one;
-    const Part& part = parts_[i];
-    one.recompute =
-        std::find(part.recomputed.begin(), part.recomputed.end(), true) != part.recomputed.end();
-    if (i + 1 == parts_.size()) {
-      one.kind = "tail";
-    } else {
-      one.kind = last_word(part.segments.back()->name());
-      one.unit = seen[one.kind]++;
-    }
-    if (part.exchange != nullptr) {
-      one.lane = Lane::kCommunication;
-      one.has_backward = part.exchange->has_gradient();
-    }
-    shape.push_back(std::move(one));
-  }
+  for (const Part& part : parts_) shape.push_back(part.shape);
   return shape;
+}
+
+std::set<std::string> compute_words(const std::vector<std::shared_ptr<Segment>>& segments) {
+  std::set<std::string> words;
+  for (const std::shared_ptr<Segment>& segment : segments) {
+    const SegmentShape shape = shape_of(*segment);
+    if (shape.lane == Lane::kCompute) words.insert(shape.word);
+  }
+  return words;
 }
 
 Expected<ForwardResult> TorchStage::forward(PartOf which, Value input, bool for_backward) {

@@ -37,9 +37,9 @@ class LossSink {
   std::vector<bool> recorded_;
 };
 
-/// Segments run in order. Neighbours that compute are one part of the stage, an exchange is one of
-/// its own, unless the expert group has one member: then exchanges are left out. What a segment
-/// returns is detached, contiguous and a new leaf for the next, so no graph crosses a boundary.
+/// Segments run in order, joined to parts by join_segments() (program/join_segments.h). What a
+/// segment returns is detached, contiguous and a new leaf for the next, so no graph crosses a
+/// boundary.
 /// Parameters accumulate unscaled into .grad (allocate it before for in-place accumulation).
 /// Exceptions of torch become errors that name the segment. An in-place change of a boundary
 /// tensor and a loss that is not a scalar are errors of their micro-batch, a loss that is not
@@ -67,8 +67,6 @@ class TorchStage final : public Stage {
   /// Errors: kNotFinite, of the losses.
   Expected<void> end_step() override;
 
-  /// A part's kind is the last word of its last segment's name, "tail" for the last part; its unit
-  /// counts the parts of that kind before it.
   StageShape shape() const;
 
   /// Of all segments, in order.
@@ -79,6 +77,7 @@ class TorchStage final : public Stage {
     std::vector<std::shared_ptr<Segment>> segments;
     std::vector<bool> recomputed{};             ///< by segment
     const ExchangeSegment* exchange = nullptr;  ///< the one segment, if the part exchanges
+    PartShape shape{};
   };
 
   const Part& part(PartOf which) const { return parts_[static_cast<std::size_t>(which.part)]; }
@@ -91,5 +90,8 @@ class TorchStage final : public Stage {
   std::shared_ptr<LossSink> losses_;
   int member_;
 };
+
+/// Last words of the names of those segments that compute: what may be recomputed.
+std::set<std::string> compute_words(const std::vector<std::shared_ptr<Segment>>& segments);
 
 }  // namespace plait

@@ -1,6 +1,7 @@
 #include "plait/train/own_model.h"
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 
@@ -188,6 +189,7 @@ Expected<void> OwnModelSource::add_stage(int stage, const std::vector<int>& colu
   } else {
     segments = made_.at({stage, columns.front()});
   }
+  words_.merge(compute_words(segments));
   memory_.push_back(memory_of(segments, grid_));
   PLAIT_TRY_VOID(run_sample(stage, segments, info));
   std::vector<Group> reduced;
@@ -202,6 +204,17 @@ Expected<void> OwnModelSource::add_stage(int stage, const std::vector<int>& colu
   info.reduced.push_back(std::move(reduced));
   info.shapes.push_back(
       TorchStage(std::move(segments), nullptr, grid_.expert_place(0), recompute).shape());
+  return {};
+}
+
+Expected<void> OwnModelSource::check_recompute(const std::set<std::string>& recompute) const {
+  for (const std::string& word : recompute) {
+    if (words_.contains(word)) continue;
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("recompute has '{}', which is the last word of no segment that "
+                            "computes, found {}",
+                            word, fmt::join(words_, ", ")));
+  }
   return {};
 }
 

@@ -3,6 +3,8 @@
 
 #include <map>
 #include <memory>
+#include <set>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -25,6 +27,9 @@ class OwnModelSource final : public ModelSource {
   Expected<void> add_stage(int stage, const std::vector<int>& columns,
                            const std::set<std::string>& recompute, StagesInfo& info);
 
+  /// When all stages were added. Errors (kInvalidInput): a word that no segment has.
+  Expected<void> check_recompute(const std::set<std::string>& recompute) const;
+
   /// By stage that was added: what its parameters and buffers need of a rank, with AdamW's moments;
   /// activations and batch aside.
   const std::vector<RankMemory>& memory() const { return memory_; }
@@ -43,6 +48,7 @@ class OwnModelSource final : public ModelSource {
   Grid grid_;
   int stages_;
   std::vector<RankMemory> memory_;
+  std::set<std::string> words_;  // of the segments that compute, of all stages
   StepBatch batch_;
   int microbatches_ = 0;                               // of a round
   std::map<std::pair<int, int>, StageSegments> made_;  // by stage and column

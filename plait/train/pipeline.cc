@@ -128,6 +128,7 @@ Expected<std::unique_ptr<Pipeline>> Pipeline::make(OwnModel model, const Pipelin
     PLAIT_TRY_VOID(source->add_stage(stage, columns_here(options, grid, placement.rank_of(stage)),
                                      options.recompute, info));
   }
+  PLAIT_TRY_VOID(source->check_recompute(options.recompute));
   if (options.process && info.boundaries.empty() && placement.stages() > 1) {
     return fail(ErrorCode::kInvalidInput,
                 "processes must know what crosses the boundaries between stages, needed "

@@ -64,7 +64,7 @@ struct PipelineOptions {
   int expert = 1;                       ///< ranks that share a layer's experts
   std::string pairs = "sequence";       ///< "braid", "sequence", "off"
   /// Last words ("mlp" of "2.mlp") of the names of segments that keep only their inputs and run
-  /// again before their backward.
+  /// again before their backward. A word that no segment has is an error.
   std::set<std::string> recompute{};
   int threads = 1;  ///< intra-op, of each rank
   double timeout_s = 60;

@@ -131,6 +131,15 @@ TEST(Pipeline, ThreadsGiveTheBitsOfALoop) {
   }
 }
 
+TEST(Pipeline, AWordThatNoSegmentHasIsNotRecomputedInSilence) {
+  const auto pipeline =
+      Pipeline::make(model_of_blocks(), {.microbatches = kMicrobatches, .recompute = {"blocks"}});
+  ASSERT_FALSE(pipeline);
+  EXPECT_THAT(pipeline.error().message,
+              testing::StartsWith("recompute has 'blocks', which is the last word of no segment "
+                                  "that computes, found block"));
+}
+
 // The loop adds up all micro-batches of a column in ascending order, whatever round they are of.
 TEST(Pipeline, RoundsGiveTheBitsOfALoop) {
   for (const int columns : {1, 2}) {
