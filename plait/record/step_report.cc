@@ -17,6 +17,16 @@ namespace plait {
 
 using Json = nlohmann::ordered_json;
 
+// Found by nlohmann::json.
+static void to_json(Json& json, const SquareSums& sums) {
+  json = {sums.name, sums.chunk, sums.sums};
+}
+static void from_json(const Json& json, SquareSums& sums) {
+  json.at(0).get_to(sums.name);
+  json.at(1).get_to(sums.chunk);
+  json.at(2).get_to(sums.sums);
+}
+
 namespace {
 
 /// What there is of each instruction goes as bytes: as lists of numbers it took most of the time

@@ -6,7 +6,6 @@
 #include <map>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "plait/base/error.h"
@@ -20,10 +19,20 @@ struct LossPoint {
   double loss = 0;
 };
 
+/// Sums of squares of neighbouring chunks of one parameter's gradient (train/shard_layout.h).
+struct SquareSums {
+  std::string name;
+  std::int64_t chunk = 0;  ///< which of the parameter's chunks comes first here
+  /// By chunk; where chunk 0 comes first all are added up, in ascending order.
+  std::vector<double> sums;
+
+  friend bool operator==(const SquareSums&, const SquareSums&) = default;
+};
+
 /// One rank's part of a step, gathered by all ranks.
 struct RankReport {
-  /// Sum of squares of each parameter's gradient, by name; of the gradient divided by M.
-  std::vector<std::pair<std::string, double>> square_sums;
+  /// Of the gradients divided by M; of all ranks, each chunk of each parameter is in one.
+  std::vector<SquareSums> square_sums;
   std::vector<double> losses;  ///< by micro-batch; only from the rank that holds the loss
   std::vector<std::array<Nanoseconds, 2>>
       times;                        ///< begin and end by instruction of the rank's program

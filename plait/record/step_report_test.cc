@@ -114,8 +114,8 @@ TEST(ValidationLine, TurnsNatsIntoBits) {
 
 TEST(RankReport, PackThenUnpackIsTheIdentity) {
   RankReport report;
-  report.square_sums = {{"model.norm.weight", 1.0 / 3},
-                        {"lm_head.weight", std::numeric_limits<double>::infinity()}};
+  report.square_sums = {{"model.norm.weight", 0, {1.0 / 3}},
+                        {"lm_head.weight", 5, {std::numeric_limits<double>::infinity(), 5e-324}}};
   report.losses = {0.1, -0.0, 5e-324};
   report.times = {{1, 123456789012345678}, {-3, 4}};
   report.memory = {{0, 9007199254740993, 5}, {1, 2, 3}};

@@ -3,10 +3,8 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <vector>
 
 #include "plait/torch/device_cuda.h"
@@ -22,6 +20,12 @@ Parameter parameter(const std::string& name, const at::Tensor& value, const at::
 
 Parameter random_parameter(const std::string& name, at::IntArrayRef shape) {
   return parameter(name, at::randn(shape), at::randn(shape));
+}
+
+std::vector<TrainedSlice> slices_of(const std::vector<Parameter>& parameters) {
+  std::vector<TrainedSlice> slices;
+  for (const Parameter& one : parameters) slices.push_back(whole_slice(one, /*speaks=*/true));
+  return slices;
 }
 
 OptimizerConfig config_without_decay() {
@@ -56,25 +60,6 @@ TEST(LearningRate, HoldsForRunsShorterThanTheWarmUp) {
   EXPECT_DOUBLE_EQ(learning_rate(config, 0, 1), 1.0);
 }
 
-TEST(SquareSums, AddInDoublePrecision) {
-  // 2^13 squared is 2^26: 1 more is lost in float32, which holds 24 bits, and kept in float64.
-  const at::Tensor gradient = at::tensor({8192.0F, 1.0F, 2.0F}, at::kFloat);
-  const auto sums = square_sums({parameter("p", gradient, gradient)});
-  ASSERT_EQ(sums.size(), 1U);
-  EXPECT_EQ(sums[0].first, "p");
-  EXPECT_EQ(sums[0].second, 67108864.0 + 1 + 4);
-}
-
-TEST(SquareSums, AreThoseOfTheParameterWhereverItLies) {
-  const Parameter a = random_parameter("a", {37, 11});
-  const Parameter b = random_parameter("b", {5});
-  const auto both = square_sums({a, b});
-  EXPECT_EQ(both[0].second, square_sums({a})[0].second);
-  EXPECT_EQ(both[1].second, square_sums({b})[0].second);
-  const at::Tensor gradient = a.tensor.grad().to(at::kDouble);
-  EXPECT_NEAR(both[0].second, (gradient * gradient).sum().item<double>(), 1e-9);
-}
-
 /// Five steps of a matrix and a vector from the same numbers, in that dtype on that device.
 std::vector<at::Tensor> steps_of(at::ScalarType type, at::Device device) {
   at::manual_seed(3);
@@ -86,10 +71,11 @@ std::vector<at::Tensor> steps_of(at::ScalarType type, at::Device device) {
   }
   OptimizerConfig config;
   config.weight_decay = 0.3;
-  AdamW optimizer(parameters, config);
+  const std::vector<TrainedSlice> slices = slices_of(parameters);
+  AdamW optimizer(slices, config);
   std::vector<at::Tensor> results;
   for (int step = 0; step < 5; ++step) {
-    optimizer.step(0.01, step < 2 ? 0.5 : 1.0);
+    optimizer.step(slices, 0.01, step < 2 ? 0.5 : 1.0);
     for (const Parameter& one : parameters) one.tensor.mutable_grad().mul_(-0.7);
   }
   for (const Parameter& one : parameters) {
@@ -114,31 +100,6 @@ TEST(CudaAdamW, DoesTheSameStepsAsTheCpu) {
   expect_close(steps_of(at::kFloat, cuda_place(0)), steps_of(at::kDouble, at::kCPU), 1e-6);
 }
 
-TEST(CudaSquareSums, AreThoseOfTheCpu) {
-  if (const Expected<void> ready = prepare_cuda(); !ready) GTEST_SKIP() << ready.error().text();
-  const at::Tensor gradient = at::randn({300, 70});
-  const Parameter host = parameter("a", gradient, gradient);
-  const at::Tensor on_gpu = gradient.to(cuda_place(0));
-  const double needed = square_sums({host})[0].second;
-  const auto found = square_sums({parameter("a", on_gpu, on_gpu), host});
-  EXPECT_NEAR(found[0].second, needed, 1e-12 * needed);
-  EXPECT_EQ(found[1].second, needed);
-}
-
-TEST(GlobalNorm, AddsInTheOrderOfNames) {
-  // 1 + 2^53 loses the 1; 1 + 1 + 2^53 keeps both only if they are added first: "a" and "b".
-  const double big = 9007199254740992.0;
-  const std::vector<std::pair<std::string, double>> sums = {{"c", big}, {"a", 1}, {"b", 1}};
-  EXPECT_EQ(global_norm(sums), std::sqrt(big + 2));
-  std::vector<std::pair<std::string, double>> order = sums;
-  std::sort(order.begin(), order.end());
-  do {
-    EXPECT_EQ(global_norm(order), global_norm(sums));
-  } while (std::next_permutation(order.begin(), order.end()));
-  EXPECT_EQ(global_norm({{"x", 9}, {"y", 16}}), 5);  // sqrt(9 + 16)
-  EXPECT_TRUE(std::isnan(global_norm({{"x", std::numeric_limits<double>::quiet_NaN()}})));
-}
-
 TEST(AdamW, FirstStepByHand) {
   // Bias correction makes m = g and v = g^2 in the first step: value - lr * g / |g|, after decay.
   OptimizerConfig config;
@@ -147,8 +108,9 @@ TEST(AdamW, FirstStepByHand) {
   const Parameter matrix =
       parameter("m", at::ones({1, 2}) * 4, at::tensor({0.5F, -2.0F}, at::kFloat).view({1, 2}));
   const Parameter vector = parameter("v", at::ones({1}) * 4, at::ones({1}) * 8);
-  AdamW optimizer({matrix, vector}, config);
-  optimizer.step(0.125, 1);
+  const std::vector<TrainedSlice> slices = slices_of({matrix, vector});
+  AdamW optimizer(slices, config);
+  optimizer.step(slices, 0.125, 1);
   // Matrix: 4 * (1 - 0.125 * 0.5) = 3.75, then minus or plus 0.125. Vector: no decay.
   EXPECT_NEAR(matrix.tensor[0][0].item<float>(), 3.625, 1e-6);
   EXPECT_NEAR(matrix.tensor[0][1].item<float>(), 3.875, 1e-6);
@@ -162,7 +124,8 @@ TEST(AdamW, FollowsTorchsFusedOne) {
   at::Tensor first = at::zeros_like(value);
   at::Tensor second = at::zeros_like(value);
   at::Tensor steps = at::zeros({}, at::kFloat);
-  AdamW optimizer({ours}, config);
+  const std::vector<TrainedSlice> slices = slices_of({ours});
+  AdamW optimizer(slices, config);
   for (int step = 0; step < 20; ++step) {
     ours.tensor.mutable_grad().copy_(at::randn({33, 7}));
     at::Tensor gradient = ours.tensor.grad() * 0.25;
@@ -170,34 +133,65 @@ TEST(AdamW, FollowsTorchsFusedOne) {
     at::_fused_adamw_({value}, {gradient}, {first}, {second}, {}, {steps}, 1e-2, config.betas.first,
                       config.betas.second, config.weight_decay, config.eps, /*amsgrad=*/false,
                       /*maximize=*/false);
-    optimizer.step(1e-2, 0.25);
+    optimizer.step(slices, 1e-2, 0.25);
   }
   EXPECT_LT((ours.tensor.detach() - value).abs().max().item<float>(), 1e-5);
 }
 
-TEST(AdamW, BitsDoNotDependOnWhereAParameterLies) {
-  // Odd sizes, so that vector loops have a tail; the same numbers at another place of memory.
-  const at::Tensor values = at::randn({67});
-  const at::Tensor gradients = at::randn({67});
-  const Parameter whole = parameter("p", values, gradients);
-  const Parameter other = random_parameter("q", {129});
-  const Parameter head = parameter("p", values.slice(0, 0, 30), gradients.slice(0, 0, 30));
-  const Parameter tail = parameter("p", values.slice(0, 30), gradients.slice(0, 30));
-  AdamW together({other, whole}, config_without_decay());
-  AdamW apart({head}, config_without_decay());
-  AdamW apart_too({tail}, config_without_decay());
+/// The numbers begin, …, end - 1 of a parameter, at another place of memory.
+TrainedSlice part_of(const Parameter& parameter, std::int64_t begin, std::int64_t end) {
+  TrainedSlice slice = whole_slice(parameter, /*speaks=*/true);
+  slice.first = begin;
+  slice.value = slice.value.slice(0, begin, end).clone();
+  slice.gradient = slice.gradient.slice(0, begin, end).clone();
+  return slice;
+}
+
+// Odd sizes, so that vector loops have a tail. A part of a matrix decays as the matrix does.
+TEST(AdamW, BitsDoNotDependOnWhereANumberLies) {
+  OptimizerConfig config;
+  config.weight_decay = 0.5;
+  const Parameter matrix = random_parameter("m", {67, 3});
+  const std::vector<TrainedSlice> whole = slices_of({random_parameter("q", {129}), matrix});
+  const std::vector<TrainedSlice> head{part_of(matrix, 0, 30)}, tail{part_of(matrix, 30, 201)};
+  AdamW together(whole, config), apart(head, config), apart_too(tail, config);
   for (int step = 0; step < 3; ++step) {
-    for (AdamW* optimizer : {&together, &apart, &apart_too}) optimizer->step(1e-2, 0.7);
+    together.step(whole, 1e-2, 0.7);
+    apart.step(head, 1e-2, 0.7);
+    apart_too.step(tail, 1e-2, 0.7);
   }
-  EXPECT_TRUE(at::equal(whole.tensor.slice(0, 0, 30), head.tensor));
-  EXPECT_TRUE(at::equal(whole.tensor.slice(0, 30), tail.tensor));
+  const at::Tensor flat = matrix.tensor.detach().view({-1});
+  EXPECT_TRUE(at::equal(flat.slice(0, 0, 30), head[0].value));
+  EXPECT_TRUE(at::equal(flat.slice(0, 30), tail[0].value));
+}
+
+TEST(AdamW, ItsStateSaysWhichNumbersOfTheParameterItIsOf) {
+  const Parameter matrix = random_parameter("m", {67, 3});
+  std::vector<TrainedSlice> slices{part_of(matrix, 64, 201), part_of(matrix, 0, 64)};
+  slices[1].speaks = false;
+  AdamW optimizer(slices, config_without_decay());
+  optimizer.step(slices, 1e-2, 1);
+  const TrainState state = optimizer.state(slices);
+  ASSERT_EQ(state.size(), 5U);
+  for (const std::size_t i : {0U, 1U}) {
+    EXPECT_EQ(state[i].key(), i == 0 ? "optimizer.first/m" : "optimizer.second/m");
+    EXPECT_EQ(state[i].shape, (std::vector<std::int64_t>{67, 3}));
+    EXPECT_EQ(state[i].first, 64);
+    EXPECT_EQ(state[i].count, 137);
+    EXPECT_EQ(state[i].bytes.size(), 137 * sizeof(float));
+    EXPECT_TRUE(state[i].speaks);
+    EXPECT_EQ(state[i + 2].first, 0);
+    EXPECT_FALSE(state[i + 2].speaks);
+  }
+  EXPECT_EQ(state[4].key(), "optimizer.steps");
 }
 
 TEST(AdamW, LeavesGradientsAsTheyAre) {
   const Parameter one = random_parameter("p", {9});
   const at::Tensor before = one.tensor.grad().clone();
-  AdamW optimizer({one}, config_without_decay());
-  optimizer.step(1e-2, 0.5);
+  const std::vector<TrainedSlice> slices = slices_of({one});
+  AdamW optimizer(slices, config_without_decay());
+  optimizer.step(slices, 1e-2, 0.5);
   EXPECT_TRUE(at::equal(one.tensor.grad(), before));
 }
 

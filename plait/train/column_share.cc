@@ -123,7 +123,9 @@ Expected<void> ColumnShare::build(const std::vector<int>& stages, Accounts accou
   PLAIT_TRY_VOID(model_->load(store_));
   store_.allocate_gradients();
   parameters_ = store_.parameters();
-  if (setup_.settings.optimizer) optimizer_ = setup_.settings.optimizer(parameters_);
+  if (setup_.settings.compares_copies) copies_ = hash_copies(store_, column_, plan.expert);
+  slices_ = whole_slices();
+  if (setup_.settings.optimizer) optimizer_ = setup_.settings.optimizer(slices_);
   return {};
 }
 
@@ -147,8 +149,16 @@ void ColumnShare::begin_round(int step, int round) {
 }
 
 void ColumnShare::finish_gradients() {
-  const int losses = setup_.plan.losses();
-  for (const Parameter& parameter : parameters_) parameter.tensor.mutable_grad().div_(losses);
+  // The caller's own step may have given the parameters other gradients.
+  slices_ = whole_slices();
+  for (const TrainedSlice& slice : slices_) slice.gradient.div_(setup_.plan.losses());
+}
+
+std::vector<TrainedSlice> ColumnShare::whole_slices() const {
+  std::vector<TrainedSlice> slices;
+  for (const Parameter& parameter : parameters_)
+    slices.push_back(whole_slice(parameter, speaks_for(parameter)));
+  return slices;
 }
 
 void ColumnShare::begin_validation(int batch) {
@@ -159,22 +169,23 @@ void ColumnShare::begin_validation(int batch) {
 
 TrainState ColumnShare::state() {
   TrainState state;
-  std::map<std::string, bool> speaks;  // by name; numbers have the empty one
-  speaks[""] = column_ == 0;
-  for (const Parameter& parameter : parameters_) {
-    speaks[parameter.name] = speaks_for(parameter);
-    state.push_back(slice_of("parameter", parameter));
+  for (const TrainedSlice& slice : slices_) {
+    state.push_back(slice_of("parameter", slice.beside(slice.value)));
+    state.back().speaks = slice.speaks;
   }
   for (const Parameter& buffer : store_.buffers()) {
-    speaks[buffer.name] = speaks_for(buffer);
-    state.push_back(slice_of("buffer", buffer));
+    state.push_back(slice_of("buffer", whole_tensor(buffer.name, buffer.tensor)));
+    state.back().speaks = speaks_for(buffer);
   }
+  // Numbers of the run are the same in all columns.
   const auto add = [&](TrainState more) {
-    for (StateSlice& slice : more) state.push_back(std::move(slice));
+    for (StateSlice& slice : more) {
+      if (slice.name.empty()) slice.speaks = column_ == 0;
+      state.push_back(std::move(slice));
+    }
   };
-  if (optimizer_) add(optimizer_->state());
+  if (optimizer_) add(optimizer_->state(slices_));
   add(model_->state());
-  for (StateSlice& slice : state) slice.speaks = speaks.at(slice.name);
   return state;
 }
 

@@ -11,6 +11,7 @@
 #include "plait/nn/parameter_store.h"
 #include "plait/torch/memory.h"
 #include "plait/torch/torch_stage.h"
+#include "plait/train/copies.h"
 #include "plait/train/train_setup.h"
 
 namespace plait {
@@ -39,8 +40,8 @@ class ColumnShare {
   bool has_last_stage() const { return has_last_stage_; }
   /// By stage, the names of the parameters that its segments use.
   const std::map<int, std::set<std::string>>& names() const { return names_; }
-  /// Several columns may hold the same parameter; the lowest of them reports it and saves it. True
-  /// if this column is the lowest.
+  /// Several columns may hold the same tensor; the lowest of them reports it and saves it. True if
+  /// this column is the lowest.
   bool speaks_for(const Parameter& parameter) const;
   /// The parameters it speaks for.
   std::vector<Parameter> spoken_for() const;
@@ -49,15 +50,20 @@ class ColumnShare {
   void begin_round(int step, int round);
   /// Divides the gradients, which have added up over rounds, micro-batches and columns.
   void finish_gradients();
+  /// What this column updates; gradients as finish_gradients() has left them.
+  const std::vector<TrainedSlice>& slices() const { return slices_; }
   void update(double learning_rate, double gradient_scale) {
-    if (optimizer_) optimizer_->step(learning_rate, gradient_scale);
+    if (optimizer_) optimizer_->step(slices_, learning_rate, gradient_scale);
   }
   void begin_validation(int batch);
   /// Parameters, buffers, optimiser and what the model has beside them.
   TrainState state();
+  /// As build() has found the tensors; empty unless the settings compare them.
+  const std::vector<TensorCopy>& copies() const { return copies_; }
 
  private:
   class ReceivingStage;
+  std::vector<TrainedSlice> whole_slices() const;
 
   const TrainSetup& setup_;
   int column_;
@@ -68,6 +74,8 @@ class ColumnShare {
   std::vector<Stage*> stages_;
   std::map<int, std::set<std::string>> names_;
   std::vector<Parameter> parameters_;
+  std::vector<TrainedSlice> slices_;
+  std::vector<TensorCopy> copies_;
   std::unique_ptr<Optimizer> optimizer_;
   MemoryAccount* lasting_ = nullptr;
   bool has_last_stage_ = false;

@@ -41,8 +41,8 @@ TrainSetup job_setup(const JobPlan& plan, JobModel& model) {
   settings.learning_rate = [optimizer = job.optimizer, steps = job.run.steps](int step) {
     return learning_rate(optimizer, step, steps);
   };
-  settings.optimizer = [optimizer = job.optimizer](std::vector<Parameter> parameters) {
-    return std::make_unique<AdamW>(std::move(parameters), optimizer);
+  settings.optimizer = [optimizer = job.optimizer](const std::vector<TrainedSlice>& slices) {
+    return std::make_unique<AdamW>(slices, optimizer);
   };
   return {plan, model, std::move(settings), print_job_config(job)};
 }

@@ -9,7 +9,7 @@
 #include "plait/checkpoint/tensor_sink.h"
 #include "plait/runtime/comm.h"
 #include "plait/torch/memory.h"
-#include "plait/torch/segment.h"
+#include "plait/train/tensor_slices.h"
 
 namespace plait {
 
@@ -21,11 +21,11 @@ inline constexpr std::int64_t kStreamPiece = std::int64_t{4} << 20;
 inline constexpr int kPiecesBetweenMeetings = 16;
 
 /// Writes the tensors of all ranks into `sink`, in order of names. Every rank calls it with the
-/// tensors that it speaks for, no two with the same name; only rank 0 has a sink. A rank needs room
-/// for the numbers of one tensor of its own that is not contiguous; rank 0 also for one piece,
-/// which is charged to `buffers`. Errors: the sink's, on rank 0, after every tensor has been taken,
-/// so that no rank is left waiting; the exchange's.
-Expected<void> stream_tensors(Exchange& exchange, std::vector<Parameter> mine, TensorSink* sink,
-                              MemoryAccount& buffers);
+/// slices that it speaks for; those of all ranks are each number of each tensor once. Only rank 0
+/// has a sink. A rank needs room for the numbers of one slice of its own that is not contiguous;
+/// rank 0 also for one piece, which is charged to `buffers`. Errors: the sink's, on rank 0, after
+/// every slice has been taken, so that no rank is left waiting; the exchange's.
+Expected<void> stream_tensors(Exchange& exchange, const std::vector<TensorSlice>& mine,
+                              TensorSink* sink, MemoryAccount& buffers);
 
 }  // namespace plait

@@ -1,10 +1,14 @@
 #include "plait/train/model_stream.h"
 
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/ones.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <string>
@@ -173,8 +177,8 @@ TEST(StreamTensors, RanksMeetAgainAndAgain) {
     ranks.emplace_back([&exchange, rank] {
       // The second half is rank 1's, which would wait for all of the first.
       MemoryAccount buffers;
-      std::vector<Parameter> mine{
-          {rank == 0 ? "a" : "b", at::empty({20 * kStreamPiece / 4}, at::kFloat)}};
+      const std::vector<TensorSlice> mine{
+          whole_tensor(rank == 0 ? "a" : "b", at::empty({20 * kStreamPiece / 4}, at::kFloat))};
       EXPECT_TRUE(stream_tensors(*exchange, mine, rank == 0 ? exchange.get() : nullptr, buffers));
     });
   }
@@ -183,6 +187,50 @@ TEST(StreamTensors, RanksMeetAgainAndAgain) {
   EXPECT_EQ(exchanges[1]->pieces, 20);
   EXPECT_EQ(exchanges[0]->most, kPiecesBetweenMeetings);
   for (const auto& exchange : exchanges) EXPECT_EQ(exchange->meetings, 1 + 40 / 16);
+}
+
+/// Keeps what comes.
+class KeepingSink final : public TensorSink {
+ public:
+  Expected<void> begin(const std::vector<TensorInfo>& infos) override {
+    tensors = infos;
+    return {};
+  }
+  Expected<void> write(std::span<const std::byte> piece) override {
+    bytes.insert(bytes.end(), piece.begin(), piece.end());
+    return {};
+  }
+  Expected<void> end() override { return {}; }
+  std::vector<TensorInfo> tensors;
+  std::vector<std::byte> bytes;
+};
+
+// "a" lies on three ranks in a row that is not theirs, "b" on one.
+TEST(StreamTensors, PutsSlicesTogether) {
+  const at::Tensor a = at::arange(64 * 9, at::kFloat).view({64, 9}), b = at::ones({5}, at::kFloat);
+  const auto part = [&](std::int64_t begin, std::int64_t end) {
+    return TensorSlice{"a", {64, 9}, begin, a.view({-1}).slice(0, begin, end)};
+  };
+  const std::vector<std::vector<TensorSlice>> held{
+      {part(192, 320)}, {whole_tensor("b", b), part(320, 576)}, {part(0, 192)}};
+  InprocWorld world(3);
+  KeepingSink sink;
+  std::vector<std::thread> ranks;
+  for (const int rank : {0, 1, 2}) {
+    ranks.emplace_back([&, rank] {
+      MemoryAccount buffers;
+      EXPECT_TRUE(stream_tensors(world.exchange(rank), held[static_cast<std::size_t>(rank)],
+                                 rank == 0 ? &sink : nullptr, buffers));
+    });
+  }
+  for (std::thread& rank : ranks) rank.join();
+  ASSERT_EQ(sink.tensors.size(), 2U);
+  EXPECT_EQ(sink.tensors[0].name, "a");
+  EXPECT_EQ(sink.tensors[0].shape, (std::vector<std::int64_t>{64, 9}));
+  EXPECT_EQ(sink.tensors[1].name, "b");
+  const at::Tensor both = at::cat({a.view({-1}), b});
+  ASSERT_EQ(sink.bytes.size(), both.nbytes());
+  EXPECT_EQ(std::memcmp(sink.bytes.data(), both.const_data_ptr(), both.nbytes()), 0);
 }
 
 }  // namespace

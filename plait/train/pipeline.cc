@@ -30,14 +30,15 @@ TrainSettings settings_of(const PipelineOptions& options) {
   settings.timeout_s = options.timeout_s;
   settings.start_timeout_s = options.start_timeout_s;
   settings.recompute = options.recompute;
+  settings.compares_copies = options.data * options.expert > 1;
   if (!options.optimizer) return settings;
   const OptimizerConfig& optimizer = *options.optimizer;
   settings.clip_norm = optimizer.clip_norm;
   settings.learning_rate = [optimizer, steps = options.steps](int step) {
     return learning_rate(optimizer, step, steps);
   };
-  settings.optimizer = [optimizer](std::vector<Parameter> parameters) {
-    return std::make_unique<AdamW>(std::move(parameters), optimizer);
+  settings.optimizer = [optimizer](const std::vector<TrainedSlice>& slices) {
+    return std::make_unique<AdamW>(slices, optimizer);
   };
   return settings;
 }

@@ -35,17 +35,22 @@ std::string dtype_name(const at::Tensor& tensor) {
   }
 }
 
-StateSlice slice_of(std::string what, const Parameter& tensor) {
-  PLAIT_CHECK(tensor.tensor.is_contiguous() && tensor.tensor.is_cpu(),
-              "the state is contiguous on the CPU");
-  StateSlice slice;
-  slice.what = std::move(what);
-  slice.name = tensor.name;
-  slice.dtype = dtype_name(tensor.tensor);
-  slice.shape = tensor.tensor.sizes().vec();
-  slice.count = tensor.tensor.numel();
-  slice.bytes = {static_cast<std::byte*>(tensor.tensor.data_ptr()), tensor.tensor.nbytes()};
-  return slice;
+TensorSlice whole_tensor(std::string name, const at::Tensor& numbers) {
+  return {std::move(name), numbers.sizes().vec(), 0, numbers};
+}
+
+StateSlice slice_of(std::string what, const TensorSlice& slice) {
+  const at::Tensor& numbers = slice.numbers;
+  PLAIT_CHECK(numbers.is_contiguous() && numbers.is_cpu(), "the state is contiguous on the CPU");
+  StateSlice state;
+  state.what = std::move(what);
+  state.name = slice.name;
+  state.dtype = dtype_name(numbers);
+  state.shape = slice.shape;
+  state.first = slice.first;
+  state.count = numbers.numel();
+  state.bytes = {static_cast<std::byte*>(numbers.data_ptr()), numbers.nbytes()};
+  return state;
 }
 
 StateSlice slice_of(std::string what, std::int64_t& number) {

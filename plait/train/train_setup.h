@@ -27,7 +27,9 @@ struct TrainSettings {
   double clip_norm = 0;              ///< 0: gradients are not clipped
   std::function<double(int step)> learning_rate = [](int) { return 0.0; };
   /// Null: gradients are left for the caller's own step.
-  std::function<std::unique_ptr<Optimizer>(std::vector<Parameter>)> optimizer = nullptr;
+  std::function<std::unique_ptr<Optimizer>(const std::vector<TrainedSlice>&)> optimizer = nullptr;
+  /// Tensors are hashed as they are made, for RankTrainer::check_copies().
+  bool compares_copies = false;
 };
 
 /// `plan` and `source` outlive the trainers.

@@ -6,8 +6,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
@@ -17,8 +15,9 @@
 #include "plait/runtime/driver.h"
 #include "plait/runtime/reference.h"
 #include "plait/torch/device_cuda.h"
-#include "plait/train/adamw.h"
 #include "plait/train/column_share.h"
+#include "plait/train/copies.h"
+#include "plait/train/gradient_norm.h"
 #include "plait/train/model_stream.h"
 #include "plait/train/reduce.h"
 #include "plait/train/tensor_slices.h"
@@ -66,8 +65,8 @@ class TrainerBase : public RankTrainer {
       const LaneScope lane(gpu_.get(), Lane::kCompute);
       for (const auto& share : shares_) {
         share->finish_gradients();
-        std::vector<std::pair<std::string, double>> sums = square_sums(share->spoken_for());
-        report.square_sums.insert(report.square_sums.end(), sums.begin(), sums.end());
+        for (SquareSums& sums : square_sums(share->slices()))
+          report.square_sums.push_back(std::move(sums));
       }
     }
     report.cpu_ns = thread_cpu_time() - cpu_begin;
@@ -122,19 +121,19 @@ class TrainerBase : public RankTrainer {
   }
 
   Expected<void> stream(Saved what, TensorSink* sink) override {
-    std::vector<Parameter> mine;
+    std::vector<TensorSlice> mine;
     for (const auto& share : shares_) {
-      for (Parameter& parameter : share->spoken_for()) {
-        if (what == Saved::kGradients) parameter.tensor = parameter.tensor.grad();
-        mine.push_back(std::move(parameter));
+      for (const TrainedSlice& slice : share->slices()) {
+        if (!slice.speaks) continue;
+        mine.push_back(slice.beside(what == Saved::kGradients ? slice.gradient : slice.value));
       }
       if (what == Saved::kGradients) continue;
-      for (Parameter& buffer : share->store().buffers()) {
-        if (share->speaks_for(buffer)) mine.push_back(std::move(buffer));
+      for (const Parameter& buffer : share->store().buffers()) {
+        if (share->speaks_for(buffer)) mine.push_back(whole_tensor(buffer.name, buffer.tensor));
       }
     }
     const LaneScope lane(gpu_.get(), Lane::kCompute);
-    return stream_tensors(exchange_, std::move(mine), sink, lasting_);
+    return stream_tensors(exchange_, mine, sink, lasting_);
   }
 
   TrainState state() override {
@@ -149,7 +148,12 @@ class TrainerBase : public RankTrainer {
     return state;
   }
 
-  Expected<void> check_copies() override;
+  Expected<void> check_copies() override {
+    std::vector<TensorCopy> mine;
+    for (const auto& share : shares_)
+      mine.insert(mine.end(), share->copies().begin(), share->copies().end());
+    return compare_copies(exchange_, mine);
+  }
 
  protected:
   /// Runs a round; after a step's last one gradients have been added up over columns. Adds counts,
@@ -266,7 +270,7 @@ class TrainerBase : public RankTrainer {
     line.step = steps_done() + 1;
     line.tokens = settings.tokens_per_step;
     line.learning_rate = settings.learning_rate(steps_done());
-    std::vector<std::pair<std::string, double>> sums;
+    std::vector<SquareSums> sums;
     LayerLoads loads;
     for (const RankReport& report : reports) {
       sums.insert(sums.end(), report.square_sums.begin(), report.square_sums.end());
@@ -295,45 +299,6 @@ class TrainerBase : public RankTrainer {
     return outcome;
   }
 };
-
-/// FNV-1a over a tensor's numbers.
-std::uint64_t hash_of(const at::Tensor& tensor) {
-  const at::Tensor whole = tensor.detach().cpu().contiguous();
-  const auto* bytes = static_cast<const unsigned char*>(whole.const_data_ptr());
-  std::uint64_t value = 0xcbf29ce484222325ULL;
-  for (std::size_t i = 0; i < whole.nbytes(); ++i) value = (value ^ bytes[i]) * 0x100000001b3ULL;
-  return value;
-}
-
-Expected<void> TrainerBase::check_copies() {
-  // By name, then by who holds it with others: the hash and the first column that has it.
-  using Found = std::map<std::string, std::pair<std::uint64_t, int>>;
-  nlohmann::json mine = nlohmann::json::array();
-  const LaneScope lane(gpu_.get(), Lane::kCompute);
-  for (const auto& share : shares_) {
-    const int members = plan_.expert;
-    for (const Parameter& one : share->store().tensors()) {
-      const int place = one.holders == Group::kData ? share->column() % members : -1;
-      mine.push_back({fmt::format("{} {}", place, one.name), hash_of(one.tensor), share->column()});
-    }
-  }
-  PLAIT_TRY(const std::vector<std::string> lists, exchange_.all_gather(mine.dump()));
-  Found found;
-  for (const std::string& list : lists) {
-    for (const nlohmann::json& one : nlohmann::json::parse(list)) {
-      const auto key = one[0].get<std::string>();
-      const auto [entry, added] =
-          found.emplace(key, std::pair(one[1].get<std::uint64_t>(), one[2].get<int>()));
-      if (added || entry->second.first == one[1].get<std::uint64_t>()) continue;
-      return fail(ErrorCode::kInvalidInput,
-                  fmt::format("columns {} and {} begin with different numbers, needed the same in "
-                              "all that hold it",
-                              entry->second.second, one[2].get<int>()),
-                  key.substr(key.find(' ') + 1));
-    }
-  }
-  return {};
-}
 
 class PipelineTrainer final : public TrainerBase {
  public:

@@ -39,8 +39,8 @@ class RankTrainer {
   /// This rank's slices. Written between two steps, they are what the next one starts from. On the
   /// CPU only: slices are memory of the host.
   virtual TrainState state() = 0;
-  /// Compares the parameters of the columns that hold the same. Errors (kInvalidInput): the first
-  /// that differs, and the columns.
+  /// Compares what columns that hold the same parameters have begun with, if the settings say so.
+  /// Errors (kInvalidInput): the first that differs, and the columns.
   virtual Expected<void> check_copies() = 0;
 
   /// Of its stages, in order of columns and names.
