@@ -63,6 +63,36 @@ class Price(unittest.TestCase):
             self.assertLessEqual(max(price["peak_activations"]), 4 * price["chunks"])
         self.assertIn("gpipe", [one["schedule"] for one in result["left_out"]])
 
+    def test_the_best_residency_and_lookahead_under_a_cap(self) -> None:
+        """One call tries all of them; each row costs what its own options cost; a cap below the best keeps it out."""
+        of_rank = {"--f": 120, "--i": 120, "--w": 120, "--activation-bytes": 400, "--parameter-bytes": 4000, "--gradient-bytes": 4000}
+        link = ("--replicas", "4", "--collective-latency-ns", "2", "--collective-bandwidth-bytes-per-s", "50000000000")
+        flags = [word for flag, value in of_rank.items() for word in (flag, str(value))]
+        search = ("compare", *SHAPE, "--chunks", "4", *flags, *link, "--lower", "--max-active-stages", "any", "--unshard-lookahead", "any",
+                  "--json")
+        free = json.loads(plait(*search).stdout)
+        self.assertIsNone(free["kept_out_by_memory"])
+        for price in free["schedules"]:
+            options = ("--lower", "--max-active-stages", str(price["max_active_stages"]), "--unshard-lookahead", price["unshard_lookahead"])
+            if price["schedule"] in ("zbv", "1f1b", "interleaved-zero-bubble"):
+                stage = [word for flag, value in of_rank.items() for word in (flag, str(value // price["chunks"]))]
+                shape = (*SHAPE, "--chunks", "4") if price["chunks"] == 4 else SHAPE
+                alone = json.loads(plait("simulate", price["schedule"], *shape, *stage, *link, *options, "--json").stdout)
+                self.assertEqual({**price, **alone}, price)
+        best = free["schedules"][0]
+        cap = max(best["peak_bytes"]) - 1
+        capped = json.loads(plait(*search, "--memory", f"{cap}B").stdout)
+        self.assertEqual(capped["kept_out_by_memory"], best)
+        self.assertGreater(capped["tried"], len(capped["schedules"]))
+        for price in capped["schedules"]:
+            self.assertLessEqual(max(price["peak_bytes"]), cap)
+        said = plait(*search[:-1], "--memory", f"{cap}B").stdout
+        self.assertIn(f"\nmemory binds: {best['schedule']} --max-active-stages {best['max_active_stages']} --unshard-lookahead ", said)
+        self.assertIn("\nmemory does not bind: nothing that holds more is faster\n", plait(*search[:-1], "--memory", "1GB").stdout)
+        self.refused(2, "is of --lower, needed both", "compare", *SHAPE, "--max-active-stages", "any")
+        self.refused(2, "found 'few', needed any or a number of at least 1", "compare", *SHAPE, "--lower", "--max-active-stages", "few")
+        self.refused(2, "--max-active-stages", "simulate", "zbv", *SHAPE, "--lower", "--max-active-stages", "any")
+
     def test_the_exact_bound_is_no_lower(self) -> None:
         low_memory = ("compare", *SHAPE, "--memory", "2", "--json")
         bounds = {price["schedule"]: price["bound_ns"] for price in json.loads(plait(*low_memory).stdout)["schedules"]}

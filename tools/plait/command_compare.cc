@@ -6,8 +6,10 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <optional>
 
 #include "plait/base/print.h"
+#include "plait/ir/action_text.h"
 #include "plait/launch/launch.h"
 #include "tools/plait/commands.h"
 #include "tools/plait/cost_arguments.h"
@@ -33,6 +35,8 @@ struct CompareArguments {
 struct MemoryCap {
   std::optional<double> activations{};
   std::optional<Bytes> bytes{};
+
+  bool is_given() const { return activations || bytes; }
 };
 
 struct LeftOut {
@@ -41,8 +45,20 @@ struct LeftOut {
 };
 
 struct Comparison {
-  std::vector<Price> fit;
+  ResidencyQuestion question;       ///< of --lower
+  std::vector<PricedLowering> fit;  ///< of each schedule the best that fits
   std::vector<LeftOut> left_out;
+  std::optional<PricedLowering> over_cap;  ///< the best that holds too much
+  std::size_t tried = 0;                   ///< lowerings, all proven
+
+  bool searches() const { return question.any_active_stages || question.any_lookahead; }
+  /// The best that holds too much, if it is faster than all that fit; needs `fit` in order.
+  const PricedLowering* kept_out_by_cap() const {
+    if (!over_cap || (!fit.empty() && over_cap->price.prediction.makespan_ns >=
+                                          fit.front().price.prediction.makespan_ns))
+      return nullptr;
+    return &*over_cap;
+  }
 };
 
 Expected<MemoryCap> parse_memory(const std::string& text) {
@@ -146,6 +162,44 @@ std::string over_cap(const Price& price, const MemoryCap& cap) {
   return {};
 }
 
+/// The schedule as it stands, or as lowered in every way that is asked for.
+Expected<PricedLowerings> prices_of(Schedule schedule, const CostModel& costs,
+                                    const CompareArguments& arguments,
+                                    const ResidencyQuestion& question) {
+  if (arguments.lowering->lower) return price_lowerings(schedule, costs, question);
+  PricedLowerings only{std::vector<PricedLowering>(1), ""};
+  PLAIT_TRY(only.priced.front().price, price(std::move(schedule), costs, {}));
+  return only;
+}
+
+/// "--max-active-stages 2 --unshard-lookahead auto"
+std::string flags_of(const PricedLowering& one) {
+  return fmt::format("--max-active-stages {} --unshard-lookahead {}", one.options.max_active_stages,
+                     one.options.unshard_lookahead);
+}
+
+/// The best that fits, if any. The best of those that do not is kept if it beats what was kept.
+std::optional<PricedLowering> choose(std::vector<PricedLowering> priced, const MemoryCap& cap,
+                                     const GeneratorInfo& info, Comparison& comparison) {
+  comparison.tried += priced.size();
+  std::optional<PricedLowering> best;
+  const PricedLowering* least = nullptr;  // of those that hold too much
+  for (PricedLowering& one : priced) {
+    if (over_cap(one.price, cap).empty()) {
+      if (!best || is_better(one, *best)) best = std::move(one);
+      continue;
+    }
+    if (least == nullptr || one.price.worst_peak() < least->price.worst_peak()) least = &one;
+    if (!comparison.over_cap || is_better(one, *comparison.over_cap)) comparison.over_cap = one;
+  }
+  if (!best && least != nullptr) {
+    std::string why = over_cap(least->price, cap);
+    if (comparison.searches()) why += "; no lowering holds less than " + flags_of(*least);
+    comparison.left_out.push_back({info.name, std::move(why)});
+  }
+  return best;
+}
+
 /// Errors: wrong costs. A schedule that this shape does not have is left out, with why.
 Expected<void> add(const GeneratorInfo& info, const CompareArguments& arguments,
                    const CostSettings& given, const MemoryCap& cap, Comparison& comparison) {
@@ -176,27 +230,25 @@ Expected<void> add(const GeneratorInfo& info, const CompareArguments& arguments,
     comparison.left_out.push_back({info.name, "has no backward"});
     return {};
   }
-  Expected<Schedule> lowered = arguments.lowering->apply(*std::move(schedule));
-  if (!lowered && arguments.lowering->lower) {
-    comparison.left_out.push_back({info.name, lowered.error().text()});
-    return {};
-  }
-  PLAIT_TRY(schedule, std::move(lowered));
   BoundInput bounded = bound_input(*schedule, costs);
-  PLAIT_TRY(Price priced, price(*std::move(schedule), costs, {}));
-  if (std::string why = over_cap(priced, cap); !why.empty()) {
-    comparison.left_out.push_back({info.name, std::move(why)});
+  PLAIT_TRY(PricedLowerings lowerings,
+            prices_of(*std::move(schedule), costs, arguments, comparison.question));
+  if (lowerings.priced.empty()) {
+    comparison.left_out.push_back({info.name, std::move(lowerings.why_not)});
     return {};
   }
+  std::optional<PricedLowering> best = choose(std::move(lowerings.priced), cap, info, comparison);
+  if (!best) return {};
   if (cap.activations) {
     bounded.activations.assign(static_cast<std::size_t>(arguments.ranks), shape.activations);
-    PLAIT_TRY(priced.bound, best_bound(bounded));
+    PLAIT_TRY(best->price.bound, best_bound(bounded));
   }
   if (arguments.exact_bound) {
     PLAIT_TRY(const BoundProblem problem, BoundProblem::make(bounded));
-    priced.bound = one_rank_relaxation(problem).bound;
+    best->price.bound = one_rank_relaxation(problem).bound;
   }
-  comparison.fit.push_back(std::move(priced));
+  arguments.lowering->print_notes(best->price.schedule, best->notes);
+  comparison.fit.push_back(*std::move(best));
   return {};
 }
 
@@ -209,41 +261,98 @@ std::string slots_of(const Price& price) {
   return fmt::format("{}-{}", *least, *most);
 }
 
-void print_table(const Comparison& comparison) {
+void print_row(const PricedLowering& one, const Comparison& comparison, std::size_t width,
+               const TimeUnit& unit) {
+  const Price& price = one.price;
+  const double makespan = static_cast<double>(price.prediction.makespan_ns);
+  const double share = makespan > 0 ? static_cast<double>(price.worst_idle()) / makespan : 0;
+  const std::string peak = price.has_bytes ? fmt::format("{}", price.worst_peak())
+                                           : fmt::format("{:.2f}", peak_activations(price));
+  print("{:{}} {:>2} ", price.schedule, width, price.chunks);
+  if (comparison.searches()) print("{:>6} {:>5} ", one.options.max_active_stages, one.lookahead);
+  print("{:>12} {:>12} {:>12} {:>8} {:>12} {:>16} {:>8}  {}\n",
+        unit.print(price.prediction.makespan_ns), unit.print(price.prediction.span_ns),
+        unit.print(price.worst_idle()), percent(share), unit.print(price.above_bound()), peak,
+        percent(price.prediction.pair_coverage), slots_of(price));
+}
+
+/// The rank that holds most and the one that waits longest for bytes.
+std::string limits_of(const Price& price, const TimeUnit& unit) {
+  const std::vector<RankPrediction>& ranks = price.prediction.ranks;
+  const auto held = [&](const RankPrediction& rank) {
+    return price.has_bytes ? rank.peak_bytes : rank.peak_activations;
+  };
+  const auto most = std::max_element(ranks.begin(), ranks.end(), [&](const auto& a, const auto& b) {
+    return held(a).amount < held(b).amount;
+  });
+  const auto longest = std::max_element(
+      ranks.begin(), ranks.end(),
+      [](const auto& a, const auto& b) { return a.exposed_comm_ns < b.exposed_comm_ns; });
+  return fmt::format("rank {} holds {} {} at {}, rank {} waits {} {} for bytes",
+                     most - ranks.begin(), held(*most).amount,
+                     price.has_bytes ? "bytes" : "stage activations",
+                     print_action(held(*most).action), longest - ranks.begin(),
+                     unit.print(longest->exposed_comm_ns), unit.name);
+}
+
+/// Which lowering is the best that fits, and whether the cap keeps a faster one out.
+void print_best(const Comparison& comparison, const MemoryCap& cap, const TimeUnit& unit) {
+  if (!comparison.searches()) return;
+  print("\n{} lowerings tried, all proven\n", comparison.tried);
+  const auto line = [&](const PricedLowering& one) {
+    return fmt::format("{} {}: {} {}; {}", one.price.schedule, flags_of(one),
+                       unit.print(one.price.prediction.makespan_ns), unit.name,
+                       limits_of(one.price, unit));
+  };
+  if (!comparison.fit.empty()) print("best: {}\n", line(comparison.fit.front()));
+  if (!cap.is_given()) return;
+  if (const PricedLowering* faster = comparison.kept_out_by_cap()) {
+    print("memory binds: {}\n", line(*faster));
+  } else {
+    print("memory does not bind: nothing that holds more is faster\n");
+  }
+}
+
+void print_table(const Comparison& comparison, const MemoryCap& cap) {
   Nanoseconds longest = 0;
   std::size_t width = 8;
-  for (const Price& price : comparison.fit) {
-    longest = std::max(longest, price.prediction.makespan_ns);
-    width = std::max(width, price.schedule.size());
+  for (const PricedLowering& one : comparison.fit) {
+    longest = std::max(longest, one.price.prediction.makespan_ns);
+    width = std::max(width, one.price.schedule.size());
   }
   const TimeUnit unit = TimeUnit::for_times_of(longest);
-  const bool bytes = !comparison.fit.empty() && comparison.fit.front().has_bytes;
-  print("{:{}} {:>2} {:>12} {:>12} {:>12} {:>8} {:>12} {:>16} {:>8}  {}\n", "schedule", width, "V",
+  const bool bytes = !comparison.fit.empty() && comparison.fit.front().price.has_bytes;
+  print("{:{}} {:>2} ", "schedule", width, "V");
+  if (comparison.searches()) print("{:>6} {:>5} ", "active", "ahead");
+  print("{:>12} {:>12} {:>12} {:>8} {:>12} {:>16} {:>8}  {}\n",
         fmt::format("makespan {}", unit.name), "span", "worst idle", "share", "above bound",
         bytes ? "peak bytes" : "peak activations", "pairs", "slots");
-  for (const Price& price : comparison.fit) {
-    const double makespan = static_cast<double>(price.prediction.makespan_ns);
-    const double share = makespan > 0 ? static_cast<double>(price.worst_idle()) / makespan : 0;
-    const std::string peak = bytes ? fmt::format("{}", price.worst_peak())
-                                   : fmt::format("{:.2f}", peak_activations(price));
-    print("{:{}} {:>2} {:>12} {:>12} {:>12} {:>8} {:>12} {:>16} {:>8}  {}\n", price.schedule, width,
-          price.chunks, unit.print(price.prediction.makespan_ns),
-          unit.print(price.prediction.span_ns), unit.print(price.worst_idle()), percent(share),
-          unit.print(price.above_bound()), peak, percent(price.prediction.pair_coverage),
-          slots_of(price));
-  }
+  for (const PricedLowering& one : comparison.fit) print_row(one, comparison, width, unit);
+  print_best(comparison, cap, unit);
   if (!comparison.left_out.empty()) print("\nleft out:\n");
   for (const LeftOut& one : comparison.left_out) print("  {}: {}\n", one.schedule, one.why);
 }
 
 void print_json(const Comparison& comparison) {
-  nlohmann::ordered_json fit = nlohmann::ordered_json::array();
-  for (const Price& price : comparison.fit) fit.push_back(print_price_json(price));
-  nlohmann::ordered_json left_out = nlohmann::ordered_json::array();
+  using Json = nlohmann::ordered_json;
+  const auto print_one = [&](const PricedLowering& one) {
+    Json json = print_price_json(one.price);
+    if (!comparison.searches()) return json;
+    json["max_active_stages"] = one.options.max_active_stages;
+    json["unshard_lookahead"] = one.options.unshard_lookahead;
+    return json;
+  };
+  Json fit = Json::array();
+  for (const PricedLowering& one : comparison.fit) fit.push_back(print_one(one));
+  Json left_out = Json::array();
   for (const LeftOut& one : comparison.left_out)
     left_out.push_back({{"schedule", one.schedule}, {"why", one.why}});
-  const nlohmann::ordered_json all = {{"schedules", std::move(fit)},
-                                      {"left_out", std::move(left_out)}};
+  Json all = {{"schedules", std::move(fit)}, {"left_out", std::move(left_out)}};
+  if (comparison.searches()) {
+    const PricedLowering* faster = comparison.kept_out_by_cap();
+    all["tried"] = comparison.tried;
+    all["kept_out_by_memory"] = faster == nullptr ? Json() : print_one(*faster);
+  }
   print("{}\n", all.dump(1));
 }
 
@@ -268,16 +377,18 @@ Expected<void> compare(const CostArguments& cost_arguments, const CompareArgumen
   PLAIT_TRY(const CostSettings settings, cost_arguments.settings());
   PLAIT_TRY(const MemoryCap cap, parse_memory(arguments.memory));
   Comparison comparison;
+  PLAIT_TRY(comparison.question, arguments.lowering->question());
   for (const GeneratorInfo& info : kGenerators)
     PLAIT_TRY_VOID(add(info, arguments, settings, cap, comparison));
   std::stable_sort(comparison.fit.begin(), comparison.fit.end(),
-                   [](const Price& a, const Price& b) {
-                     return a.prediction.makespan_ns < b.prediction.makespan_ns;
+                   [&](const PricedLowering& a, const PricedLowering& b) {
+                     if (comparison.searches()) return is_better(a, b);
+                     return a.price.prediction.makespan_ns < b.price.prediction.makespan_ns;
                    });
   if (arguments.json) {
     print_json(comparison);
   } else {
-    print_table(comparison);
+    print_table(comparison, cap);
   }
   return {};
 }
@@ -343,7 +454,7 @@ void add_compare(CLI::App& app, int& exit_code) {
   CLI::Option* memory =
       command->add_option("--memory", arguments->memory,
                           "most a rank may hold: activations of its whole share, or bytes (64GiB)");
-  arguments->lowering = LoweringArguments::add_to(*command);
+  arguments->lowering = LoweringArguments::add_search_to(*command);
   auto costs = CostArguments::add_to(*command);
   add_measure(*command, *arguments);
   command->footer("Costs here are those of a rank's whole share, whatever its number of stages.");
