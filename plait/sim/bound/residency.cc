@@ -23,7 +23,8 @@ int most_stages(const Schedule& schedule) {
 }
 
 /// The options that the question allows, in its order.
-std::vector<PricedLowering> candidates(const Schedule& schedule, const ResidencyQuestion& question) {
+std::vector<PricedLowering> candidates(const Schedule& schedule,
+                                       const ResidencyQuestion& question) {
   std::vector<PricedLowering> all;
   const auto add = [&](int active, std::string lookahead, std::string name) {
     PricedLowering one{question.options, std::move(name)};

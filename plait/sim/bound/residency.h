@@ -40,8 +40,7 @@ struct PricedLowerings {
 ///
 /// Errors: costs that do not fit. Cost: that of lower_as_torch() and price() for up to
 /// V (V + 1) / 2 + V lowerings, V stages a rank. Thread-safe.
-Expected<PricedLowerings> price_lowerings(const Schedule& schedule,
-                                          const CostModel& costs,
+Expected<PricedLowerings> price_lowerings(const Schedule& schedule, const CostModel& costs,
                                           const ResidencyQuestion& question);
 
 /// True if `a` is the better choice: it is faster, or as fast and holds less.
