@@ -12,6 +12,7 @@
 
 #include "plait/ir/action_text.h"
 #include "plait/ir/direction.h"
+#include "plait/program/pair_messages.h"
 
 namespace plait {
 namespace {
@@ -146,7 +147,7 @@ class ProgramChecker {
       } else if (list[i].type == ActionType::kReshard) {
         same = check_next(list[i], Opcode::kReshard, 0, false);
       } else if (is_send_wait(list[i].type)) {
-        same = check_next(list[i], Opcode::kWaitSend, 0, false);
+        same = sent.contains(i) || check_next(list[i], Opcode::kWaitSend, 0, false);
       } else if (list[i].type == ActionType::kWaitReduceGrad) {
         same = is_reduced(list[i]) ? check_ends({list[i]})
                                    : check_next(list[i], Opcode::kReduceNothing, 0, false);
@@ -260,7 +261,8 @@ class ProgramChecker {
   }
 
   /// Each member's parts in order, its recomputes, W's and sends anywhere (the operands say that
-  /// they stand before or behind what they must). `sent`: the sends that stood in the pair.
+  /// they stand before or behind what they must). `sent`: the sends that stood in the pair, and the
+  /// wait before them.
   bool check_braid(const std::vector<Action>& list, std::size_t pair, std::set<std::size_t>& sent) {
     std::array<std::deque<PartCall>, 2> due;  // of the members
     std::vector<PartCall> anywhere;
@@ -280,8 +282,8 @@ class ProgramChecker {
       if (next_ == program_.instructions.size()) return false;
       const Instruction& instruction = program_.instructions[next_];
       const Action& action = instruction.action;
-      if (instruction.opcode == Opcode::kSend) {
-        if (!claim_send(list, pair + 3, sent)) return false;
+      if (instruction.opcode == Opcode::kSend || instruction.opcode == Opcode::kWaitSend) {
+        if (!claim_message(list, pair, sent)) return false;
         continue;
       }
       const std::size_t member = action == list[pair + 1] ? 0 : 1;
@@ -297,20 +299,28 @@ class ProgramChecker {
         anywhere.erase(found);
       }
     }
-    while (claim_send(list, pair + 3, sent)) {
+    while (claim_message(list, pair, sent)) {
     }
     return true;
   }
 
-  /// The next instruction if it is a send that stands in the list among the messages from `begin`
-  /// on and was not claimed yet.
-  bool claim_send(const std::vector<Action>& list, std::size_t begin, std::set<std::size_t>& sent) {
+  /// The next instruction if it is a send or a wait among the messages of the pair and was not
+  /// claimed yet. No send leaves before the wait that it stands behind.
+  bool claim_message(const std::vector<Action>& list, std::size_t pair,
+                     std::set<std::size_t>& sent) {
     if (next_ == program_.instructions.size()) return false;
     const Action action = program_.instructions[next_].action;
-    for (std::size_t i = begin; i < list.size() && is_communication(list[i].type); ++i) {
-      if (list[i] != action || !is_send(action.type) || sent.contains(i)) continue;
-      sent.insert(i);
-      return check_next(action, Opcode::kSend, 0, false);
+    const bool first_is_forward = list[pair + 1].type == ActionType::kForward;
+    const Action& backward = list[pair + (first_is_forward ? 2 : 1)];
+    const bool wait = is_send_wait(action.type);
+    if (!wait && !is_send(action.type)) return false;
+    for (std::size_t i = pair + 3; i < list.size() && message_of_pair(list[i], backward); ++i) {
+      if (sent.contains(i)) continue;
+      if (list[i] == action) {
+        sent.insert(i);
+        return check_next(action, wait ? Opcode::kWaitSend : Opcode::kSend, 0, false);
+      }
+      if (is_send_wait(list[i].type)) return false;
     }
     return false;
   }

@@ -8,6 +8,7 @@
 #include "plait/base/check.h"
 #include "plait/ir/action_text.h"
 #include "plait/ir/direction.h"
+#include "plait/program/pair_messages.h"
 #include "plait/program/rank_program.h"
 
 namespace plait {
@@ -232,22 +233,28 @@ class Lowering {
       add(opcode_of(step.of, exchange), action, {step.part, pair_, true});
       const bool ends = is_forward ? step.part == last_part(action.stage)
                                    : step.of == SegmentOf::kBackwardInput && step.part == 0;
-      if (ends) send_result(list, pair + 3, action);
+      if (ends) send_result(list, pair + 3, action, backward);
     }
     return {};
   }
 
-  /// Sends the result of `action` if its send stands among the messages right behind the pair.
-  void send_result(const std::vector<Action>& list, std::size_t begin, const Action& action) {
+  /// Sends the result of `action` if its send stands among the messages right behind the pair,
+  /// behind the wait that stands there before it, if any (message_of_pair()).
+  void send_result(const std::vector<Action>& list, std::size_t begin, const Action& action,
+                   const Action& backward) {
     const ActionType send =
         action.type == ActionType::kForward ? ActionType::kSendF : ActionType::kSendB;
-    for (std::size_t i = begin; i < list.size() && is_communication(list[i].type); ++i) {
-      if (list[i].type != send || list[i].stage != action.stage ||
-          list[i].microbatch != action.microbatch)
-        continue;
-      add({}, list[i], {});
-      sent_.insert(i);
+    std::size_t end = begin;
+    while (end < list.size() && message_of_pair(list[end], backward) &&
+           !(list[end].type == send && list[end].stage == action.stage &&
+             list[end].microbatch == action.microbatch))
+      ++end;
+    if (end == list.size() || list[end].type != send) return;
+    for (std::size_t i = begin; i < end; ++i) {
+      if (is_send_wait(list[i].type) && sent_.insert(i).second) add(Opcode::kWaitSend, list[i], {});
     }
+    add({}, list[end], {});
+    sent_.insert(end);
   }
 
   void add(Opcode opcode, const Action& action, As as) {
@@ -419,7 +426,7 @@ class Lowering {
   const LowerOptions& options_;
   RankProgram program_;
   std::int32_t pair_ = -1;      // the last pair's number
-  std::set<std::size_t> sent_;  // positions of sends that stand in their pair
+  std::set<std::size_t> sent_;  // positions of sends and waits that stand in the pair before
   std::int32_t slots_ = 0;
   std::int32_t index_ = 0;     // of the instruction being added
   std::int32_t position_ = 0;  // of it in its lane
