@@ -21,6 +21,7 @@ StepLine step_line(int step) {
   line.drain_ns = {5, 6};
   line.exposed_comm_ns = {7, -8};
   line.peak_activation_bytes = {9007199254740993, 0};
+  line.peak_state_bytes = {22, 23};
   line.cpu_ns = {9, 10};
   line.pairs_braided = 11;
   line.pairs_in_sequence = 12;

@@ -31,7 +31,7 @@ class RecorderTest : public ::testing::Test {
     StepOutcome outcome;
     outcome.line.step = number;
     outcome.line.loss = number;
-    outcome.line.peak_activation_bytes = {7};
+    outcome.line.peak_activation_bytes = outcome.line.peak_state_bytes = {7};
     outcome.line.cpu_ns = outcome.line.clock_error_ns = {1};
     outcome.timeline.step = number;
     outcome.timeline.ranks = 1;

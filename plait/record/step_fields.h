@@ -59,6 +59,10 @@ inline constexpr std::array kStepFields{
     StepField{"peak_activation_bytes", &StepLine::peak_activation_bytes,
               &RankReport::peak_activation_bytes,
               "most live bytes beside parameters, gradients, optimiser state and receive buffers"},
+    StepField{
+        "peak_state_bytes", &StepLine::peak_state_bytes, &RankReport::peak_state_bytes,
+        "most live bytes of parameters, gradients and optimiser state; without what is on its "
+        "way between replicas"},
     StepField{"cpu_ns", &StepLine::cpu_ns, &RankReport::cpu_ns, "CPU time of the rank's thread"},
     StepField{"pairs_braided", &StepLine::pairs_braided, &RankReport::pairs_braided,
               "how many pairs ran overlapped"},

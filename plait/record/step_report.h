@@ -38,7 +38,8 @@ struct RankReport {
       times;                        ///< begin and end by instruction of the rank's program
   std::vector<EventMemory> memory;  ///< by instruction
   Bytes peak_activation_bytes = 0;
-  Nanoseconds cpu_ns = 0;  ///< CPU time of the rank's thread in the step
+  Bytes peak_state_bytes = 0;  ///< of parameters, gradients and optimiser
+  Nanoseconds cpu_ns = 0;      ///< CPU time of the rank's thread in the step
   int pairs_braided = 0;
   int pairs_in_sequence = 0;
   int whole_backwards = 0;  ///< I's of which a part ran as B because a module cannot be split
@@ -64,6 +65,7 @@ struct StepLine {
   std::vector<Nanoseconds> fill_ns, steady_ns, drain_ns;  ///< the bubble's three parts
   std::vector<Nanoseconds> exposed_comm_ns;
   std::vector<Bytes> peak_activation_bytes;
+  std::vector<Bytes> peak_state_bytes;
   std::vector<Nanoseconds> cpu_ns;
   int pairs_braided = 0;
   int pairs_in_sequence = 0;

@@ -19,11 +19,11 @@ TEST(StepLine, PrintsTheKeysOfTheFormatInTheirOrder) {
   std::vector<std::string> keys;
   const auto read = nlohmann::ordered_json::parse(print_json(line));
   for (const auto& [key, value] : read.items()) keys.push_back(key);
-  keys.resize(13);  // later ones are additions
-  EXPECT_EQ(keys, (std::vector<std::string>{"step", "loss", "grad_norm", "learning_rate", "tokens",
-                                            "step_ns", "tokens_per_s", "bubble_share",
-                                            "exposed_comm_ns", "peak_activation_bytes", "cpu_ns",
-                                            "pairs_braided", "pairs_in_sequence"}));
+  keys.resize(14);  // later ones are additions
+  EXPECT_EQ(keys, (std::vector<std::string>{
+                      "step", "loss", "grad_norm", "learning_rate", "tokens", "step_ns",
+                      "tokens_per_s", "bubble_share", "exposed_comm_ns", "peak_activation_bytes",
+                      "peak_state_bytes", "cpu_ns", "pairs_braided", "pairs_in_sequence"}));
 }
 
 TEST(StepLine, NumbersReadBackToTheSame) {
@@ -120,6 +120,7 @@ TEST(RankReport, PackThenUnpackIsTheIdentity) {
   report.times = {{1, 123456789012345678}, {-3, 4}};
   report.memory = {{0, 9007199254740993, 5}, {1, 2, 3}};
   report.peak_activation_bytes = 9007199254740993;
+  report.peak_state_bytes = 9007199254740995;
   report.cpu_ns = 17;
   report.pairs_braided = 5;
   report.router_loads = {{1, {7, 0, 9}}, {12, {4}}};
@@ -134,6 +135,7 @@ TEST(RankReport, PackThenUnpackIsTheIdentity) {
   EXPECT_TRUE(std::signbit(read->losses[1]));
   EXPECT_EQ(read->times, report.times);
   EXPECT_EQ(read->peak_activation_bytes, report.peak_activation_bytes);
+  EXPECT_EQ(read->peak_state_bytes, report.peak_state_bytes);
   EXPECT_EQ(read->cpu_ns, 17);
   EXPECT_EQ(read->pairs_braided, 5);
   EXPECT_EQ(read->router_loads, report.router_loads);

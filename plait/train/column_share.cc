@@ -10,15 +10,15 @@
 namespace plait {
 
 /// Brings values that arrive to the rank's device, and charges them. A message was made by another
-/// rank's thread: it goes to what stays, because activations are what this rank has made. Rows of
-/// an exchange go to activations, whichever rank's thread has moved them.
+/// rank's thread: it is charged as received, because activations are what this rank has made. Rows
+/// of an exchange go to activations, whichever rank's thread has moved them.
 class ColumnShare::ReceivingStage final : public Stage {
  public:
   ReceivingStage(TorchStage stage, at::Device device, Accounts accounts)
       : stage_(std::move(stage)),
         device_(device),
         last_part_(static_cast<int>(stage_.shape().size()) - 1),
-        lasting_(accounts.lasting),
+        received_(accounts.received),
         activations_(accounts.activations) {}
 
   StageShape shape() const { return stage_.shape(); }
@@ -76,7 +76,7 @@ class ColumnShare::ReceivingStage final : public Stage {
     }
   }
   void receive(const Value& value) {
-    if (value) charge(value, lasting_);
+    if (value) charge(value, received_);
   }
   static void charge(const Value& value, MemoryAccount& account) {
     for (const at::Tensor& tensor : static_cast<const Tensors&>(*value).tensors)
@@ -86,7 +86,7 @@ class ColumnShare::ReceivingStage final : public Stage {
   TorchStage stage_;
   at::Device device_;
   int last_part_;
-  MemoryAccount& lasting_;
+  MemoryAccount& received_;
   MemoryAccount& activations_;
 };
 
@@ -98,7 +98,7 @@ ColumnShare::ColumnShare(const TrainSetup& setup, int column, at::Device device)
 ColumnShare::~ColumnShare() = default;
 
 Expected<void> ColumnShare::build(const std::vector<int>& stages, Accounts accounts) {
-  lasting_ = &accounts.lasting;
+  received_ = &accounts.received;
   const ScopedAccount scope(accounts.lasting);
   const TrainPlan& plan = setup_.plan;
   stages_.resize(static_cast<std::size_t>(plan.stages()));
@@ -142,7 +142,7 @@ std::vector<Parameter> ColumnShare::spoken_for() const {
 }
 
 void ColumnShare::begin_round(int step, int round) {
-  const ScopedAccount scope(*lasting_);
+  const ScopedAccount scope(*received_);
   if (round == 0) store_.zero_gradients();
   losses_->reset(setup_.plan.microbatches());
   model_->begin_round(step, round);
@@ -162,7 +162,7 @@ std::vector<TrainedSlice> ColumnShare::whole_slices() const {
 }
 
 void ColumnShare::begin_validation(int batch) {
-  const ScopedAccount scope(*lasting_);
+  const ScopedAccount scope(*received_);
   losses_->reset(setup_.plan.microbatches());
   model_->begin_validation(batch);
 }

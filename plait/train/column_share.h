@@ -23,9 +23,11 @@ class ColumnShare {
   ColumnShare(const TrainSetup& setup, int column, at::Device device);
   ~ColumnShare();
 
-  /// What a rank's memory is charged to: what stays, with received messages; and what a step makes.
+  /// What a rank's memory is charged to: parameters, gradients and optimiser; the batch and what
+  /// comes from other ranks; what a step makes.
   struct Accounts {
     MemoryAccount& lasting;
+    MemoryAccount& received;
     MemoryAccount& activations;
   };
   /// Makes the segments of `stages` and what trains them. Errors: those of the model's source.
@@ -77,7 +79,7 @@ class ColumnShare {
   std::vector<TrainedSlice> slices_;
   std::vector<TensorCopy> copies_;
   std::unique_ptr<Optimizer> optimizer_;
-  MemoryAccount* lasting_ = nullptr;
+  MemoryAccount* received_ = nullptr;
   bool has_last_stage_ = false;
 };
 

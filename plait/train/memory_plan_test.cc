@@ -203,14 +203,15 @@ TEST_F(MemoryPlan, WhatStaysIsWhatIsAllocated) {
       const DataSplit data = open_data(plan.job.data, plan.job.model.vocab_size).value();
       install_counting_allocator();
       for (int rank = 0; rank < plan.placement().ranks; ++rank) {
-        MemoryAccount account, activations;
+        MemoryAccount lasting, received, activations;
         JobModel model = job_model(plan, data);
         const TrainSetup setup = job_setup(plan, model);
         ColumnShare share(setup, 0, at::kCPU);
-        ASSERT_TRUE(share.build(plan.placement().stages_of(rank), {account, activations}));
+        ASSERT_TRUE(
+            share.build(plan.placement().stages_of(rank), {lasting, received, activations}));
         share.begin_round(0, 0);
         const RankMemory& memory = plan.memory[static_cast<std::size_t>(rank)];
-        EXPECT_EQ(account.live(), memory.lasting())
+        EXPECT_EQ(lasting.live() + received.live(), memory.lasting())
             << "expert " << expert << " tied " << tied << " rank " << rank;
         EXPECT_EQ(activations.live(), 0);
       }

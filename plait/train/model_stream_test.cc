@@ -43,11 +43,11 @@ TEST_F(ModelStream, NoRankHoldsMoreThanItsShareAndOneTensor) {
   const auto ran = group->run([&](RankTrainer& trainer, Exchange& exchange) -> Expected<void> {
     PLAIT_TRY_VOID(trainer.step(0));
     Held& mine = held[static_cast<std::size_t>(exchange.rank())];
-    mine.share = trainer.lasting().live();
-    trainer.lasting().reset_peak();
+    mine.share = trainer.lasting().live() + trainer.received().live();
+    trainer.received().reset_peak();
     ModelFolderSink sink(folder_ + "/model", plan.job.model, plan.job.data.sequence_length);
     PLAIT_TRY_VOID(trainer.stream(Saved::kModel, exchange.rank() == 0 ? &sink : nullptr));
-    mine.peak = trainer.lasting().peak();
+    mine.peak = trainer.lasting().live() + trainer.received().peak();
     return {};
   });
   ASSERT_TRUE(ran) << ran.error().text();

@@ -260,7 +260,8 @@ const std::vector<RankMemory>& Pipeline::memory() const { return state_->memory;
 
 std::vector<Bytes> Pipeline::lasting_bytes() const {
   std::vector<Bytes> all;
-  for (const auto& trainer : state_->group->trainers()) all.push_back(trainer->lasting().live());
+  for (const auto& trainer : state_->group->trainers())
+    all.push_back(trainer->lasting().live() + trainer->received().live());
   return all;
 }
 

@@ -48,7 +48,7 @@ class TrainerBase : public RankTrainer {
     const LaneScope lane(gpu_.get(), Lane::kCompute);
     for (const int column : columns) {
       shares_.push_back(std::make_unique<ColumnShare>(setup_, column, place_));
-      PLAIT_TRY_VOID(shares_.back()->build(stages, {lasting_, activations_}));
+      PLAIT_TRY_VOID(shares_.back()->build(stages, {lasting_, received_, activations_}));
     }
     return {};
   }
@@ -58,6 +58,7 @@ class TrainerBase : public RankTrainer {
     const Nanoseconds cpu_begin = thread_cpu_time();
     at::set_num_threads(setup_.settings.threads);
     activations_.reset_peak();
+    lasting_.reset_peak();
     RankReport report;
     if (Expected<void> ran = run_rounds(report); !ran) return at_step(std::move(ran).error());
     report.peak_activation_bytes = std::max(report.peak_activation_bytes, activations_.peak());
@@ -69,6 +70,7 @@ class TrainerBase : public RankTrainer {
           report.square_sums.push_back(std::move(sums));
       }
     }
+    report.peak_state_bytes = lasting_.peak();
     report.cpu_ns = thread_cpu_time() - cpu_begin;
     report.stop_signal = stop_signal;
     report.passage = passage_;
@@ -83,6 +85,7 @@ class TrainerBase : public RankTrainer {
 
   int steps_done() const override { return static_cast<int>(steps_done_); }
   MemoryAccount& lasting() override { return lasting_; }
+  MemoryAccount& received() override { return received_; }
   std::vector<Parameter> parameters() override {
     std::vector<Parameter> all;
     for (const auto& share : shares_) {
@@ -133,7 +136,7 @@ class TrainerBase : public RankTrainer {
       }
     }
     const LaneScope lane(gpu_.get(), Lane::kCompute);
-    return stream_tensors(exchange_, mine, sink, lasting_);
+    return stream_tensors(exchange_, mine, sink, received_);
   }
 
   TrainState state() override {
@@ -176,7 +179,8 @@ class TrainerBase : public RankTrainer {
   const TrainSetup& setup_;
   const TrainPlan& plan_;
   Exchange& exchange_;
-  MemoryAccount lasting_;      // parameters, gradients, optimiser, received and batch
+  MemoryAccount lasting_;      // parameters, gradients, optimiser
+  MemoryAccount received_;     // from other ranks, and the batch
   MemoryAccount activations_;  // what a step makes
   Probe probe_{activations_};
   at::Device place_;
@@ -322,7 +326,7 @@ class PipelineTrainer final : public TrainerBase {
       reducer_ = std::make_unique<GradientReducer>(
           shares_.front()->names(), grid, column,
           plan_.training_programs[static_cast<std::size_t>(pipeline_rank)],
-          shares_.front()->store(), lasting_);
+          shares_.front()->store(), received_);
     }
     Device& counting = gpu_ ? *gpu_ : counting_device_;
     training_ = executor(plan_.training_programs, counting);

@@ -45,8 +45,10 @@ class RankTrainer {
 
   /// Of its stages, in order of columns and names.
   virtual std::vector<Parameter> parameters() = 0;
-  /// What stays between steps.
+  /// Parameters, gradients and optimiser.
   virtual MemoryAccount& lasting() = 0;
+  /// What comes from other ranks, and the batch.
+  virtual MemoryAccount& received() = 0;
   /// For the watchdog; none in the reference.
   virtual std::vector<Executor*> executors() = 0;
   virtual void set_watchdog(Watchdog* watchdog) = 0;
