@@ -1,4 +1,5 @@
-# plait: `make train` trains the default job, `make test` runs every test, `make build` builds the command.
+# plait: `make train` trains the default job, `make test` runs every test, `make build` builds the command, `make python`
+# installs the Python package and tests it.
 # Each sets up what is missing first (scripts/setup), builds no more than it needs, and does nothing
 # that is done already.
 PRESET ?= release
@@ -8,7 +9,7 @@ BUILD := build/$(PRESET)
 # $(call configure,FLAGS): quiet unless it fails.
 configure = cmake --preset $(PRESET) $(1) >$(BUILD).log 2>&1 || { cat $(BUILD).log; exit 1; }
 
-.PHONY: all build cuda train test ci clean
+.PHONY: all build cuda train test python ci clean
 all: build
 
 build:
@@ -40,6 +41,17 @@ test:
 	@grep -q '^PLAIT_TESTS:BOOL=ON' $(BUILD)/CMakeCache.txt || { $(call configure,-DPLAIT_TESTS=ON); }
 	@cmake --build $(BUILD)
 	@ctest --test-dir $(BUILD) --output-on-failure -j$$((2 * $$(nproc)))
+
+# The Python package into a venv of its own, with what its tests need; they run against what was installed.
+python:
+	@scripts/setup --no-torch
+	@test -x build/python/bin/python || python3 -m venv build/python
+	@build/python/bin/pip install --quiet --disable-pip-version-check '.[test]'
+	@build/python/bin/python -m unittest discover --quiet --start-directory python/tests
+	@cd build/python && bin/mypy --strict --package plait
+	@build/python/bin/python scripts/make_python_api --check
+	@printf '%s\n' 'installed into build/python: build/python/bin/python -c "import plait"' \
+	  'compiles, proves, prices and draws schedules; running them on torch modules from Python is not there yet'
 
 ci: ; @.ci/run
 

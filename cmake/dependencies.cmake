@@ -4,6 +4,11 @@
 set(PLAIT_DEPENDENCIES "" CACHE PATH "a folder with the libraries besides torch, instead of the machine's packages")
 find_package(Threads REQUIRED)
 
+if(PLAIT_PYTHON)
+  include(cmake/headers.cmake)
+  return()
+endif()
+
 if(NOT PLAIT_DEPENDENCIES)
   find_package(fmt REQUIRED)
   find_package(tl-expected REQUIRED)

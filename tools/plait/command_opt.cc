@@ -1,5 +1,3 @@
-#include <fmt/core.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <optional>
@@ -46,19 +44,7 @@ Expected<SchedulePrice> make_price(const CostArguments& arguments, const OptOpti
   if (!arguments.is_given()) return SchedulePrice();
   PLAIT_TRY(const CostSettings settings, arguments.settings());
   PLAIT_TRY(CostModel costs, make_cost_model(settings, schedule.placement.stages()));
-  return [costs = std::move(costs),
-          most = options.max_activations](const Schedule& candidate) -> Expected<Nanoseconds> {
-    PLAIT_TRY(const Price priced, price(candidate, costs, {}));
-    for (const RankPrediction& rank : priced.prediction.ranks) {
-      if (most && rank.peak_activations.amount > *most) {
-        return fail(ErrorCode::kCheckFailed,
-                    fmt::format("a rank holds {} activations, at most {} are allowed",
-                                rank.peak_activations.amount, *most),
-                    "--max-activations");
-      }
-    }
-    return priced.prediction.makespan_ns;
-  };
+  return schedule_price(std::move(costs), options.max_activations);
 }
 
 Expected<std::string> optimise(const ScheduleArguments& arguments,

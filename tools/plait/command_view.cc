@@ -11,7 +11,7 @@
 #include "plait/verify/prove.h"
 #include "tools/plait/commands.h"
 #include "tools/plait/output.h"
-#include "tools/plait/view_page.h"
+#include "viewer/view_page.h"
 
 namespace plait::tools {
 namespace {
@@ -36,8 +36,9 @@ struct Kinds {
   bool any_file = false;  ///< that holds a schedule
 };
 
-Expected<ViewedFile> load(const std::string& name, const ScheduleArguments& shape, Kinds& kinds) {
-  ViewedFile file{.name = name, .timeline = {}};
+Expected<viewer::ViewedFile> load(const std::string& name, const ScheduleArguments& shape,
+                                  Kinds& kinds) {
+  viewer::ViewedFile file{.name = name, .timeline = {}};
   PLAIT_TRY(const GeneratorInfo* const generator, find_schedule(name));
   Schedule schedule;
   if (generator != nullptr) {
@@ -66,7 +67,7 @@ Expected<ViewedFile> load(const std::string& name, const ScheduleArguments& shap
 }
 
 Expected<void> run(const ViewArguments& arguments, const ScheduleArguments& shape) {
-  std::vector<ViewedFile> files;
+  std::vector<viewer::ViewedFile> files;
   std::size_t events = 0;
   Kinds kinds;
   for (const std::string& name : arguments.files) {
@@ -75,12 +76,12 @@ Expected<void> run(const ViewArguments& arguments, const ScheduleArguments& shap
       return fail(ErrorCode::kInvalidInput, "the page would replace the file that it shows",
                   "--out " + arguments.out);
     }
-    PLAIT_TRY(ViewedFile file, load(name, shape, kinds));
+    PLAIT_TRY(viewer::ViewedFile file, load(name, shape, kinds));
     events += file.timeline.events.size();
     files.push_back(std::move(file));
   }
   PLAIT_TRY_VOID(shape.check_flags(kinds.any_name, kinds.any_file));
-  const std::string page = print_view_page(files);
+  const std::string page = viewer::print_view_page(files);
   PLAIT_TRY_VOID(write_file_atomically(arguments.out, page));
   print("{}: {} actions, {} KB; open it in a browser\n", arguments.out, events,
         (page.size() + 1023) / 1024);

@@ -1,5 +1,7 @@
 #include "plait/sim/bound/price.h"
 
+#include <fmt/core.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -61,6 +63,21 @@ Expected<Price> price(Schedule schedule, const CostModel& costs, const SimulateO
   price.activation_slots = activation_slots(verified.schedule());
   PLAIT_TRY(price.prediction, simulate(verified, costs, options));
   return price;
+}
+
+SchedulePrice schedule_price(CostModel costs, std::optional<int> max_activations) {
+  return [costs = std::move(costs),
+          most = max_activations](const Schedule& candidate) -> Expected<Nanoseconds> {
+    PLAIT_TRY(const Price priced, price(candidate, costs, {}));
+    for (const RankPrediction& rank : priced.prediction.ranks) {
+      if (most && rank.peak_activations.amount > *most) {
+        return fail(ErrorCode::kCheckFailed,
+                    fmt::format("a rank holds {} activations, at most {} are allowed",
+                                rank.peak_activations.amount, *most));
+      }
+    }
+    return priced.prediction.makespan_ns;
+  };
 }
 
 }  // namespace plait

@@ -1,11 +1,13 @@
 /// What a schedule takes under given costs, beside what no order of its actions can beat.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "plait/base/error.h"
 #include "plait/base/units.h"
+#include "plait/passes/passes.h"
 #include "plait/sim/bound/bounds.h"
 #include "plait/sim/cost_model.h"
 #include "plait/sim/simulate.h"
@@ -44,5 +46,9 @@ std::vector<int> activation_slots(const Schedule& schedule);
 /// Errors: also a schedule that breaks a rule (the first finding). Cost: those of insert_comm(),
 /// verify(), simulate() and best_bound(). Thread-safe.
 Expected<Price> price(Schedule schedule, const CostModel& costs, const SimulateOptions& options);
+
+/// price() for passes that choose by it (passes/passes.h): the makespan. A schedule of which a rank
+/// holds more than `max_activations` stage activations has none (kCheckFailed, with the numbers).
+SchedulePrice schedule_price(CostModel costs, std::optional<int> max_activations);
 
 }  // namespace plait

@@ -47,5 +47,14 @@ TEST(Price, OfABrokenScheduleIsItsFirstFinding) {
             "rank 0: stage 0 micro-batch 1: its backward is missing: 0B1, or 0I1 and 0W1");
 }
 
+TEST(Price, OfAPassIsTheMakespanWithinTheCap) {
+  const Schedule schedule = *generate("gpipe", {1, 2});
+  EXPECT_EQ(*schedule_price(unit_cost_model(1), std::nullopt)(schedule), 6);
+  EXPECT_EQ(*schedule_price(unit_cost_model(1), 2)(schedule), 6);
+  const auto over = schedule_price(unit_cost_model(1), 1)(schedule);
+  ASSERT_FALSE(over);
+  EXPECT_EQ(over.error().text(), "a rank holds 2 activations, at most 1 are allowed");
+}
+
 }  // namespace
 }  // namespace plait

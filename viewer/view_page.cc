@@ -1,4 +1,4 @@
-#include "tools/plait/view_page.h"
+#include "viewer/view_page.h"
 
 #include <fmt/core.h>
 
@@ -11,7 +11,7 @@
 #include "plait/ir/action_text.h"
 #include "viewer/page.h"
 
-namespace plait::tools {
+namespace plait::viewer {
 namespace {
 
 /// A JSON string in which no `<` stands: it cannot end the script element that it lies in.
@@ -86,10 +86,9 @@ std::string print_view_page(std::span<const ViewedFile> files) {
   }
   json += "]}";
   const std::string_view page = viewer::page();
-  const std::size_t at = page.find(viewer::kDataMark);
+  const std::size_t at = page.find(kDataMark);
   PLAIT_CHECK(at != std::string_view::npos, "the page has a place for its data");
-  return std::string(page.substr(0, at)) + json +
-         std::string(page.substr(at + viewer::kDataMark.size()));
+  return std::string(page.substr(0, at)) + json + std::string(page.substr(at + kDataMark.size()));
 }
 
-}  // namespace plait::tools
+}  // namespace plait::viewer

@@ -6,7 +6,7 @@
 
 #include "plait/timeline/timeline.h"
 
-namespace plait::tools {
+namespace plait::viewer {
 
 struct ViewedFile {
   std::string name;       ///< as the user named it; any bytes
@@ -17,4 +17,4 @@ struct ViewedFile {
 /// viewer/page.html with the files in it. Cost: O(events), about 40 bytes for each.
 std::string print_view_page(std::span<const ViewedFile> files);
 
-}  // namespace plait::tools
+}  // namespace plait::viewer

@@ -1,0 +1,54 @@
+"""plait: compiles, proves, prices and draws schedules of pipeline-parallel training.
+
+This is its first layer, which needs no torch: `Schedule` and what one does with it. Running a schedule on
+torch modules from Python is not there yet.
+
+>>> import plait
+>>> schedule = plait.Schedule("dualpipe-v", ranks=4, microbatches=8)
+>>> schedule.check()
+>>> schedule.simulate(plait.Costs(f_ns=100, i_ns=100, w_ns=80)).idle_share
+"""
+
+from plait import _core
+from plait.comparison import Comparison, compare
+from plait.costs import Costs
+from plait.errors import CheckFailed, Error, FileProblem, Finding, InvalidInput, Note, NotBuilt
+from plait.metrics import MetricInfo, metric_fields, read_metrics
+from plait.price import CriticalStep, Price
+from plait.schedule import ACTION, Proof, Schedule
+from plait.tables import ScheduleInfo, action_types, dialects, passes, placements, rules, schedules
+from plait.timeline import StepMetrics, Timeline
+from plait.view import view
+
+__version__: str = _core.VERSION
+
+__all__ = [
+    "ACTION",
+    "CheckFailed",
+    "Comparison",
+    "Costs",
+    "CriticalStep",
+    "Error",
+    "FileProblem",
+    "Finding",
+    "InvalidInput",
+    "MetricInfo",
+    "NotBuilt",
+    "Note",
+    "Price",
+    "Proof",
+    "Schedule",
+    "ScheduleInfo",
+    "StepMetrics",
+    "Timeline",
+    "action_types",
+    "compare",
+    "dialects",
+    "metric_fields",
+    "passes",
+    "placements",
+    "read_metrics",
+    "rules",
+    "schedules",
+    "view",
+]
