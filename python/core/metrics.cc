@@ -42,7 +42,11 @@ nb::list read_metrics(const std::string& path) {
 
 nb::list step_fields() {
   nb::list rows;
-  for (const StepField& field : kStepFields) rows.append(nb::make_tuple(field.name, field.meaning));
+  for (const StepField& field : kStepFields) {
+    const bool of_ranks = std::holds_alternative<Numbers StepLine::*>(field.place) ||
+                          std::holds_alternative<Integers StepLine::*>(field.place);
+    rows.append(nb::make_tuple(field.name, field.meaning, of_ranks));
+  }
   return rows;
 }
 
