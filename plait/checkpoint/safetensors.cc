@@ -259,6 +259,18 @@ Expected<at::Tensor> SafetensorsFile::read(const std::string& name) const {
   return tensor.to(options_of(kDtypes.parameter));
 }
 
+Expected<void> SafetensorsFile::read_bytes(const std::string& name, std::int64_t first,
+                                           std::span<std::byte> into) const {
+  const Entry& entry = entries_.at(name);
+  const auto bytes = static_cast<std::int64_t>(into.size());
+  PLAIT_CHECK(first >= 0 && first + bytes <= entry.end - entry.begin, "bytes of the tensor");
+  std::ifstream stream(path_, std::ios::binary);
+  stream.seekg(data_ + entry.begin + first);
+  stream.read(reinterpret_cast<char*>(into.data()), bytes);
+  if (!stream) return io_error(path_, "read");
+  return {};
+}
+
 Expected<void> SafetensorsSink::begin(const std::vector<TensorInfo>& tensors) {
   Json header = Json::object();
   if (!metadata_.empty()) header["__metadata__"] = metadata_;
@@ -281,13 +293,18 @@ Expected<void> SafetensorsSink::begin(const std::vector<TensorInfo>& tensors) {
   text.resize((text.size() + 7) / 8 * 8, ' ');  // data are aligned, as the format advises
   const auto length = static_cast<std::uint64_t>(text.size());
   PLAIT_TRY_VOID(file_.open());
-  PLAIT_TRY_VOID(file_.write(&length, sizeof length));
-  return file_.write(text.data(), text.size());
+  PLAIT_TRY_VOID(put(std::as_bytes(std::span(&length, 1))));
+  return put(std::as_bytes(std::span(text)));
+}
+
+Expected<void> SafetensorsSink::put(std::span<const std::byte> bytes) {
+  if (observe_) observe_(bytes);
+  return file_.write(bytes.data(), bytes.size());
 }
 
 Expected<void> SafetensorsSink::write(std::span<const std::byte> bytes) {
   missing_ -= static_cast<std::int64_t>(bytes.size());
-  return file_.write(bytes.data(), bytes.size());
+  return put(bytes);
 }
 
 Expected<void> SafetensorsSink::end() {

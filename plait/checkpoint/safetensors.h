@@ -4,8 +4,11 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -38,6 +41,10 @@ class SafetensorsFile {
   Expected<void> check_dtype(const std::string& name) const;
   /// F64, F32, BF16 and F16, in the dtype of the model's parameters (nn/tensor_options.h).
   Expected<at::Tensor> read(const std::string& name) const;
+  /// Fills `into` with a tensor's bytes from byte `first` of it on, of whatever dtype. Requires
+  /// that it has them.
+  Expected<void> read_bytes(const std::string& name, std::int64_t first,
+                            std::span<std::byte> into) const;
 
  private:
   SafetensorsFile() = default;
@@ -51,8 +58,10 @@ class SafetensorsFile {
 /// dtype that the format does not have; kIo: what cannot be written.
 class SafetensorsSink final : public TensorSink {
  public:
-  SafetensorsSink(const std::string& path, std::map<std::string, std::string> metadata)
-      : path_(path), metadata_(std::move(metadata)), file_(path) {}
+  /// `observe`, if given, is told of all bytes of the file, in order.
+  SafetensorsSink(const std::string& path, std::map<std::string, std::string> metadata,
+                  std::function<void(std::span<const std::byte>)> observe = {})
+      : path_(path), metadata_(std::move(metadata)), observe_(std::move(observe)), file_(path) {}
   Expected<void> begin(const std::vector<TensorInfo>& tensors) override;
   Expected<void> write(std::span<const std::byte> bytes) override;
   Expected<void> end() override;
@@ -60,6 +69,9 @@ class SafetensorsSink final : public TensorSink {
  private:
   std::string path_;
   std::map<std::string, std::string> metadata_;
+  Expected<void> put(std::span<const std::byte> bytes);
+
+  std::function<void(std::span<const std::byte>)> observe_;
   AtomicFile file_;
   std::int64_t missing_ = 0;  // bytes that the header announces and that have not come
 };

@@ -192,9 +192,8 @@ std::string why_unused(const JobConfig& job, std::string_view key) {
     return fmt::format("data.validation is {}", job.data.validation);
   if (key == "parallel.braid" && job.parallel.pairs != "braid")
     return fmt::format("parallel.pairs is {}", job.parallel.pairs);
-  if (key == "parallel.shard" && job.parallel.shard != "none" &&
-      job.parallel.data * job.parallel.expert == 1)
-    return "parallel.data and parallel.expert are 1: there are no replicas";
+  if (key.starts_with("checkpoint.keep_") && job.checkpoint.every == 0)
+    return "checkpoint.every is 0";
   if (key == "parallel.token_bound" && job.parallel.expert == 1) return "parallel.expert is 1";
   return {};
 }

@@ -34,10 +34,9 @@ struct ParallelConfig {
   int microbatches = 8;
   std::string pairs = "sequence";  ///< "braid", "sequence", "off"
   std::string braid;  ///< file of the order inside a braided pair; empty: the default order
-  std::string recompute = "none";     ///< "none", "selective", "full"
-  std::vector<int> layers_per_stage;  ///< empty: by cost
-  std::string shard = "none";  ///< of replicas: "none", "optimizer", "gradients", "parameters"
-  double token_bound = 0.0;    ///< rows a dispatch may bring, in even shares; 0: any
+  std::string recompute = "none";       ///< "none", "selective", "full"
+  std::vector<int> layers_per_stage;    ///< empty: by cost
+  double token_bound = 0.0;             ///< rows a dispatch may bring, in even shares; 0: any
   std::int64_t memory_limit_bytes = 0;  ///< of each rank; 0: none
 
   friend bool operator==(const ParallelConfig&, const ParallelConfig&) = default;
@@ -54,6 +53,14 @@ struct OptimizerConfig {
   int accumulate = 1;  ///< rounds of the schedule whose gradients make one step
 
   friend bool operator==(const OptimizerConfig&, const OptimizerConfig&) = default;
+};
+
+struct CheckpointConfig {
+  int every = 0;       ///< steps; 0: none are written
+  int keep_last = 2;   ///< the newest so many stay
+  int keep_every = 0;  ///< and those of a multiple of so many steps; 0: none of those
+
+  friend bool operator==(const CheckpointConfig&, const CheckpointConfig&) = default;
 };
 
 struct RunConfig {
@@ -89,6 +96,7 @@ struct JobConfig {
   DataConfig data;
   ParallelConfig parallel;
   OptimizerConfig optimizer;
+  CheckpointConfig checkpoint;
   RunConfig run;
 
   /// Sequences of one micro-batch in one column.
@@ -128,6 +136,9 @@ struct KeyInfo {
   std::string_view meaning;
 };
 std::span<const KeyInfo> job_keys();
+
+/// The key's value as TOML.
+std::string print_key(const KeyInfo& key, const JobConfig& job);
 
 /// The table of keys with their defaults, as docs/job.md holds it.
 std::string print_key_table();

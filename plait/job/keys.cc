@@ -59,9 +59,6 @@ constexpr std::array kOtherSections = {
     KeyInfo{
         "parallel", "layers_per_stage", PLAIT_FIELD(parallel.layers_per_stage),
         "a number for each stage, 0 for the embedding or the head alone; empty: spread by cost"},
-    KeyInfo{"parallel", "shard", PLAIT_FIELD(parallel.shard),
-            "what replicas share out: `none`; `optimizer` its state; `gradients` these too; "
-            "`parameters` these too (docs/shard.md)"},
     KeyInfo{"parallel", "token_bound", PLAIT_FIELD(parallel.token_bound),
             "most rows that a dispatch may bring to a rank, in multiples of the even share; more "
             "end the run; 0: any number"},
@@ -80,6 +77,13 @@ constexpr std::array kOtherSections = {
             "share of lr at the end of the cosine"},
     KeyInfo{"optimizer", "accumulate", PLAIT_FIELD(optimizer.accumulate),
             "rounds of the schedule, each of `microbatches`, whose gradients add up to one step"},
+    KeyInfo{"checkpoint", "every", PLAIT_FIELD(checkpoint.every),
+            "steps between checkpoints ([checkpoint](checkpoint.md)), one more when the run ends; "
+            "0: none"},
+    KeyInfo{"checkpoint", "keep_last", PLAIT_FIELD(checkpoint.keep_last),
+            "the newest so many checkpoints stay"},
+    KeyInfo{"checkpoint", "keep_every", PLAIT_FIELD(checkpoint.keep_every),
+            "and those of a multiple of so many steps; 0: none of those"},
     KeyInfo{"run", "steps", PLAIT_FIELD(run.steps), "optimiser steps"},
     KeyInfo{"run", "batch_size", PLAIT_FIELD(run.batch_size),
             "sequences a step over all replicas; a multiple of microbatches · data · "
@@ -144,6 +148,11 @@ std::string print_field(const KeyInfo& key, JobConfig& job) {
 
 }  // namespace
 
+std::string print_key(const KeyInfo& key, const JobConfig& job) {
+  JobConfig copy = job;
+  return print_field(key, copy);
+}
+
 std::string quote_toml(const std::string& text) {
   std::string out = "\"";
   for (const char c : text) {
@@ -160,8 +169,9 @@ std::string quote_toml(const std::string& text) {
 std::span<const KeyInfo> job_keys() { return kKeys; }
 
 std::int64_t least_value(const KeyInfo& key) {
-  constexpr std::array<std::string_view, 5> kFromZero{"chunks", "memory_limit_bytes",
-                                                      "warmup_steps", "validate_every", "seed"};
+  constexpr std::array<std::string_view, 7> kFromZero{
+      "chunks", "memory_limit_bytes", "warmup_steps", "validate_every", "seed",
+      "every",  "keep_every"};
   return std::find(kFromZero.begin(), kFromZero.end(), key.name) == kFromZero.end() ? 1 : 0;
 }
 

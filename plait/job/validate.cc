@@ -116,8 +116,6 @@ void validate_parallel(const ParallelConfig& parallel, Validator& v) {
   v.at_least("parallel.expert", parallel.expert, 1);
   v.one_of("parallel.pairs", parallel.pairs, {"braid", "sequence", "off"}, {}, "");
   v.one_of("parallel.recompute", parallel.recompute, recompute_names(), {}, "");
-  v.one_of("parallel.shard", parallel.shard, {"none", "optimizer", "gradients", "parameters"}, {},
-           "");
   const double bound = parallel.token_bound;
   v.need(
       bound == 0 || (bound >= 1 && bound <= kMost), "parallel.token_bound",
@@ -129,6 +127,21 @@ void validate_parallel(const ParallelConfig& parallel, Validator& v) {
     v.need(layers >= 0, "parallel.layers_per_stage",
            fmt::format("layers_per_stage holds {}, needs at least 0 a stage", layers));
   }
+}
+
+void validate_checkpoint(const JobConfig& job, Validator& v) {
+  const CheckpointConfig& checkpoint = job.checkpoint;
+  v.at_least("checkpoint.every", checkpoint.every, 0);
+  v.at_least("checkpoint.keep_last", checkpoint.keep_last, 1);
+  v.at_least("checkpoint.keep_every", checkpoint.keep_every, 0);
+  v.need(checkpoint.every == 0 || checkpoint.keep_every % std::max(1, checkpoint.every) == 0,
+         "checkpoint.keep_every",
+         fmt::format("keep_every is {}, must be a multiple of checkpoint.every {}",
+                     checkpoint.keep_every, checkpoint.every));
+  v.need(checkpoint.every == 0 || job.run.device == "cpu", "checkpoint.every",
+         fmt::format("every is {}, this version writes checkpoints with run.device cpu only",
+                     checkpoint.every),
+         ErrorCode::kNotBuilt);
 }
 
 void validate_optimizer(const OptimizerConfig& optimizer, Validator& v) {
@@ -200,6 +213,7 @@ Expected<void> validate_job(const JobConfig& job) {
   validate_parallel(job.parallel, validator);
   validate_experts(job, validator);
   validate_optimizer(job.optimizer, validator);
+  validate_checkpoint(job, validator);
   validate_run(job, validator);
   return validator.result();
 }

@@ -111,7 +111,7 @@ TEST(Architectures, SegmentsAreJoinedWithoutTheExchangesOfOneMember) {
 // segment's description says is what the plan of memory counts.
 TEST(Architectures, ADescriptionIsWhatThePlanCounts) {
   const ModelConfig model = model_of("llama");
-  constexpr std::int64_t kTokens = 2 * 7, kD = 24, kI = 32, kQ = 40, kKv = 20, kNumber = 4,
+  constexpr std::int64_t kTokens = 14, kD = 24, kI = 32, kQ = 40, kKv = 20, kNumber = 4,
                          kSmall = 64;
   const PartMemory layer = part_memory(model, {0, 1, false, false}, {2, 7}, {}).at(0);
   EXPECT_EQ(layer.input, kNumber * kTokens * kD);

@@ -35,8 +35,10 @@ Expected<void> LineFile::open(const std::string& path) {
   close();
   path_ = path;
   written_ = 0;
-  file_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  if (file_ >= 0) return {};
+  file_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+  const off_t end = file_ < 0 ? -1 : ::lseek(file_, 0, SEEK_END);
+  if (end >= 0) written_ = static_cast<std::size_t>(end);
+  if (end >= 0) return {};
   return fail(ErrorCode::kIo, fmt::format("cannot be written: {}", std::strerror(errno)), path);
 }
 

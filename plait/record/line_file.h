@@ -17,7 +17,7 @@ class LineFile {
   LineFile& operator=(LineFile&&) = delete;
   ~LineFile();
 
-  /// Makes the file anew.
+  /// Lines go behind what the file holds; it is made if it is not there.
   Expected<void> open(const std::string& path);
   /// Appends the line behind those that wait. If that fails, as on a full disk, the file ends with
   /// its last whole line, and this line waits too: the next call tries again. Errors (kIo): why the

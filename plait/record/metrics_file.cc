@@ -8,6 +8,7 @@
 
 #include "plait/base/json_node.h"
 #include "plait/base/key_reader.h"
+#include "plait/base/read_file.h"
 #include "plait/record/step_fields.h"
 
 namespace plait {
@@ -104,6 +105,29 @@ Expected<MetricsLine> MetricsReader::read_line(std::string_view line) const {
           : MetricsLine(read_step(keys));
   PLAIT_TRY_VOID(error.result());
   return read;
+}
+
+Expected<MetricsUntil> metrics_until(const std::string& path, int step) {
+  PLAIT_TRY(const std::string bytes, read_file(path, "metrics"));
+  MetricsReader reader(path);
+  MetricsUntil until;
+  until.missing = step;
+  std::size_t begin = 0;
+  for (std::size_t end = bytes.find('\n'); end != std::string::npos;
+       begin = end + 1, end = bytes.find('\n', begin)) {
+    const std::string_view line = std::string_view(bytes).substr(begin, end + 1 - begin);
+    PLAIT_TRY(const std::vector<MetricsLine> read, reader.read(line));
+    bool stays = true;  // the header
+    for (const MetricsLine& one : read) {
+      const auto* of_step = std::get_if<StepLine>(&one);
+      stays =
+          of_step != nullptr ? of_step->step <= step : std::get<ValidationLine>(one).step < step;
+      if (of_step != nullptr && stays) --until.missing;
+    }
+    if (stays) until.lines += line;
+  }
+  if (until.lines.empty()) until.lines = metrics_header() + "\n";
+  return until;
 }
 
 tl::unexpected<Error> MetricsReader::wrong(std::string message) const {

@@ -40,4 +40,13 @@ class MetricsReader {
   int step_ = 0;                // of the last step's line
 };
 
+struct MetricsUntil {
+  std::string lines;
+  int missing = 0;  ///< of steps 1 to `step`
+};
+/// The file's lines as a run has them that has just done step `step`, the header first: of that
+/// step no validation, which the run makes that goes on. Errors (kInvalidInput): those of the
+/// reader.
+Expected<MetricsUntil> metrics_until(const std::string& path, int step);
+
 }  // namespace plait

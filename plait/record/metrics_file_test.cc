@@ -1,8 +1,12 @@
 #include "plait/record/metrics_file.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <filesystem>
+#include <fstream>
 #include <nlohmann/json.hpp>
+#include <string>
 
 namespace plait {
 namespace {
@@ -33,6 +37,7 @@ StepLine step_line(int step) {
   line.hidden_comm_ns = {19, 20};
   line.overlap_efficiency = 0.75;
   line.clock_error_ns = {0, 21};
+  line.checkpoint_ns = 22;
   return line;
 }
 
@@ -146,6 +151,30 @@ TEST(MetricsReader, EveryKeyIsHeldAgainstItsType) {
     line.erase(key);
     EXPECT_EQ(error_of(file_of({line.dump()})), "m.jsonl:2: " + key + " is missing");
   }
+}
+
+// A run that goes on from step 2 has those lines: the validation of step 2 is made anew, a line
+// that was being written is not whole.
+TEST(MetricsUntil, LaterLinesAndTheStepsOwnValidationGo) {
+  ValidationLine validation;
+  validation.tokens = 9;
+  const auto validated = [&](int step) {
+    validation.step = step;
+    return print_json(validation);
+  };
+  const std::string path =
+      (std::filesystem::temp_directory_path() / ("until_" + std::to_string(::getpid()))).string();
+  std::ofstream(path) << file_of({print_json(step_line(1)), validated(1), print_json(step_line(2)),
+                                  validated(2), print_json(step_line(3))})
+                      << "{\"step\": 4";
+  const MetricsUntil until = metrics_until(path, 2).value();
+  EXPECT_EQ(until.lines,
+            file_of({print_json(step_line(1)), validated(1), print_json(step_line(2))}));
+  EXPECT_EQ(until.missing, 0);
+  EXPECT_EQ(metrics_until(path, 5).value().missing, 2);
+  std::ofstream(path) << "no metrics\n";
+  EXPECT_FALSE(metrics_until(path, 2));
+  std::filesystem::remove(path);
 }
 
 }  // namespace

@@ -13,9 +13,10 @@ std::string run_folder_path(const JobConfig& job) {
 }
 
 Expected<Recorder> Recorder::begin(const Options& options, std::string_view job) {
-  PLAIT_TRY(RunFolder folder, RunFolder::create(options.folder, options.existing, job));
+  PLAIT_TRY(RunFolder folder,
+            RunFolder::create(options.folder, options.existing, job, options.metrics));
   Recorder recorder(options, std::move(folder));
-  PLAIT_TRY_VOID(recorder.folder_.metrics().append(metrics_header()));
+  if (options.metrics.empty()) PLAIT_TRY_VOID(recorder.folder_.metrics().append(metrics_header()));
   if (options.room > 0) {
     PLAIT_TRY(recorder.room_, DiskRoom::take(options.folder, options.room));
   }

@@ -29,7 +29,9 @@ class Recorder {
     ExistingFolder existing = ExistingFolder::kRefuse;
     int steps = 0;          ///< of the run: the last step's timeline is always written
     int timeline_step = 0;  ///< whose timeline goes to timeline.json, from 1; 0: none
-    Bytes room = 0;         ///< kept free on the disk until give_back_room()
+    /// Of a run that goes on: the metrics until there, with their header (metrics_until()).
+    std::string metrics{};
+    Bytes room = 0;  ///< kept free on the disk until give_back_room()
     std::function<void(const Error&)> on_warning{};
   };
 

@@ -54,8 +54,8 @@ Expected<fs::path> absolute(const std::string& path) {
 
 tl::unexpected<Error> exists_already(const std::string& path) {
   return bad_folder(path,
-                    "the run folder exists already; --overwrite replaces it, or choose another "
-                    "with run.folder");
+                    "the run folder exists already; --overwrite replaces it, --resume goes on in "
+                    "it, or choose another with run.folder");
 }
 
 Expected<void> check_replaceable(const std::string& path) {
@@ -81,7 +81,9 @@ Expected<void> RunFolder::check(const std::string& path, ExistingFolder existing
       return bad_folder(path, "the run folder cannot be made: a file is in its place");
     PLAIT_TRY_VOID(FolderLock::check(path));
     if (existing == ExistingFolder::kRefuse) return exists_already(path);
-    PLAIT_TRY_VOID(check_replaceable(path));
+    if (existing == ExistingFolder::kOverwrite) PLAIT_TRY_VOID(check_replaceable(path));
+  } else if (existing == ExistingFolder::kResume) {
+    return bad_folder(path, "is not there, needed the folder of the run that is to go on");
   }
   PLAIT_TRY(fs::path nearest, absolute(path));
   while (!fs::exists(nearest, error) && nearest.has_relative_path())
@@ -98,7 +100,7 @@ Expected<void> RunFolder::check(const std::string& path, ExistingFolder existing
 }
 
 Expected<RunFolder> RunFolder::create(const std::string& path, ExistingFolder existing,
-                                      std::string_view job) {
+                                      std::string_view job, std::string_view metrics) {
   PLAIT_TRY_VOID(check(path, existing));
   RunFolder folder;
   folder.path_ = path;
@@ -111,10 +113,15 @@ Expected<RunFolder> RunFolder::create(const std::string& path, ExistingFolder ex
     folder.lock_.reset();
     return exists_already(path);
   }
-  PLAIT_TRY_VOID(folder.set_previous_aside());
+  if (existing == ExistingFolder::kResume) {
+    folder.kept_ = true;
+  } else {
+    PLAIT_TRY_VOID(folder.set_previous_aside());
+  }
   if (!write_file_atomically(folder.file("job.toml"), std::string(job)))
     return bad_folder(path, "the run folder cannot be written");
-  if (!folder.metrics_.open(folder.file("metrics.jsonl")))
+  if (!write_file_atomically(folder.file("metrics.jsonl"), metrics) ||
+      !folder.metrics_.open(folder.file("metrics.jsonl")))
     return bad_folder(path, "the run folder cannot be written");
   return folder;
 }

@@ -14,7 +14,8 @@
 
 namespace plait {
 
-enum class ExistingFolder : std::uint8_t { kRefuse, kOverwrite };
+/// What is done with a folder that is there: kResume goes on in it, and needs one.
+enum class ExistingFolder : std::uint8_t { kRefuse, kOverwrite, kResume };
 
 /// The timeline of one of the last steps, replaced as the run goes on.
 inline constexpr std::string_view kLastStepFile = "last_step.json";
@@ -28,16 +29,18 @@ inline constexpr std::array<std::string_view, 11> kRunFolderEntries = {
 
 /// Made before the first step; keep() makes it stay. Until then the destructor undoes what create()
 /// did, so that a job that never began leaves nothing behind: folders that were made are removed,
-/// an earlier run that was overwritten is put back (it waits in .previous). While it lives no other
-/// run, of this process or another, can have the folder.
+/// an earlier run that was overwritten is put back (it waits in .previous). A run that goes on
+/// (kResume) keeps what is there. While it lives no other run, of this process or another, can have
+/// the folder.
 class RunFolder {
  public:
   /// True if create() would succeed as far as can be told without making anything. Errors
   /// (kInvalidInput) name the folder: a run is alive in it, it exists, is not a run's folder, or
   /// cannot be written; the working directory is gone.
   static Expected<void> check(const std::string& path, ExistingFolder existing);
+  /// `metrics`: what metrics.jsonl begins with.
   static Expected<RunFolder> create(const std::string& path, ExistingFolder existing,
-                                    std::string_view job);
+                                    std::string_view job, std::string_view metrics = {});
 
   RunFolder(RunFolder&& other) noexcept;
   RunFolder& operator=(RunFolder&&) = delete;

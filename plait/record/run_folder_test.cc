@@ -203,6 +203,27 @@ TEST_F(RunFolderTest, AWorkingDirectoryThatIsGoneIsSaid) {
   EXPECT_TRUE(absolute);
 }
 
+TEST_F(RunFolderTest, ARunThatGoesOnKeepsWhatIsThere) {
+  EXPECT_NE(error_of("job", ExistingFolder::kResume).find("is not there"), std::string::npos);
+  write_run("job");
+  auto expected = tree();
+  expected["job/job.toml"] = "new";
+  expected["job/metrics.jsonl"] = "{}\n";
+  {
+    Expected<RunFolder> folder =
+        RunFolder::create(path("job"), ExistingFolder::kResume, "new", "{}\n");
+    ASSERT_TRUE(folder) << folder.error().text();
+  }
+  EXPECT_EQ(tree(), expected);  // though it took no step
+  {
+    Expected<RunFolder> folder =
+        RunFolder::create(path("job"), ExistingFolder::kResume, "new", "{}\n");
+    EXPECT_TRUE(folder->metrics().append("[]"));
+  }
+  expected["job/metrics.jsonl"] = "{}\n[]\n";
+  EXPECT_EQ(tree(), expected);
+}
+
 TEST_F(RunFolderTest, AFileInTheWayIsAnError) {
   write(root_ / "runs", "a file");
   EXPECT_EQ(error_of("runs", ExistingFolder::kOverwrite),

@@ -95,6 +95,11 @@ inline constexpr std::array kStepFields{
               {},
               "how well the rank's clock is known on rank 0's, at most; 0 where it is the same "
               "clock ([runtime](runtime.md))"},
+    StepField{"checkpoint_ns",
+              &StepLine::checkpoint_ns,
+              {},
+              "after the step, beside `step_ns`: how long rank 0 waited for the checkpoint before "
+              "and copied this step's state ([checkpoint](checkpoint.md))"},
 };
 
 /// Calls `visit(field, member)` for each field that lies in a member of StepLine.

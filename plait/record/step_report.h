@@ -70,8 +70,9 @@ struct StepLine {
   int pairs_braided = 0;
   int pairs_in_sequence = 0;
   int whole_backwards = 0;
-  Nanoseconds span_ns = 0;       ///< from the first to the last action of any rank
-  double mean_bubble_share = 0;  ///< of the pipeline
+  Nanoseconds checkpoint_ns = 0;  ///< in which the step waited for its checkpoint
+  Nanoseconds span_ns = 0;        ///< from the first to the last action of any rank
+  double mean_bubble_share = 0;   ///< of the pipeline
   std::vector<Nanoseconds> peer_wait_ns;
   std::vector<Nanoseconds> transfer_ns;
   std::vector<Nanoseconds> hidden_comm_ns;

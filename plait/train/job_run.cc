@@ -52,6 +52,16 @@ RunLength run_length(const JobPlan& plan) {
   return {run.steps, run.validate_every, has_validation(plan.job.data)};
 }
 
+CheckpointOptions job_checkpoints(const JobPlan& plan) {
+  const CheckpointConfig& checkpoint = plan.job.checkpoint;
+  CheckpointOptions options;
+  options.every = checkpoint.every;
+  options.keeping = {checkpoint.keep_last, checkpoint.keep_every};
+  options.run = run_folder_path(plan.job);
+  options.job = print_job_config(plan.job);
+  return options;
+}
+
 ProfiledRun profiled_run(const JobPlan& plan) {
   ProfiledRun run;
   run.title = fmt::format("{} under {}, {} ranks, {} micro-batches", plan.job.name,

@@ -15,6 +15,8 @@ JobModel job_model(const JobPlan& plan, const DataSplit& data);
 /// `plan` and `model` outlive the setup.
 TrainSetup job_setup(const JobPlan& plan, JobModel& model);
 RunLength run_length(const JobPlan& plan);
+/// In the run's folder; with checkpoint.every 0 none are written.
+CheckpointOptions job_checkpoints(const JobPlan& plan);
 ProfiledRun profiled_run(const JobPlan& plan);
 RecordedRun recorded_run(const JobPlan& plan);
 

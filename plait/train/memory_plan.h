@@ -30,12 +30,13 @@ struct RankMemory {
   Bytes optimizer = 0;   ///< AdamW's moments
   Bytes batch = 0;       ///< of a step: losses, of a job also tokens and targets
   Bytes reductions = 0;  ///< gradients on their way between replicas, all at one time
+  Bytes snapshot = 0;    ///< what a checkpoint copies, where a run writes some
   /// With what is exchanged, in a step or a validation; empty: the parts do not say what they need.
   std::optional<Bytes> activations;
 
   /// What is there between steps.
   Bytes lasting() const { return weights + gradients + optimizer + batch; }
-  Bytes total() const { return lasting() + reductions + activations.value_or(0); }
+  Bytes total() const { return lasting() + reductions + snapshot + activations.value_or(0); }
   /// Adds what another stage of the rank needs, activations aside.
   RankMemory& operator+=(const RankMemory& stage);
 };
@@ -68,8 +69,9 @@ Expected<void> check_memory(Bytes limit, const Grid& grid, const std::vector<Ran
 /// The global ranks that stand at a rank of the pipeline: "3", or "6-7".
 std::string ranks_at(const Grid& grid, int pipeline_rank);
 
-/// A row for each rank of the pipeline: weights, gradients, optimiser, activations, and all of it
-/// in bytes, as a limit is compared with; "-" where activations are not known.
+/// A row for each rank of the pipeline: weights, gradients, optimiser, activations, snapshots if
+/// there are any, and all of it in bytes, as a limit is compared with; "-" where activations are
+/// not known.
 std::string describe_memory(const Grid& grid, const std::vector<RankMemory>& memory);
 
 }  // namespace plait

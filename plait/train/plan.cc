@@ -66,6 +66,10 @@ Expected<JobPlan> make_plan(JobConfig job) {
   std::vector<RankMemory> memory =
       model_memory({job.model, parts, placement, grid, microbatch, parallel.microbatches});
   set_activations(memory, plan.training_programs, plan.validation_programs, of_parts);
+  if (job.checkpoint.every > 0) {
+    // Of column 0, which speaks for most.
+    for (RankMemory& one : memory) one.snapshot = one.weights + one.optimizer;
+  }
   PLAIT_TRY_VOID(check_memory(parallel.memory_limit_bytes, grid, memory));
   return JobPlan(std::move(plan), std::move(job), std::move(parts), std::move(memory),
                  std::move(notes));

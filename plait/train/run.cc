@@ -1,5 +1,6 @@
 #include "plait/train/run.h"
 
+#include <memory>
 #include <optional>
 #include <utility>
 
@@ -21,26 +22,56 @@ Expected<void> save(RankTrainer& trainer, bool first, Saved what,
   return trainer.stream(what, sink.get());
 }
 
+/// After a step that a checkpoint is due after: a multiple of `every`, and the run's last.
+bool is_checkpoint_due(int step, const RunLength& length, const CheckpointOptions& checkpoints,
+                       int stop_signal) {
+  return checkpoints.every > 0 &&
+         (step % checkpoints.every == 0 || step == length.steps || stop_signal != 0);
+}
+
+/// Between two steps of the run; behind its last one it always validates.
+bool is_validation_due(int step, const RunLength& length, int stop_signal) {
+  return length.validates && length.validate_every > 0 && step % length.validate_every == 0 &&
+         step < length.steps && stop_signal == 0;
+}
+
 /// One rank's share of a run.
 Expected<RunOutcome> run_rank(TrainerGroup& group, RankTrainer& trainer, Exchange& exchange,
                               const RunLength& length, const RunHooks& hooks) {
   RunOutcome outcome;
   const bool first = exchange.rank() == 0;
+  if (hooks.resume != nullptr)
+    PLAIT_TRY_VOID(load_state(trainer.state(), *hooks.resume, hooks.own_state, exchange));
   if (first && hooks.on_begin) PLAIT_TRY_VOID(hooks.on_begin());
   PLAIT_TRY_VOID(exchange.all_gather(""));
   if (hooks.on_begun) PLAIT_TRY_VOID(hooks.on_begun());
+  std::unique_ptr<CheckpointSaver> saver;
+  if (hooks.checkpoints.every > 0) {
+    PLAIT_TRY(saver, CheckpointSaver::begin(hooks.checkpoints, exchange));
+  }
+  // Of the run before, the validation behind that step may be missing (metrics_until()).
+  if (hooks.resume != nullptr && is_validation_due(trainer.steps_done(), length, 0))
+    PLAIT_TRY_VOID(validate(trainer, first, hooks));
   while (trainer.steps_done() < length.steps && outcome.stop_signal == 0) {
-    PLAIT_TRY(const StepOutcome step, trainer.step(hooks.stop_signal ? hooks.stop_signal() : 0));
+    PLAIT_TRY(StepOutcome step, trainer.step(hooks.stop_signal ? hooks.stop_signal() : 0));
     group.end_start();
     outcome.stop_signal = step.stop_signal;
+    const bool saves =
+        is_checkpoint_due(trainer.steps_done(), length, hooks.checkpoints, outcome.stop_signal);
+    if (saves) {
+      const Nanoseconds begin = now();
+      PLAIT_TRY_VOID(saver->take(trainer.state(), trainer.steps_done()));
+      step.line.checkpoint_ns = now() - begin;
+    }
+    // The step's line is there before a checkpoint of the step has its name.
     if (first && hooks.on_step) PLAIT_TRY_VOID(hooks.on_step(step));
-    const bool due = length.validates && length.validate_every > 0 &&
-                     trainer.steps_done() % length.validate_every == 0;
-    if (due && trainer.steps_done() < length.steps && outcome.stop_signal == 0)
+    if (saves) saver->start();
+    if (is_validation_due(trainer.steps_done(), length, outcome.stop_signal))
       PLAIT_TRY_VOID(validate(trainer, first, hooks));
   }
   if (length.validates && outcome.stop_signal == 0) PLAIT_TRY_VOID(validate(trainer, first, hooks));
   outcome.steps_done = trainer.steps_done();
+  if (saver) PLAIT_TRY_VOID(saver->finish());
   if (first && hooks.on_trained) PLAIT_TRY_VOID(hooks.on_trained());
   const Expected<void> gradients = save(trainer, first, Saved::kGradients, hooks.gradient_sink);
   if (!gradients && gradients.error().code != ErrorCode::kIo)

@@ -3,10 +3,14 @@
 
 #include <functional>
 #include <memory>
+#include <set>
+#include <string>
 
 #include "plait/checkpoint/tensor_sink.h"
 #include "plait/runtime/emulated_link.h"
 #include "plait/torch/c10d_world.h"
+#include "plait/train/checkpoint_saver.h"
+#include "plait/train/checkpoint_state.h"
 #include "plait/train/train_setup.h"
 #include "plait/train/trainer.h"
 
@@ -26,6 +30,11 @@ struct RunHooks {
   std::function<Expected<void>()> on_end;  ///< the sinks have what they get
   bool validates = true;                   ///< as the run's length says; false: never
   EmulatedLink link;                       ///< between ranks that are threads
+  /// The state that the run goes on from, and keys of it that it does not take; null: none. Filled
+  /// before on_begin.
+  const SavedState* resume = nullptr;
+  std::set<std::string> own_state;
+  CheckpointOptions checkpoints;  ///< their folder is there when on_begin has returned
 };
 
 /// How long a run is, and what it validates.

@@ -41,6 +41,7 @@ Expected<void> RunRecorder::begin() {
   options.folder = run_.folder;
   options.existing = options_.existing;
   options.steps = run_.steps;
+  options.metrics = options_.metrics;
   options.timeline_step = options_.timeline_step;
   options.on_warning = options_.on_warning;
   options.room = model_bytes(run_.model) * (options_.gradients ? 2 : 1);

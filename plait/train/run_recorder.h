@@ -35,6 +35,7 @@ class RunRecorder {
  public:
   struct Options {
     ExistingFolder existing = ExistingFolder::kRefuse;
+    std::string metrics{};  ///< of a run that goes on: the metrics until there
     int timeline_step = 0;  ///< whose timeline is written, as JSON and SVG; 0: none
     /// Told once of each file that cannot be written: the run goes on.
     std::function<void(const Error&)> on_warning{};

@@ -5,6 +5,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -21,6 +22,7 @@
 #include "plait/torch/c10d_world.h"
 #include "plait/torch/device_cuda.h"
 #include "plait/torch/rendezvous.h"
+#include "plait/train/checkpoint_resume.h"
 #include "plait/train/job_run.h"
 #include "plait/train/ngram.h"
 #include "tools/plait/commands.h"
@@ -44,8 +46,7 @@ Expected<void> print_plan(const JobPlan& plan, bool reference) {
   PLAIT_TRY(const std::string picture,
             draw_schedule(plan.compute_only, {has_colours(), terminal_size().columns}));
   print("{}\nproven: {}\n{}{}\n{}\n", picture, plan.training.summary(), describe_pairs(plan),
-        describe_rounds(plan) + describe_shards(plan) + describe_nothing_to_do(plan),
-        describe_stages(plan));
+        describe_rounds(plan) + describe_nothing_to_do(plan), describe_stages(plan));
   if (reference)
     print("reference: all stages in one process, unpipelined, micro-batches ascending\n");
   for (const std::string& note : plan.notes) print("note: {}\n", note);
@@ -63,6 +64,34 @@ std::string describe_ngrams(const JobPlan& plan, const DataSplit& data, double m
       model_bits, bits[0], bits[1], bits[2], bits[3]);
 }
 
+/// True if `path` is `folder` or lies in it.
+bool lies_in(const std::string& path, const std::string& folder) {
+  std::error_code error;
+  const std::filesystem::path of = std::filesystem::relative(path, folder, error);
+  return !error && !of.empty() && *of.begin() != "..";
+}
+
+/// What the run goes on from; nothing: it begins anew.
+Expected<std::optional<Resume>> find_resume(const TrainOptions& options, const JobPlan& plan) {
+  if (!options.resume && options.resume_from.empty()) return std::optional<Resume>();
+  const std::string run = run_folder_path(plan.job);
+  if (options.resume) PLAIT_TRY_VOID(RunFolder::check(run, ExistingFolder::kResume));
+  PLAIT_TRY(Resume resume, resume_from(options.resume ? run : options.resume_from, plan.job));
+  if (!options.resume && lies_in(resume.from.folder, run)) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("lies in the run's own folder {}, needed --resume, or another folder "
+                            "by run.folder",
+                            run),
+                fmt::format("--resume-from {}", options.resume_from));
+  }
+  if (options.record_step > 0 && options.record_step <= resume.step()) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("the run goes on from step {}", resume.step()),
+                fmt::format("--record {}", options.record_step));
+  }
+  return std::optional<Resume>(std::move(resume));
+}
+
 /// Flags that would be dropped beside this job.
 Expected<void> check_flags(const TrainOptions& options, const JobConfig& job) {
   if (options.record_step > job.run.steps) {
@@ -77,6 +106,10 @@ Expected<void> check_flags(const TrainOptions& options, const JobConfig& job) {
     return fail(ErrorCode::kInvalidInput, "does not apply to a reference run, which is one process",
                 "--comm");
   }
+  if (options.resume && options.overwrite) {
+    return fail(ErrorCode::kInvalidInput,
+                "does not apply to a run that goes on in its folder (--resume)", "--overwrite");
+  }
   if (options.port != 0 && (options.reference || job.run.comm != "gloo")) {
     return fail(ErrorCode::kInvalidInput, "is of ranks that are processes, needed --comm gloo",
                 "--port");
@@ -85,12 +118,14 @@ Expected<void> check_flags(const TrainOptions& options, const JobConfig& job) {
 }
 
 ExistingFolder existing_folder(const TrainOptions& options) {
+  if (options.resume) return ExistingFolder::kResume;
   return options.overwrite ? ExistingFolder::kOverwrite : ExistingFolder::kRefuse;
 }
 
-std::string stop_words(int signal, int steps_done, const std::string& folder) {
-  return fmt::format("{} after step {}; the model as it was then is in {}", stop_word(signal),
-                     steps_done, folder);
+std::string stop_words(int signal, int steps_done, const JobConfig& job) {
+  return fmt::format("{} after step {}; the model as it was then is in {}{}", stop_word(signal),
+                     steps_done, run_folder_path(job),
+                     job.checkpoint.every > 0 ? ", --resume goes on from there" : "");
 }
 
 /// True of what a rank meets when others have ended as they were asked to.
@@ -102,16 +137,24 @@ bool follows_from_stop(const Error& error) {
 /// What rank 0 prints while its recorder writes.
 class Reporter {
  public:
-  Reporter(const JobPlan& plan, const DataSplit& data, const TrainOptions& options)
+  Reporter(const JobPlan& plan, const DataSplit& data, const TrainOptions& options,
+           const std::optional<Resume>& resume)
       : plan_(plan),
         data_(data),
         options_(options),
-        recorder_(std::in_place, recorded_run(plan), recorder_options(options)) {
+        resume_(resume),
+        recorder_(std::in_place, recorded_run(plan), recorder_options(options, resume)) {
     if (!options.watch) show_progress(stdout, is_terminal());
   }
 
   RunHooks hooks() {
     RunHooks hooks;
+    if (resume_) {
+      hooks.resume = &resume_->saved;
+      hooks.own_state = resume_->own;
+    }
+    hooks.checkpoints = job_checkpoints(plan_);
+    hooks.checkpoints.on_warning = warn;
     hooks.on_begin = [this] { return begin(); };
     hooks.on_step = [this](const StepOutcome& outcome) -> Expected<void> {
       recorder_->step(outcome);
@@ -139,15 +182,18 @@ class Reporter {
   void abandon() { recorder_.reset(); }
 
  private:
-  static RunRecorder::Options recorder_options(const TrainOptions& options) {
+  static void warn(const Error& error) {
+    fmt::print(stderr, "plait train: warning: {}; the run goes on\n", error.text());
+  }
+  static RunRecorder::Options recorder_options(const TrainOptions& options,
+                                               const std::optional<Resume>& resume) {
     RunRecorder::Options of_recorder;
+    if (resume) of_recorder.metrics = resume->metrics;
     of_recorder.existing = existing_folder(options);
     of_recorder.timeline_step = options.record_step;
     of_recorder.gradients = options.save_gradients;
     of_recorder.fits_costs = !options.reference;
-    of_recorder.on_warning = [](const Error& error) {
-      fmt::print(stderr, "plait train: warning: {}; the run goes on\n", error.text());
-    };
+    of_recorder.on_warning = warn;
     return of_recorder;
   }
 
@@ -165,7 +211,7 @@ class Reporter {
     begin_ = now();
     if (options_.watch) {
       const std::string log = recorder_->file(kWatchedLog);
-      log_.reset(std::fopen(log.c_str(), "w"));
+      log_.reset(std::fopen(log.c_str(), resume_ ? "a" : "w"));
       if (!log_) return fail(ErrorCode::kIo, "the rank's log cannot be written", log);
       show_progress(log_.get(), false);
     }
@@ -188,6 +234,7 @@ class Reporter {
   const JobPlan& plan_;
   const DataSplit& data_;
   const TrainOptions& options_;
+  const std::optional<Resume>& resume_;
   struct Close {
     void operator()(std::FILE* file) const { std::fclose(file); }
   };
@@ -248,16 +295,17 @@ Expected<int> watch_local_ranks(const JobPlan& plan, const TrainOptions& options
   return outcome.exit_code;
 }
 
-/// From here on what this process prints goes into a file.
-Expected<void> log_to(const std::string& path) {
-  if (std::freopen(path.c_str(), "w", stdout) != nullptr && dup2(STDOUT_FILENO, STDERR_FILENO) >= 0)
+/// From here on what this process prints goes into a file, behind what it holds or in its place.
+Expected<void> log_to(const std::string& path, bool behind) {
+  if (std::freopen(path.c_str(), behind ? "a" : "w", stdout) != nullptr &&
+      dup2(STDOUT_FILENO, STDERR_FILENO) >= 0)
     return {};
   return fail(ErrorCode::kIo, "the rank's log cannot be written", path);
 }
 
 /// One rank of several processes. Leaves the process where a wait of Gloo could hold it.
 Expected<int> train_as_rank(const JobPlan& plan, const DataSplit& data, const TrainOptions& options,
-                            const RankPlace& place) {
+                            const std::optional<Resume>& resume, const RankPlace& place) {
   C10dOptions c10d;
   c10d.rank = place.rank;
   c10d.ranks = place.ranks;
@@ -272,11 +320,12 @@ Expected<int> train_as_rank(const JobPlan& plan, const DataSplit& data, const Tr
   c10d.timeout_s = plan.job.run.timeout_s;
   c10d.tags = {plan.stages(), plan.microbatches(), 1};
   if (place.rank == 0) PLAIT_TRY_VOID(print_plan(plan, false));
-  Reporter reporter(plan, data, options);
+  Reporter reporter(plan, data, options, resume);
   RunHooks hooks = reporter.hooks();
   if (place.launcher == Launcher::kLocal && place.rank > 0) {
     hooks.on_begun = [&] {
-      return log_to(fmt::format("{}/rank-{}.log", run_folder_path(plan.job), place.rank));
+      return log_to(fmt::format("{}/rank-{}.log", run_folder_path(plan.job), place.rank),
+                    resume.has_value());
     };
   }
   hooks.on_begin = deferring_stops(hooks.on_begin);
@@ -289,8 +338,9 @@ Expected<int> train_as_rank(const JobPlan& plan, const DataSplit& data, const Tr
     screen->start();
   }
   JobModel model = job_model(plan, data);
-  const Expected<RunOutcome> outcome =
-      run_as_process(job_setup(plan, model), run_length(plan), c10d, hooks);
+  TrainSetup setup = job_setup(plan, model);
+  if (resume) setup.agreement += resume->agreement();
+  const Expected<RunOutcome> outcome = run_as_process(setup, run_length(plan), c10d, hooks);
   if (place.rank == 0) reporter.end_progress();
   if (screen) screen->end();
   std::fflush(nullptr);
@@ -302,15 +352,16 @@ Expected<int> train_as_rank(const JobPlan& plan, const DataSplit& data, const Tr
   }
   const int stop = outcome->stop_signal != 0 ? outcome->stop_signal : StopSignals::requested();
   if (stop == 0) return kExitOk;
-  const std::string words = stop_words(stop, outcome->steps_done, run_folder_path(plan.job));
+  const std::string words = stop_words(stop, outcome->steps_done, plan.job);
   if (place.rank == 0 && !tell_parent(words)) fmt::print(stderr, "plait train: {}\n", words);
   return 128 + stop;
 }
 
 /// All ranks as threads of this process, or the reference.
-Expected<int> train_here(const JobPlan& plan, const DataSplit& data, const TrainOptions& options) {
+Expected<int> train_here(const JobPlan& plan, const DataSplit& data, const TrainOptions& options,
+                         const std::optional<Resume>& resume) {
   PLAIT_TRY_VOID(print_plan(plan, options.reference));
-  Reporter reporter(plan, data, options);
+  Reporter reporter(plan, data, options, resume);
   RunHooks hooks = reporter.hooks();
   hooks.link.latency = static_cast<Nanoseconds>(options.link_latency_us * 1e3);
   hooks.link.bytes_per_s = static_cast<Bytes>(options.link_mb_per_s * 1e6);
@@ -332,8 +383,7 @@ Expected<int> train_here(const JobPlan& plan, const DataSplit& data, const Train
   if (!outcome) return tl::unexpected<Error>(outcome.error());
   const int stop = outcome->stop_signal != 0 ? outcome->stop_signal : StopSignals::requested();
   if (stop == 0) return kExitOk;
-  fmt::print(stderr, "plait train: {}\n",
-             stop_words(stop, outcome->steps_done, run_folder_path(plan.job)));
+  fmt::print(stderr, "plait train: {}\n", stop_words(stop, outcome->steps_done, plan.job));
   return 128 + stop;
 }
 
@@ -358,15 +408,11 @@ Expected<int> train(const TrainOptions& given) {
     if (std::getenv(kRankVariable) == nullptr)
       print("stdout is no terminal to --watch the run in: plain lines follow\n");
   }
-  if (options.resume) {
-    return fail(
-        ErrorCode::kNotBuilt,
-        "this version writes no checkpoints to resume from; start from a model with model.init",
-        "--resume");
-  }
   PLAIT_TRY(JobConfig job, read_job(options));
   PLAIT_TRY_VOID(check_flags(options, job));
-  PLAIT_TRY(const JobPlan plan, make_plan(std::move(job)));
+  PLAIT_TRY(JobPlan plan, make_plan(std::move(job)));
+  PLAIT_TRY(const std::optional<Resume> resume, find_resume(options, plan));
+  if (resume) plan.notes.insert(plan.notes.end(), resume->notes.begin(), resume->notes.end());
   if (options.dry_run) {
     PLAIT_TRY_VOID(open_data(plan.job.data, plan.job.model.vocab_size));
     print("{}\n", print_job_config(plan.job));
@@ -395,9 +441,9 @@ Expected<int> train(const TrainOptions& given) {
                           data.error());
     return tl::unexpected<Error>(data.error());
   }
-  if (!processes) return train_here(plan, *data, options);
+  if (!processes) return train_here(plan, *data, options, resume);
   return place.rank < 0 ? watch_local_ranks(plan, options)
-                        : train_as_rank(plan, *data, options, place);
+                        : train_as_rank(plan, *data, options, resume, place);
 }
 
 }  // namespace plait::tools

@@ -17,7 +17,12 @@ std::shared_ptr<TrainOptions> add_train_options(CLI::App& command) {
   command.add_option("--steps", options->steps, "run.steps");
   command.add_flag("--dry-run", options->dry_run, "print job, proof, stages and memory, and stop");
   command.add_flag("--overwrite", options->overwrite, "replace the run folder of an earlier run");
-  command.add_flag("--resume", options->resume, "not built yet");
+  auto* resume = command.add_flag("--resume", options->resume,
+                                  "go on in the run's folder from its newest checkpoint");
+  command
+      .add_option("--resume-from", options->resume_from,
+                  "go on from a checkpoint, or the newest of another run's folder, in a new folder")
+      ->excludes(resume);
   command.add_flag("--reference", options->reference,
                    "one process, unpipelined: the run to compare with");
   command.add_flag("--save-gradients", options->save_gradients,

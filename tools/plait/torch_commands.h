@@ -20,6 +20,7 @@ struct TrainOptions {
   bool dry_run = false;
   bool overwrite = false;
   bool resume = false;
+  std::string resume_from;
   bool reference = false;
   bool save_gradients = false;
   bool watch = false;
