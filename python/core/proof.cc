@@ -14,7 +14,7 @@ using Finding =
     std::tuple<std::string, int, int, std::string, std::optional<std::string>, std::vector<Note>>;
 
 struct Verdict {
-  Schedule checked;  ///< with the messages that were inserted
+  std::optional<Schedule> checked;  ///< what the findings are of, if messages were inserted
   std::optional<VerifiedSchedule> proven;
   std::vector<Finding> findings;
 };
@@ -58,14 +58,14 @@ Verdict check(const Schedule& schedule, const std::optional<std::vector<std::str
   options.ascending = ascending;
   return value_of(without_gil([&]() -> Expected<Verdict> {
     Verdict verdict;
-    verdict.checked = schedule;
     // A way of matching asks about messages.
     if ((messages || matchings) && !is_lowered(schedule)) {
-      PLAIT_TRY(verdict.checked, insert_messages(std::move(verdict.checked)));
+      PLAIT_TRY(verdict.checked, insert_messages(schedule));
     }
-    auto verified = verify(verdict.checked, options);
+    auto verified = verify(verdict.checked ? *verdict.checked : schedule, options);
     if (verified) {
       verdict.proven = *std::move(verified);
+      verdict.checked.reset();  // the proof has it
     } else {
       for (const Diagnostic& finding : verified.error()) verdict.findings.push_back(plain(finding));
     }
@@ -83,9 +83,11 @@ void bind_proof(nb::module_& m) {
       .def_prop_ro("notes", [](const VerifiedSchedule& self) { return notes_of(self.schedule()); });
   nb::class_<Verdict>(m, "Verdict")
       .def_prop_ro(
-          "checked", [](const Verdict& self) -> const Schedule& { return self.checked; },
-          nb::rv_policy::reference_internal)
-      .def_prop_ro("proven", [](const Verdict& self) { return self.proven; })
+          "checked", [](const Verdict& self) { return self.checked ? &*self.checked : nullptr; },
+          nb::rv_policy::reference_internal, nb::sig("def checked(self) -> Schedule | None"))
+      .def_prop_ro(
+          "proven", [](const Verdict& self) { return self.proven ? &*self.proven : nullptr; },
+          nb::rv_policy::reference_internal, nb::sig("def proven(self) -> Proof | None"))
       .def_ro("findings", &Verdict::findings);
   m.def("check", check, nb::arg("schedule"), nb::arg("matchings").none(),
         nb::arg("max_activations"), nb::arg("max_active_stages").none(), nb::arg("ascending"),

@@ -267,14 +267,14 @@ class Schedule:
             CheckFailed: with `findings`, every violation.
             InvalidInput: an unknown matching.
 
-        Cost: O(entries + S*M), and a copy of the lists.
+        Cost: O(entries + S*M); the proof has a copy of the lists.
         """
         verdict, findings = self._verdict(matching, max_activations, max_active_stages, ascending, messages)
         proven = verdict.proven
         if proven is None:
             count = "1 violation" if len(findings) == 1 else f"{len(findings)} violations"
             raise CheckFailed(f"{count}, the first: {findings[0]}", self.name, findings)
-        return Proof(proven, self._made(verdict.checked))
+        return Proof(proven, self._made(proven.schedule))
 
     def _verdict(
         self,
@@ -287,7 +287,7 @@ class Schedule:
         matchings = [matching] if isinstance(matching, str) else None if matching is None else list(matching)
         caps = [] if max_activations is None else [max_activations] if isinstance(max_activations, int) else list(max_activations)
         verdict = _core.check(self._handle, matchings, caps, max_active_stages, ascending, messages)
-        checked = verdict.checked
+        checked = verdict.checked or self._handle
 
         def action(rank: int, position: int) -> str:
             return checked.action_at(rank, position) if 0 <= rank < self.ranks and position >= 0 else ""
