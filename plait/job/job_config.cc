@@ -194,6 +194,9 @@ std::string why_unused(const JobConfig& job, std::string_view key) {
     return fmt::format("parallel.pairs is {}", job.parallel.pairs);
   if (key.starts_with("checkpoint.keep_") && job.checkpoint.every == 0)
     return "checkpoint.every is 0";
+  if (key == "parallel.shard" && job.parallel.shard != "none" &&
+      job.parallel.data * job.parallel.expert == 1)
+    return "parallel.data and parallel.expert are 1: there are no replicas";
   if (key == "parallel.token_bound" && job.parallel.expert == 1) return "parallel.expert is 1";
   return {};
 }

@@ -34,9 +34,10 @@ struct ParallelConfig {
   int microbatches = 8;
   std::string pairs = "sequence";  ///< "braid", "sequence", "off"
   std::string braid;  ///< file of the order inside a braided pair; empty: the default order
-  std::string recompute = "none";       ///< "none", "selective", "full"
-  std::vector<int> layers_per_stage;    ///< empty: by cost
-  double token_bound = 0.0;             ///< rows a dispatch may bring, in even shares; 0: any
+  std::string recompute = "none";     ///< "none", "selective", "full"
+  std::vector<int> layers_per_stage;  ///< empty: by cost
+  std::string shard = "none";  ///< of replicas: "none", "optimizer", "gradients", "parameters"
+  double token_bound = 0.0;    ///< rows a dispatch may bring, in even shares; 0: any
   std::int64_t memory_limit_bytes = 0;  ///< of each rank; 0: none
 
   friend bool operator==(const ParallelConfig&, const ParallelConfig&) = default;

@@ -59,6 +59,9 @@ constexpr std::array kOtherSections = {
     KeyInfo{
         "parallel", "layers_per_stage", PLAIT_FIELD(parallel.layers_per_stage),
         "a number for each stage, 0 for the embedding or the head alone; empty: spread by cost"},
+    KeyInfo{"parallel", "shard", PLAIT_FIELD(parallel.shard),
+            "what replicas share out: `none`; `optimizer` its state; `gradients` these too; "
+            "`parameters` these too (docs/shard.md)"},
     KeyInfo{"parallel", "token_bound", PLAIT_FIELD(parallel.token_bound),
             "most rows that a dispatch may bring to a rank, in multiples of the even share; more "
             "end the run; 0: any number"},

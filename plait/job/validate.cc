@@ -116,6 +116,8 @@ void validate_parallel(const ParallelConfig& parallel, Validator& v) {
   v.at_least("parallel.expert", parallel.expert, 1);
   v.one_of("parallel.pairs", parallel.pairs, {"braid", "sequence", "off"}, {}, "");
   v.one_of("parallel.recompute", parallel.recompute, recompute_names(), {}, "");
+  v.one_of("parallel.shard", parallel.shard, {"none", "optimizer", "gradients", "parameters"}, {},
+           "");
   const double bound = parallel.token_bound;
   v.need(
       bound == 0 || (bound >= 1 && bound <= kMost), "parallel.token_bound",

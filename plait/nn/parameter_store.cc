@@ -4,7 +4,9 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
+#include <c10/core/Allocator.h>
 #include <c10/core/GradMode.h>
+#include <c10/core/StorageImpl.h>
 
 #include <algorithm>
 #include <cmath>
@@ -22,6 +24,24 @@ template <typename Visitor>
 void each_leaf(const at::Tensor& leaf, const std::vector<at::Tensor>& aliases, Visitor&& visit) {
   visit(leaf);
   for (const at::Tensor& alias : aliases) visit(alias);
+}
+
+bool has_memory(const at::Tensor& tensor) {
+  return tensor.numel() == 0 || tensor.storage().nbytes() > 0;
+}
+
+void free_memory(const at::Tensor& tensor) {
+  c10::StorageImpl* storage = tensor.storage().unsafeGetStorageImpl();
+  storage->set_nbytes(0);
+  storage->set_data_ptr_noswap(c10::DataPtr(nullptr, storage->device()));
+}
+
+/// Of a tensor that its storage holds alone.
+void allocate_memory(const at::Tensor& tensor) {
+  const auto bytes = static_cast<std::size_t>(tensor.numel()) * tensor.element_size();
+  c10::StorageImpl* storage = tensor.storage().unsafeGetStorageImpl();
+  storage->set_data_ptr_noswap(c10::GetAllocator(storage->device_type())->allocate(bytes));
+  storage->set_nbytes(bytes);
 }
 
 /// FNV-1a, 64 bits.
@@ -187,9 +207,37 @@ void ParameterStore::zero_gradients() {
   for (auto& [name, entry] : entries_) {
     each_leaf(entry.leaf, entry.aliases, [](const at::Tensor& leaf) {
       at::Tensor& gradient = leaf.mutable_grad();
-      if (gradient.defined()) gradient.zero_();
+      if (gradient.defined() && has_memory(gradient)) gradient.zero_();
     });
   }
+}
+
+void ParameterStore::free_values(const std::string& name) { free_memory(entries_.at(name).leaf); }
+
+void ParameterStore::allocate_values(const std::string& name) {
+  const at::Tensor& leaf = entries_.at(name).leaf;
+  if (!has_memory(leaf)) allocate_memory(leaf);
+}
+
+void ParameterStore::free_gradients(const std::string& name) {
+  const Entry& entry = entries_.at(name);
+  each_leaf(entry.leaf, entry.aliases, [](const at::Tensor& leaf) {
+    if (leaf.grad().defined()) free_memory(leaf.grad());
+  });
+}
+
+void ParameterStore::allocate_gradients(const std::string& name) {
+  const c10::AutoGradMode no_graph(false);
+  const Entry& entry = entries_.at(name);
+  each_leaf(entry.leaf, entry.aliases, [](const at::Tensor& leaf) {
+    at::Tensor& gradient = leaf.mutable_grad();
+    if (!gradient.defined()) {
+      gradient = at::zeros_like(leaf.detach());
+    } else if (!has_memory(gradient)) {
+      allocate_memory(gradient);
+      gradient.zero_();
+    }
+  });
 }
 
 void ParameterStore::add_alias_gradients(const std::string& name) {

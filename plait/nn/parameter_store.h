@@ -62,6 +62,17 @@ class ParameterStore {
   /// Of all parameters.
   void add_alias_gradients();
 
+  // The memory of a parameter's numbers, or of its gradient and those of its aliases, goes back to
+  // the allocator and comes anew under the same tensors: what graphs and segments hold stays valid,
+  // and autograd sees no change. Nothing to do where it is so already.
+
+  void free_values(const std::string& name);
+  /// Not initialised.
+  void allocate_values(const std::string& name);
+  void free_gradients(const std::string& name);
+  /// Zeros, where there were none.
+  void allocate_gradients(const std::string& name);
+
  private:
   struct Entry {
     at::Tensor leaf;

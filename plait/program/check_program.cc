@@ -88,7 +88,7 @@ class ProgramChecker {
 
   /// Every action of the list as often as instructions carry it out, whatever its type. An action
   /// is carried out as often as its most frequent instruction: F of a stage of three parts has
-  /// three instructions, of which each stands once.
+  /// three instructions, of which each stands once. UNSHARDs of one stage may differ.
   bool check_counts() {
     std::map<std::tuple<int, int, ActionType>, int> expected, found;
     const auto key = [](const Action& action) {
@@ -102,6 +102,10 @@ class ProgramChecker {
     std::map<std::tuple<int, int, ActionType, Opcode, int, Group>, int> of_each;
     for (const Instruction& one : program_.instructions) {
       const Action& action = one.action;
+      if (is_sharding(action.type)) {
+        found[key(action)] += carries_out_sharding(one) ? 1 : 0;
+        continue;
+      }
       const int count = ++of_each[{action.stage, action.microbatch, action.type, one.opcode,
                                    one.part, one.group}];
       int& most = found[key(action)];
@@ -131,6 +135,8 @@ class ProgramChecker {
       index_ = static_cast<int>(next_);
       bool same = true;
       if (list[i].type == ActionType::kOverlapFB) {
+        skip_unshard_ends();
+        index_ = static_cast<int>(next_);
         if (next_ >= program_.instructions.size() || !at(index_).braided) continue;
         same = check_braid(list, i, sent);
         i += list[i].members;
@@ -142,10 +148,8 @@ class ProgramChecker {
       } else if (list[i].type == ActionType::kReduceGrad) {
         same = is_reduced(list[i]) ? check_reduction(list[i], Opcode::kReduceScatter, 0)
                                    : check_next(list[i], Opcode::kReduceNothing, 0, false);
-      } else if (list[i].type == ActionType::kUnshard) {
-        same = check_next(list[i], Opcode::kUnshard, 0, false);
-      } else if (list[i].type == ActionType::kReshard) {
-        same = check_next(list[i], Opcode::kReshard, 0, false);
+      } else if (is_sharding(list[i].type)) {
+        same = check_sharding(list[i]);
       } else if (is_send_wait(list[i].type)) {
         same = sent.contains(i) || check_next(list[i], Opcode::kWaitSend, 0, false);
       } else if (list[i].type == ActionType::kWaitReduceGrad) {
@@ -156,6 +160,7 @@ class ProgramChecker {
       complain("the actions are not those of the schedule, in its order");
       return false;
     }
+    skip_unshard_ends();
     if (!check_ends(reductions_without_wait(list))) {
       complain("what ends the reductions is not what the schedule needs");
       return false;
@@ -178,6 +183,48 @@ class ProgramChecker {
     return true;
   }
 
+  const std::vector<Group>& sharded_groups(int stage) const {
+    static const std::vector<Group> none;
+    return program_.sharded.empty() ? none : program_.sharded[static_cast<std::size_t>(stage)];
+  }
+  /// Whether a RESHARD of the stage frees anything.
+  bool frees(int stage) const {
+    return program_.shard == ShardMode::kParameters && !sharded_groups(stage).empty();
+  }
+
+  /// One instruction of each UNSHARD and RESHARD: of gathers that of the stage's first group.
+  bool carries_out_sharding(const Instruction& one) const {
+    if (one.opcode == Opcode::kUnshardEnd) return false;
+    const std::vector<Group>& groups = sharded_groups(one.action.stage);
+    return one.opcode != Opcode::kUnshardGather || groups.empty() || one.group == groups.front();
+  }
+
+  /// An UNSHARD gathers over each group if the mode asks for it, a RESHARD frees once.
+  bool check_sharding(const Action& action) {
+    const bool unshards = action.type == ActionType::kUnshard;
+    const int number = numbers_[{action.stage, action.type}]++;
+    if (!unshards) {
+      return frees(action.stage) ? check_next(action, Opcode::kReshardFree, number, false)
+                                 : check_next(action, Opcode::kReshard, 0, false);
+    }
+    const std::vector<Group>& groups = sharded_groups(action.stage);
+    const bool each = program_.shard == ShardMode::kParameters;
+    const bool once = program_.shard != ShardMode::kNone && number == 0;
+    if (groups.empty() || !(each || once)) return check_next(action, Opcode::kUnshard, 0, false);
+    for (const Group group : groups) {
+      if (!check_next(action, Opcode::kUnshardGather, number, false) || at(index_).group != group)
+        return false;
+    }
+    return true;
+  }
+
+  /// Ends of gathers may stand before any action: operands and check_whole() say where they must.
+  void skip_unshard_ends() {
+    while (next_ < program_.instructions.size() &&
+           program_.instructions[next_].opcode == Opcode::kUnshardEnd)
+      ++next_;
+  }
+
   static std::vector<Action> reductions_without_wait(const std::vector<Action>& list) {
     std::vector<Action> reductions;
     for (const Action& action : list) {
@@ -192,6 +239,7 @@ class ProgramChecker {
   bool check_ends(const std::vector<Action>& reductions) {
     for (const auto& [opcode, phase] :
          {std::pair(Opcode::kReduceGather, 1), {Opcode::kReduceEnd, 2}}) {
+      if (opcode == Opcode::kReduceGather && program_.shard != ShardMode::kNone) continue;
       for (const Action& action : reductions) {
         if (!check_reduction(action, opcode, phase)) return false;
       }
@@ -242,6 +290,7 @@ class ProgramChecker {
   }
 
   bool check_next(const Action& action, Opcode opcode, int part, bool braided) {
+    skip_unshard_ends();
     if (next_ == program_.instructions.size()) return false;
     index_ = static_cast<int>(next_);
     const Instruction& instruction = program_.instructions[next_++];
@@ -308,6 +357,7 @@ class ProgramChecker {
   /// claimed yet. No send leaves before the wait that it stands behind.
   bool claim_message(const std::vector<Action>& list, std::size_t pair,
                      std::set<std::size_t>& sent) {
+    skip_unshard_ends();
     if (next_ == program_.instructions.size()) return false;
     const Action action = program_.instructions[next_].action;
     const bool first_is_forward = list[pair + 1].type == ActionType::kForward;
@@ -392,6 +442,7 @@ class ProgramChecker {
   }
 
   void check_operands(const Instruction& instruction) {
+    check_whole(instruction);
     switch (instruction.opcode) {
       case Opcode::kForward:
       case Opcode::kExchange:
@@ -415,7 +466,14 @@ class ProgramChecker {
         read(instruction.in[0], reduced("rows", instruction));
         return write(instruction.out[0], reduced("sums", instruction));
       case Opcode::kReduceEnd:
-        return read(instruction.in[0], reduced("sums", instruction));
+        return read(instruction.in[0],
+                    reduced(program_.shard == ShardMode::kNone ? "sums" : "rows", instruction));
+      case Opcode::kUnshardGather:
+        if (last_free_ >= 0 && !is_before(last_free_))
+          complain("gathers parameters before the room of others was freed");
+        return write(instruction.out[0], reduced("slices", instruction));
+      case Opcode::kUnshardEnd:
+        return read(instruction.in[0], reduced("slices", instruction));
       case Opcode::kWaitSend:
         if (instruction.wait < 0 || at(instruction.wait).opcode != Opcode::kSend ||
             at(instruction.wait).action != awaited_send(instruction.action))
@@ -424,6 +482,7 @@ class ProgramChecker {
       case Opcode::kReduceNothing:
       case Opcode::kUnshard:
       case Opcode::kReshard:
+      case Opcode::kReshardFree:
         for (const std::int32_t slot : instruction.in) need_none(slot, "what it reads");
         for (const std::int32_t slot : instruction.out) need_none(slot, "what it writes");
         return;
@@ -442,6 +501,27 @@ class ProgramChecker {
       if (one.lane != Lane::kCompute || one.action.stage != scatter.action.stage) continue;
       if (!is_before(i)) complain("sends gradients that may not be complete");
       return;
+    }
+  }
+
+  /// A stage whose parameters are cut computes while they are whole: behind the ends of its
+  /// gathers, before its RESHARD, which stand on the lane that computes.
+  void check_whole(const Instruction& instruction) {
+    const int stage = instruction.action.stage;
+    const std::vector<Group>& groups = sharded_groups(stage);
+    if (groups.empty()) return;
+    std::set<Group>& gathered = gathered_[stage];
+    const bool whole = gathered.size() == groups.size();
+    if (instruction.opcode == Opcode::kUnshardEnd) {
+      if (!gathered.insert(instruction.group).second && frees(stage))
+        complain("gathers parameters that are there");
+    } else if (instruction.opcode == Opcode::kReshardFree) {
+      if (!whole) complain("frees parameters that are not there");
+      gathered.clear();
+      last_free_ = index_;
+    } else if (instruction.lane == Lane::kCompute && is_compute(instruction.action.type) &&
+               !whole) {
+      complain("computes with parameters that are not there");
     }
   }
 
@@ -507,7 +587,10 @@ class ProgramChecker {
   std::vector<int> place_;  // of an instruction in its lane
   std::array<int, 2> known_{-1, -1};
   int index_ = -1;
-  std::size_t next_ = 0;  // instruction that no action has claimed yet
+  std::size_t next_ = 0;                               // instruction that no action has claimed yet
+  std::map<std::pair<int, ActionType>, int> numbers_;  // UNSHARD and RESHARD so far, by stage
+  std::map<int, std::set<Group>> gathered_;            // by stage, over which groups it is there
+  int last_free_ = -1;                                 // the last RESHARD that frees
 };
 
 }  // namespace

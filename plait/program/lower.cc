@@ -21,11 +21,12 @@ enum class ValueKind : std::uint8_t {
   kRecomputed,
   kSavedForWeight,
   kReducedRows,
-  kReducedSums
+  kReducedSums,
+  kGathered
 };
 
 /// A value is named by its kind, the stage and part that read it and the micro-batch; of a
-/// reduction the group stands for the part.
+/// reduction or a gather the group stands for the part.
 using ValueName = std::tuple<ValueKind, int, int, int>;
 
 /// A slot that has been read, and where.
@@ -43,6 +44,8 @@ class Lowering {
     program_.forward_only = schedule.schedule().forward_only;
     program_.shapes = options.shapes;
     program_.reduced = options.reduced;
+    program_.shard = options.shard;
+    program_.sharded = options.sharded;
     program_.boundaries = options.boundaries;
   }
 
@@ -62,6 +65,8 @@ class Lowering {
       }
     }
     PLAIT_TRY_VOID(check_reductions());
+    PLAIT_TRY_VOID(check_unshards());
+    end_unshards(unended_.size());
     add_gathers(open_reductions_);
     program_.slots = slots_;
     return std::move(program_);
@@ -113,9 +118,9 @@ class Lowering {
       case ActionType::kRecvB:
         return add({}, action, {});
       case ActionType::kUnshard:
-        return add(Opcode::kUnshard, action, {});
+        return unshard(action);
       case ActionType::kReshard:
-        return add(Opcode::kReshard, action, {});
+        return reshard(action);
       case ActionType::kReduceGrad:
         return add_scatters(action);
       case ActionType::kWaitReduceGrad:
@@ -130,6 +135,7 @@ class Lowering {
   }
 
   void add_action(const Action& action, std::int32_t pair) {
+    need_whole(action.stage);
     const int last = last_part(action.stage);
     for (int i = 0; i <= last; ++i) {
       const int part = action.type == ActionType::kForward ? i : last - i;
@@ -145,9 +151,68 @@ class Lowering {
     }
   }
 
-  const std::vector<Group>& groups_of(int stage) const {
+  static const std::vector<Group>& groups_of(const std::vector<std::vector<Group>>& by_stage,
+                                             int stage) {
     static const std::vector<Group> none;
-    return options_.reduced.empty() ? none : options_.reduced[static_cast<std::size_t>(stage)];
+    return by_stage.empty() ? none : by_stage[static_cast<std::size_t>(stage)];
+  }
+  const std::vector<Group>& groups_of(int stage) const {
+    return groups_of(options_.reduced, stage);
+  }
+
+  /// How often a stage was unsharded and resharded so far.
+  struct Shardings {
+    int unshards = 0;
+    int reshards = 0;
+  };
+
+  void unshard(const Action& action) {
+    const int number = shardings_[action.stage].unshards++;
+    const std::vector<Group>& groups = groups_of(options_.sharded, action.stage);
+    if (groups.empty() || !gathers(options_.shard, number))
+      return add(Opcode::kUnshard, action, {});
+    for (const Group group : groups)
+      add(Opcode::kUnshardGather, action, {number, -1, false, group});
+    unended_.emplace_back(action, number);
+  }
+
+  void reshard(const Action& action) {
+    const bool is_cut = !groups_of(options_.sharded, action.stage).empty();
+    if (!is_cut || options_.shard != ShardMode::kParameters)
+      return add(Opcode::kReshard, action, {});
+    need_whole(action.stage);
+    add(Opcode::kReshardFree, action, {shardings_[action.stage].reshards++});
+    last_free_ = index_;
+  }
+
+  /// Ends the gathers up to that of `stage`, if it has not ended.
+  void need_whole(int stage) {
+    const auto found = std::find_if(unended_.begin(), unended_.end(),
+                                    [&](const auto& one) { return one.first.stage == stage; });
+    if (found != unended_.end())
+      end_unshards(static_cast<std::size_t>(found - unended_.begin()) + 1);
+  }
+
+  void end_unshards(std::size_t count) {
+    for (std::size_t i = 0; i < count; ++i) {
+      const auto& [action, number] = unended_[i];
+      for (const Group group : groups_of(options_.sharded, action.stage))
+        add(Opcode::kUnshardEnd, action, {number, -1, false, group});
+    }
+    unended_.erase(unended_.begin(), unended_.begin() + static_cast<std::ptrdiff_t>(count));
+  }
+
+  /// The proof has that a list which unshards at all does so before each use.
+  Expected<void> check_unshards() const {
+    for (const int stage : placement_.stages_of(program_.rank)) {
+      if (groups_of(options_.sharded, stage).empty() || shardings_.contains(stage)) continue;
+      return fail(ErrorCode::kInvalidInput,
+                  fmt::format("stage {} has no UNSHARD on rank {}, needed one as several ranks "
+                              "share out its parameters",
+                              stage, program_.rank),
+                  schedule_.schedule().name);
+    }
+    return {};
   }
 
   void add_scatters(const Action& action) {
@@ -169,6 +234,7 @@ class Lowering {
   /// Behind everything else: a gather waits for other ranks, and no message should wait behind it.
   void add_gathers(const std::vector<Action>& reductions) {
     for (const Action& action : reductions) {
+      if (options_.shard != ShardMode::kNone) break;  // each member keeps the sum of its slice
       for (const Group group : groups_of(action.stage))
         add(Opcode::kReduceGather, action, {1, -1, false, group});
     }
@@ -224,6 +290,7 @@ class Lowering {
     const Action& forward = list[pair + (first_is_forward ? 1 : 2)];
     const Action& backward = list[pair + (first_is_forward ? 2 : 1)];
     const bool whole = backward.type == ActionType::kBackward;
+    for (const std::size_t member : {pair + 1, pair + 2}) need_whole(list[member].stage);
     PLAIT_TRY(const PairOrder order,
               make_pair_order(options_.order, shape(forward.stage), shape(backward.stage), whole));
     for (const PairStep& step : order) {
@@ -280,6 +347,8 @@ class Lowering {
       // Neither reads nor writes a value.
     } else if (is_reduction(action.type)) {
       reduction(instruction);
+    } else if (is_sharding(action.type)) {
+      sharding(instruction);
     } else {
       part(instruction);
       if (!communicates) last_compute_ = index_;
@@ -374,7 +443,20 @@ class Lowering {
       instruction.in[0] = read(instruction, ValueKind::kReducedRows, stage, group);
       instruction.out[0] = write(instruction, ValueKind::kReducedSums, stage, group);
     } else {
-      instruction.in[0] = read(instruction, ValueKind::kReducedSums, stage, group);
+      const ValueKind kind =
+          options_.shard == ShardMode::kNone ? ValueKind::kReducedSums : ValueKind::kReducedRows;
+      instruction.in[0] = read(instruction, kind, stage, group);
+    }
+  }
+
+  /// Behind the last RESHARD before it a gather has the room that was given back.
+  void sharding(Instruction& instruction) {
+    const int stage = instruction.action.stage, group = static_cast<int>(instruction.group);
+    if (instruction.opcode == Opcode::kUnshardGather) {
+      wait_for(instruction, last_free_);
+      instruction.out[0] = write(instruction, ValueKind::kGathered, stage, group);
+    } else if (instruction.opcode == Opcode::kUnshardEnd) {
+      instruction.in[0] = read(instruction, ValueKind::kGathered, stage, group);
     }
   }
 
@@ -431,8 +513,11 @@ class Lowering {
   std::int32_t index_ = 0;     // of the instruction being added
   std::int32_t position_ = 0;  // of it in its lane
   std::int32_t last_compute_ = kNoWait;
-  std::vector<Action> reductions_;                                   // so far
-  std::vector<Action> open_reductions_;                              // without a wait so far
+  std::int32_t last_free_ = kNoWait;             // the last RESHARD that frees
+  std::map<int, Shardings> shardings_;           // by stage
+  std::vector<std::pair<Action, int>> unended_;  // gathers, in order of issue, and their numbers
+  std::vector<Action> reductions_;               // so far
+  std::vector<Action> open_reductions_;          // without a wait so far
   std::map<std::tuple<Direction, int, int>, std::int32_t> sends_;    // by stage and micro-batch
   std::map<ValueName, std::pair<std::int32_t, std::int32_t>> live_;  // slot and writer
   std::vector<std::int32_t> lane_position_;                          // by instruction
@@ -453,7 +538,8 @@ Collective collective_of(const Instruction& instruction) {
   Collective collective;
   if (instruction.opcode == Opcode::kReduceScatter)
     collective.kind = CollectiveKind::kReduceScatter;
-  if (instruction.opcode == Opcode::kReduceGather) collective.kind = CollectiveKind::kAllGather;
+  if (instruction.opcode == Opcode::kReduceGather || instruction.opcode == Opcode::kUnshardGather)
+    collective.kind = CollectiveKind::kAllGather;
   collective.group = instruction.group;
   collective.direction =
       instruction.opcode == Opcode::kExchangeBack ? Direction::kBackward : Direction::kForward;
@@ -474,6 +560,11 @@ std::string describe(const RankProgram& program, const Instruction& instruction,
     if (instruction.opcode == Opcode::kReduceNothing) return text;
     static constexpr std::array<const char*, 3> kPhases{" scatter", " gather", " end"};
     text += kPhases[static_cast<std::size_t>(instruction.part)];
+    return text + (instruction.group == Group::kData ? " of experts" : "");
+  }
+  if (is_sharding(instruction.action.type)) {
+    if (instruction.opcode == Opcode::kUnshardGather) text += " gather";
+    if (instruction.opcode == Opcode::kUnshardEnd) text += " end";
     return text + (instruction.group == Group::kData ? " of experts" : "");
   }
   if (program.shapes.empty() || has_nothing_to_do(instruction.opcode)) return text;

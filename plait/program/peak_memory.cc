@@ -26,6 +26,11 @@ void join(Clock& clock, const Clock& other) {
   for (std::size_t i = 0; i < clock.size(); ++i) clock[i] = std::max(clock[i], other[i]);
 }
 
+/// What it holds is no activation.
+bool is_of_replicas(const Instruction& instruction) {
+  return is_reduction(instruction.action.type) || is_sharding(instruction.action.type);
+}
+
 std::size_t own(int rank, Lane lane) {
   return 2 * static_cast<std::size_t>(rank) + static_cast<std::size_t>(lane);
 }
@@ -187,7 +192,7 @@ class RankPeak {
   }
 
   Bytes made(const Instruction& instruction) const {
-    if (is_reduction(instruction.action.type) || has_nothing_to_do(instruction.opcode)) return 0;
+    if (is_of_replicas(instruction)) return 0;
     const PartMemory& memory = part(instruction);
     switch (instruction.opcode) {
       case Opcode::kForward:
@@ -224,7 +229,7 @@ class RankPeak {
 
   /// The value that `reader` reads there has lived since its writer.
   void read(Index index, const Instruction& reader, int side) {
-    if (is_reduction(reader.action.type)) return;
+    if (is_of_replicas(reader)) return;
     const std::int32_t slot = reader.in[static_cast<std::size_t>(side)];
     if (slot == kNoSlot) return;
     const Index writer = writers_[static_cast<std::size_t>(slot)];

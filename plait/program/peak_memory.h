@@ -32,7 +32,8 @@ struct PartMemory {
 /// By rank, over all orders in which lanes and ranks can run: two things are counted together
 /// unless the order of a lane, a wait, a message or an exchange proves that one has ended before
 /// the other begins. A message counts on its sender until its reader has run, and on its receiver
-/// from the issue of the receive. What reductions of gradients hold is not counted. `parts` are by
+/// from the issue of the receive. What reductions of gradients and gathers of
+/// parameters hold is not counted. `parts` are by
 /// stage and part. `programs` are those of one column, all columns run the same. Cost: time and
 /// space O(instructions * ranks).
 std::vector<Bytes> peak_memory(const std::vector<RankProgram>& programs,

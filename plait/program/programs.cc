@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -12,26 +13,35 @@
 namespace plait {
 namespace {
 
-/// A file may say itself where gradients are reduced.
-bool has_reductions(const Schedule& schedule) {
-  for (const std::vector<Action>& list : schedule.ranks) {
-    for (const Action& action : list) {
-      if (action.type == ActionType::kReduceGrad) return true;
-    }
-  }
-  return false;
+/// A file may say itself where gradients are reduced, and parameters unsharded.
+bool has(const Schedule& schedule, ActionType type) {
+  return std::any_of(
+      schedule.ranks.begin(), schedule.ranks.end(), [&](const std::vector<Action>& list) {
+        return std::any_of(list.begin(), list.end(),
+                           [&](const Action& action) { return action.type == type; });
+      });
 }
+
+Expected<Schedule> insert_reductions(Schedule schedule, ShardMode shard) {
+  const bool waits = has_waits(schedule), frees = shard >= ShardMode::kGradients;
+  PLAIT_TRY(schedule, insert_reduce_grad(std::move(schedule), {}));
+  if (!waits && !frees) return schedule;
+  return insert_reduce_wait(std::move(schedule), {.number = frees ? 1 : 0, .price = {}});
+}
+
+/// Stages of a rank that are whole at a time, as torch has them unless told otherwise.
+constexpr int kMostActiveStages = 3;
 
 }  // namespace
 
-Expected<VerifiedSchedule> prove_lowered(Schedule schedule, Reductions reductions) {
+Expected<VerifiedSchedule> prove_lowered(Schedule schedule, const ReplicaWork& replicas) {
   const std::string name = schedule.name;
-  if (reductions == Reductions::kInserted && !has_reductions(schedule)) {
-    const bool waits = has_waits(schedule);
-    PLAIT_TRY(schedule, insert_reduce_grad(std::move(schedule), {}));
-    if (waits) {
-      PLAIT_TRY(schedule, insert_reduce_wait(std::move(schedule), {}));
-    }
+  if (replicas.shard != ShardMode::kNone && !has(schedule, ActionType::kUnshard)) {
+    PLAIT_TRY(schedule,
+              insert_unshard(std::move(schedule), {.number = kMostActiveStages, .price = {}}));
+  }
+  if (replicas.reduces && !has(schedule, ActionType::kReduceGrad)) {
+    PLAIT_TRY(schedule, insert_reductions(std::move(schedule), replicas.shard));
   }
   if (!is_lowered(schedule)) {
     PLAIT_TRY(schedule, insert_messages(std::move(schedule)));

@@ -1,7 +1,6 @@
 /// A schedule made ready to run: proven, lowered and proven again.
 #pragma once
 
-#include <cstdint>
 #include <vector>
 
 #include "plait/base/error.h"
@@ -10,16 +9,18 @@
 
 namespace plait {
 
-/// Whether gradients are reduced over replicas.
-enum class Reductions : std::uint8_t {
-  kNone,
-  kInserted,  ///< behind each stage's last backward, unless the schedule says itself where
+/// What the replicas of a run do together.
+struct ReplicaWork {
+  bool reduces = false;                ///< gradients are reduced
+  ShardMode shard = ShardMode::kNone;  ///< what they share out
 };
 
-/// Inserts the communication and the reductions that the schedule lacks, and proves what comes out.
-/// Errors (kInvalidInput): every rule it breaks. prove() (verify/prove.h) takes a schedule as it
-/// is.
-Expected<VerifiedSchedule> prove_lowered(Schedule schedule, Reductions reductions);
+/// Inserts what the schedule lacks, and proves what comes out: communication; reductions behind
+/// each stage's last backward; UNSHARD and RESHARD where replicas share out anything. A schedule
+/// that has actions of one of these kinds keeps them as they are. Where reductions free gradients,
+/// a rank waits for each before it begins the next. Errors (kInvalidInput): every rule it breaks.
+/// prove() (verify/prove.h) takes a schedule as it is.
+Expected<VerifiedSchedule> prove_lowered(Schedule schedule, const ReplicaWork& replicas);
 
 /// The programs of all ranks, by rank. Errors: those of lower(), or what the second proof found.
 Expected<std::vector<RankProgram>> lower_all(const VerifiedSchedule& schedule,

@@ -62,6 +62,7 @@ void Executor::begin_step() {
     device_.forget_marks();
     marks_.assign(marks_.size(), {});
     marks_passed_.store(0, std::memory_order_relaxed);
+    step_begin_ = device_.record(Lane::kCompute);
   }
   for (std::size_t i = 0; i < program_.instructions.size(); ++i)
     done_[i].store(false, std::memory_order_relaxed);
@@ -112,6 +113,9 @@ void Executor::begin_on_device(std::int32_t index) {
   // that completes them.
   if (instruction.opcode == Opcode::kReduceScatter && instruction.wait != kNoWait)
     device_.wait(instruction.lane, marks_[static_cast<std::size_t>(instruction.wait)][1]);
+  // A gather reads parameters, which were updated before the step. The RESHARD that it waits for
+  // has given its room back when it was issued.
+  if (instruction.opcode == Opcode::kUnshardGather) device_.wait(instruction.lane, step_begin_);
   marks_[static_cast<std::size_t>(index)][0] = device_.record(instruction.lane);
 }
 
@@ -184,7 +188,7 @@ Expected<void> Executor::issue(std::uint32_t index, const Instruction& instructi
     finish(static_cast<std::int32_t>(index));
     return {};
   }
-  if (!is_exchange(instruction.opcode)) return issue_reduction(index, instruction);
+  if (!is_exchange(instruction.opcode)) return issue_of_replicas(index, instruction);
   Stage& stage = *stages_[static_cast<std::size_t>(instruction.action.stage)];
   const PartOf which{instruction.part, instruction.action.microbatch};
   Value first = take(instruction.in[0]);
@@ -200,21 +204,39 @@ Expected<void> Executor::issue(std::uint32_t index, const Instruction& instructi
   return {};
 }
 
-Expected<void> Executor::issue_reduction(std::uint32_t index, const Instruction& instruction) {
+Expected<void> Executor::issue_of_replicas(std::uint32_t index, const Instruction& instruction) {
   const int stage = instruction.action.stage;
-  PLAIT_TRY(std::unique_ptr<ExchangeValue> exchange,
-            instruction.opcode == Opcode::kReduceScatter
-                ? reducer_->scatter(stage, instruction.group)
-                : reducer_->gather(stage, instruction.group, take(instruction.in[0])));
+  const auto make = [&]() -> Expected<std::unique_ptr<ExchangeValue>> {
+    switch (instruction.opcode) {
+      case Opcode::kReduceScatter:
+        return reducer_->scatter(stage, instruction.group);
+      case Opcode::kUnshardGather:
+        return reducer_->unshard(stage, instruction.part, instruction.group);
+      default:
+        return reducer_->gather(stage, instruction.group, take(instruction.in[0]));
+    }
+  };
+  PLAIT_TRY(std::unique_ptr<ExchangeValue> exchange, make());
   comm_.collective(collective_of(instruction), std::move(exchange), index, *this);
   return {};
 }
 
 Expected<void> Executor::run_compute(const Instruction& instruction) {
   if (has_nothing_to_do(instruction.opcode)) return {};
-  if (instruction.opcode == Opcode::kReduceEnd) {
-    return reducer_->finish(instruction.action.stage, instruction.group, take(instruction.in[0]));
+  switch (instruction.opcode) {
+    case Opcode::kReduceEnd:
+      return reducer_->finish(instruction.action.stage, instruction.group, take(instruction.in[0]));
+    case Opcode::kUnshardEnd:
+      return reducer_->end_unshard(instruction.action.stage, instruction.part, instruction.group,
+                                   take(instruction.in[0]));
+    case Opcode::kReshardFree:
+      return reducer_->reshard(instruction.action.stage, instruction.part);
+    default:
+      return run_part(instruction);
   }
+}
+
+Expected<void> Executor::run_part(const Instruction& instruction) {
   Stage& stage = *stages_[static_cast<std::size_t>(instruction.action.stage)];
   const PartOf which{instruction.part, instruction.action.microbatch};
   switch (instruction.opcode) {

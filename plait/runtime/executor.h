@@ -113,8 +113,9 @@ class Executor final : public CompletionSink {
   void mark_outputs(const Instruction& instruction, Mark ready);
   bool marks_passed();
   Expected<void> issue(std::uint32_t index, const Instruction& instruction);
-  Expected<void> issue_reduction(std::uint32_t index, const Instruction& instruction);
+  Expected<void> issue_of_replicas(std::uint32_t index, const Instruction& instruction);
   Expected<void> run_compute(const Instruction& instruction);
+  Expected<void> run_part(const Instruction& instruction);
   void count(const Instruction& instruction);
   void begin_memory(std::int32_t index);
   void end_memory(std::int32_t index);
@@ -143,7 +144,8 @@ class Executor final : public CompletionSink {
   std::vector<Value> slots_;
   std::unique_ptr<std::atomic<bool>[]> done_;  // by instruction: completed, or issued with marks
   std::vector<std::array<Nanoseconds, 2>> times_;
-  std::vector<std::array<Mark, 2>> marks_;     // as times_; empty on a synchronous device
+  std::vector<std::array<Mark, 2>> marks_;  // as times_; empty on a synchronous device
+  Mark step_begin_;  // of an asynchronous device: behind all that came before the step
   std::atomic<std::size_t> marks_passed_ = 0;  // of instructions 0 … n-1 all marks have passed
   std::array<std::atomic<std::size_t>, 2> next_{};
   std::atomic<std::int32_t> open_messages_ = 0;

@@ -8,7 +8,7 @@
 #include <string>
 #include <thread>
 
-#include "plait/passes/insert_comm.h"
+#include "plait/passes/lowering.h"
 #include "plait/passes/passes.h"
 #include "plait/program/rank_program.h"
 #include "plait/runtime/driver.h"
@@ -38,12 +38,14 @@ struct Shape {
   int members = 1;  ///< of an expert group; with more than one, stages have exchanges
   bool braid = false;
   bool recompute = false;
-  int replicas = 1;  ///< with more than one, gradients add up over them
+  int replicas = 1;                    ///< with more than one, gradients add up over them
+  ShardMode shard = ShardMode::kNone;  ///< of the replicas
 
   std::string name() const {
     return schedule + " P=" + std::to_string(ranks) + " M=" + std::to_string(microbatches) +
            " members=" + std::to_string(members) + (braid ? " braided" : "") +
-           (recompute ? " recomputed" : "") + (replicas > 1 ? " replicated" : "");
+           (recompute ? " recomputed" : "") + (replicas > 1 ? " replicated" : "") +
+           (shard == ShardMode::kNone ? "" : " cut " + std::string(name_of(shard)));
   }
 };
 
@@ -125,7 +127,7 @@ class Model {
   std::vector<std::vector<std::unique_ptr<testing::ExchangingStage>>> replicas_;  // by column
 };
 
-/// Adds up one number a stage over the columns, in kernels.
+/// Adds up one number a stage over the columns, and gathers one of each column, in kernels.
 class LateReducer final : public Reducer {
  public:
   LateReducer(Model& model, const Grid& grid, int rank, testing::LateDevice& device)
@@ -141,14 +143,66 @@ class LateReducer final : public Reducer {
       return sum;
     });
   }
+  /// Of sums, or of the addends where each column keeps its own.
   Expected<void> finish(int stage, Group, Value arrived) override {
     device_.launch([this, stage, from = pieces(arrived)] {
-      model_.sums[static_cast<std::size_t>(rank_)][stage] = device_.read(from).front();
+      const std::vector<double> came = device_.read(from);
+      double sum = came.front();
+      if (cut_) {
+        for (std::size_t other = 1; other < came.size(); ++other) sum += came[other];
+      }
+      model_.sums[static_cast<std::size_t>(rank_)][stage] = sum;
     });
     return {};
   }
 
+  /// What an optimiser does between two steps: on the compute lane it writes the own number.
+  void update(const std::vector<int>& stages) {
+    cut_ = true;
+    device_.enter(Lane::kCompute);
+    for (const int stage : stages) {
+      own_[stage] = device_.allocate_lasting();
+      device_.launch([this, to = own_[stage].ref(), mine = number_of(stage, own_column())] {
+        device_.write(to, {mine});
+      });
+    }
+    device_.leave(Lane::kCompute);
+  }
+  Expected<std::unique_ptr<ExchangeValue>> unshard(int stage, int, Group) override {
+    return outgoing([this, from = own_.at(stage).ref()] { return device_.read(from).front(); });
+  }
+  Expected<void> end_unshard(int stage, int, Group, Value slices) override {
+    whole_[stage] = device_.allocate();
+    device_.launch([this, from = pieces(slices), to = whole_[stage].ref()] {
+      device_.write(to, device_.read(from));
+    });
+    return {};
+  }
+  Expected<void> reshard(int stage, int) override {
+    whole_.erase(stage);
+    return {};
+  }
+  /// Before a part of the stage computes.
+  Expected<void> use(int stage) {
+    if (!cut_) return {};
+    const auto found = whole_.find(stage);
+    if (found == whole_.end()) return fail(ErrorCode::kRuntime, "its numbers are not there");
+    device_.launch([this, stage, from = found->second.ref()] {
+      std::vector<double> expected;
+      for (int column = 0; column < grid_.columns(); ++column)
+        expected.push_back(number_of(stage, column));
+      if (device_.read(from) != expected) throw testing::LateFault("other numbers than gathered");
+    });
+    return {};
+  }
+  void free_all() {
+    own_.clear();
+    whole_.clear();
+  }
+
  private:
+  int own_column() const { return grid_.column_of(rank_); }
+  static double number_of(int stage, int column) { return 10.0 * stage + column; }
   static testing::LatePieces pieces(const Value& value) {
     return static_cast<const testing::LateValue&>(*value).numbers.pieces();
   }
@@ -166,12 +220,60 @@ class LateReducer final : public Reducer {
   Grid grid_;
   int rank_;
   testing::LateDevice& device_;
+  bool cut_ = false;
+  std::map<int, testing::LateMemory> own_, whole_;  // by stage
+};
+
+/// Reads the stage's gathered numbers before each part.
+class NeedyStage final : public Stage {
+ public:
+  NeedyStage(Stage& inner, int stage, LateReducer& reducer)
+      : inner_(inner), stage_(stage), reducer_(reducer) {}
+
+  Expected<ForwardResult> forward(PartOf part, Value input, bool for_backward) override {
+    PLAIT_TRY_VOID(reducer_.use(stage_));
+    return inner_.forward(part, std::move(input), for_backward);
+  }
+  Expected<BackwardInputResult> backward_input(PartOf part, Value saved, Value gradient) override {
+    PLAIT_TRY_VOID(reducer_.use(stage_));
+    return inner_.backward_input(part, std::move(saved), std::move(gradient));
+  }
+  Expected<void> backward_weight(PartOf part, Value saved) override {
+    PLAIT_TRY_VOID(reducer_.use(stage_));
+    return inner_.backward_weight(part, std::move(saved));
+  }
+  Expected<Value> backward(PartOf part, Value saved, Value gradient) override {
+    PLAIT_TRY_VOID(reducer_.use(stage_));
+    return inner_.backward(part, std::move(saved), std::move(gradient));
+  }
+  Expected<Value> recompute(PartOf part, Value saved) override {
+    return inner_.recompute(part, std::move(saved));
+  }
+  Expected<ExchangeStart> start_exchange(PartOf part, Value input, bool for_backward) override {
+    return inner_.start_exchange(part, std::move(input), for_backward);
+  }
+  Expected<ExchangeStart> start_exchange_back(PartOf part, Value saved, Value gradient) override {
+    return inner_.start_exchange_back(part, std::move(saved), std::move(gradient));
+  }
+  Value end_exchange(Value carried, Value arrived) noexcept override {
+    return inner_.end_exchange(std::move(carried), std::move(arrived));
+  }
+
+ private:
+  Stage& inner_;
+  int stage_;
+  LateReducer& reducer_;
 };
 
 VerifiedSchedule proven(const Shape& shape) {
   Schedule schedule = *generate(shape.schedule, {shape.ranks, shape.microbatches});
+  if (shape.shard != ShardMode::kNone)
+    schedule = *insert_unshard(std::move(schedule), {.number = 1, .price = {}});
   if (shape.replicas > 1) schedule = *insert_reduce_grad(std::move(schedule), {});
-  return *verify(*insert_comm(std::move(schedule)));
+  // A reduction that ends later may be over by a gather that was awaited in between.
+  if (shape.shard == ShardMode::kParameters)
+    schedule = *insert_reduce_wait(std::move(schedule), {});
+  return *verify(*insert_messages(std::move(schedule)));
 }
 
 /// A schedule, its programs, and the results of its stages one after the other.
@@ -187,6 +289,8 @@ struct Case {
           testing::ExchangingStages(schedule.placement(), shape.members, shape.recompute).shapes();
     }
     if (shape.replicas > 1) options.reduced.resize(stages, {Group::kReplicas});
+    options.shard = shape.shard;
+    if (shape.shard != ShardMode::kNone) options.sharded = options.reduced;
     for (int rank = 0; rank < shape.ranks; ++rank)
       programs.push_back(*lower(schedule, rank, options));
     Model model({of.schedule, of.ranks, of.microbatches, of.members, of.braid, false, of.replicas},
@@ -227,14 +331,24 @@ class Ranks {
       }
       world.use(rank, *device);
       reducers_.emplace_back(model_, given.grid, rank, world.devices[r]);
+      if (given.shape.shard != ShardMode::kNone)
+        reducers_.back().update(given.schedule.placement().stages_of(given.grid.pipeline_of(rank)));
       executors.push_back(std::make_unique<Executor>(
           program_of(rank), stages_of(rank), world.comm(rank),
           Column{given.grid.columns(), given.grid.column_of(rank)}, &reducers_.back(), device));
     }
   }
 
+  ~Ranks() { is_free(); }  // while there are devices
+
   LateRun run(unsigned seed) { return world.run(executors, seed); }
   std::vector<double> results() const { return model_.results(); }
+  /// Whether nothing of the step is left on any device.
+  bool is_free() {
+    for (LateReducer& reducer : reducers_) reducer.free_all();
+    return std::all_of(world.devices.begin(), world.devices.end(),
+                       [](const testing::LateDevice& device) { return device.in_use() == 0; });
+  }
   const RankProgram& program_of(int rank) const {
     return given_.programs[static_cast<std::size_t>(given_.grid.pipeline_of(rank))];
   }
@@ -247,7 +361,8 @@ class Ranks {
       late_.push_back(std::make_unique<LateStage>(
           *inner[stage], program_of(rank).shapes[stage], stage == 0, stage + 1 == inner.size(),
           given_.shape.members, world.devices[static_cast<std::size_t>(rank)]));
-      late.push_back(late_.back().get());
+      needy_.emplace_back(*late_.back(), static_cast<int>(stage), reducers_.back());
+      late.push_back(&needy_.back());
     }
     return late;
   }
@@ -255,6 +370,7 @@ class Ranks {
   const Case& given_;
   Model model_;
   std::vector<std::unique_ptr<LateStage>> late_;
+  std::deque<NeedyStage> needy_;
   std::deque<LateReducer> reducers_;
   std::unique_ptr<MutantDevice> mutant_;
 
@@ -272,26 +388,30 @@ unsigned seeds() {
   return asked == nullptr ? 200 : static_cast<unsigned>(std::stoul(asked));
 }
 
-const std::vector<Shape> kShapes = {{"gpipe", 2, 3},
-                                    {"1f1b", 3, 4},
-                                    {"dualpipe-v", 1, 3},
-                                    {"dualpipe-v", 2, 4},
-                                    {"dualpipe-v", 3, 6},
-                                    {"dualpipe", 2, 4},
-                                    {"forward-only", 3, 3},
-                                    {"zbv", 2, 4},
-                                    {"v-half", 2, 4},
-                                    {"interleaved-zero-bubble", 2, 4},
-                                    {"1f1b", 2, 3, 2},
-                                    {"1f1b", 2, 2, 2, false, true},
-                                    {"dualpipe-v", 1, 3, 2, true},
-                                    {"dualpipe-v", 1, 3, 2, true, true},
-                                    {"dualpipe-v", 2, 4, 2, true},
-                                    {"zbv", 2, 4, 2, true},
-                                    {"1f1b", 2, 3, 1, false, false, 2},
-                                    {"gpipe", 1, 2, 1, false, false, 3},
-                                    {"dualpipe-v", 2, 4, 1, false, false, 2},
-                                    {"zbv", 2, 4, 1, false, false, 2}};
+const std::vector<Shape> kShapes = {
+    {"gpipe", 2, 3},
+    {"1f1b", 3, 4},
+    {"dualpipe-v", 1, 3},
+    {"dualpipe-v", 2, 4},
+    {"dualpipe-v", 3, 6},
+    {"dualpipe", 2, 4},
+    {"forward-only", 3, 3},
+    {"zbv", 2, 4},
+    {"v-half", 2, 4},
+    {"interleaved-zero-bubble", 2, 4},
+    {"1f1b", 2, 3, 2},
+    {"1f1b", 2, 2, 2, false, true},
+    {"dualpipe-v", 1, 3, 2, true},
+    {"dualpipe-v", 1, 3, 2, true, true},
+    {"dualpipe-v", 2, 4, 2, true},
+    {"zbv", 2, 4, 2, true},
+    {"1f1b", 2, 3, 1, false, false, 2},
+    {"gpipe", 1, 2, 1, false, false, 3},
+    {"dualpipe-v", 2, 4, 1, false, false, 2},
+    {"zbv", 2, 4, 1, false, false, 2},
+    {"1f1b", 2, 3, 1, false, false, 2, ShardMode::kOptimizer},
+    {"zbv", 2, 4, 1, false, false, 2, ShardMode::kParameters},
+    {"dualpipe-v", 2, 4, 1, false, false, 2, ShardMode::kParameters}};
 
 class LateDevices : public ::testing::TestWithParam<Shape> {};
 
@@ -302,7 +422,7 @@ TEST_P(LateDevices, EverySeedGivesTheBitsOfTheReference) {
     const LateRun run = ranks.run(seed);
     ASSERT_EQ(run.outcome, Outcome::kEnded) << run.fault << ", seed " << seed;
     ASSERT_EQ(ranks.results(), given.expected) << "seed " << seed;
-    for (const testing::LateDevice& device : ranks.world.devices) ASSERT_EQ(device.in_use(), 0);
+    ASSERT_TRUE(ranks.is_free());
   }
 }
 
@@ -313,7 +433,7 @@ TEST_P(LateDevices, HandedOverWithMarksEverySeedGivesTheBitsOfTheReference) {
     const LateRun run = ranks.run(seed);
     ASSERT_EQ(run.outcome, Outcome::kEnded) << run.fault << ", seed " << seed;
     ASSERT_EQ(ranks.results(), given.expected) << "seed " << seed;
-    for (const testing::LateDevice& device : ranks.world.devices) ASSERT_EQ(device.in_use(), 0);
+    ASSERT_TRUE(ranks.is_free());
   }
 }
 
@@ -333,7 +453,8 @@ TEST_P(LateDevices, TimesAreThoseOfTheDevice) {
         } else {
           EXPECT_LE(times[i][0], times[i][1]);
         }
-        if (instruction.wait != kNoWait) {
+        // A gather waits for room, which is there when its RESHARD was issued.
+        if (instruction.wait != kNoWait && instruction.opcode != Opcode::kUnshardGather) {
           EXPECT_GE(times[i][0], times[static_cast<std::size_t>(instruction.wait)][1]);
         }
       }
@@ -432,11 +553,14 @@ TEST_P(LateMutants, EveryFreeWithoutTheReadersLaneIsCaught) {
   EXPECT_GT(tried, given.grid.ranks());
 }
 
-const std::vector<Shape> kMutatedShapes = {{"1f1b", 2, 2},
-                                           {"dualpipe-v", 2, 4},
-                                           {"1f1b", 2, 2, 2},
-                                           {"1f1b", 2, 2, 1, false, false, 2},
-                                           {"dualpipe-v", 1, 3, 2, true, true}};
+const std::vector<Shape> kMutatedShapes = {
+    {"1f1b", 2, 2},
+    {"dualpipe-v", 2, 4},
+    {"1f1b", 2, 2, 2},
+    {"1f1b", 2, 2, 1, false, false, 2},
+    {"1f1b", 2, 2, 1, false, false, 2, ShardMode::kOptimizer},
+    {"v-half", 1, 2, 1, false, false, 2, ShardMode::kParameters},
+    {"dualpipe-v", 1, 3, 2, true, true}};
 
 std::vector<std::pair<Shape, Between>> all_over(Between between) {
   std::vector<std::pair<Shape, Between>> all;

@@ -1,6 +1,7 @@
 #include "plait/train/column_share.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "plait/base/check.h"
@@ -23,6 +24,12 @@ class ColumnShare::ReceivingStage final : public Stage {
 
   StageShape shape() const { return stage_.shape(); }
 
+  /// `names`: the parameters that the stage uses, whose gradients come and go.
+  void use(ParameterShards& shards, const std::set<std::string>& names) {
+    shards_ = &shards;
+    names_ = &names;
+  }
+
   Expected<ForwardResult> forward(PartOf which, Value input, bool for_backward) override {
     bring(input);
     if (which.part == 0) receive(input);
@@ -32,17 +39,20 @@ class ColumnShare::ReceivingStage final : public Stage {
                                                Value output_gradient) override {
     bring(output_gradient);
     if (which.part == last_part_) receive(output_gradient);
+    need_gradients();
     return stage_.backward_input(which, std::move(saved), std::move(output_gradient));
   }
   Expected<Value> recompute(PartOf which, Value saved) override {
     return stage_.recompute(which, std::move(saved));
   }
   Expected<void> backward_weight(PartOf which, Value saved_for_weight) override {
+    need_gradients();
     return stage_.backward_weight(which, std::move(saved_for_weight));
   }
   Expected<Value> backward(PartOf which, Value saved, Value output_gradient) override {
     bring(output_gradient);
     if (which.part == last_part_) receive(output_gradient);
+    need_gradients();
     return stage_.backward(which, std::move(saved), std::move(output_gradient));
   }
   Expected<ExchangeStart> start_exchange(PartOf which, Value input, bool for_backward) override {
@@ -75,6 +85,9 @@ class ColumnShare::ReceivingStage final : public Stage {
         tensor = tensor.to(device_, tensor.scalar_type(), /*non_blocking=*/true);
     }
   }
+  void need_gradients() {
+    if (shards_ != nullptr) shards_->need_gradients(*names_);
+  }
   void receive(const Value& value) {
     if (value) charge(value, received_);
   }
@@ -88,6 +101,8 @@ class ColumnShare::ReceivingStage final : public Stage {
   int last_part_;
   MemoryAccount& received_;
   MemoryAccount& activations_;
+  ParameterShards* shards_ = nullptr;
+  const std::set<std::string>* names_ = nullptr;
 };
 
 ColumnShare::ColumnShare(const TrainSetup& setup, int column, at::Device device)
@@ -97,7 +112,8 @@ ColumnShare::ColumnShare(const TrainSetup& setup, int column, at::Device device)
       store_(device) {}
 ColumnShare::~ColumnShare() = default;
 
-Expected<void> ColumnShare::build(const std::vector<int>& stages, Accounts accounts) {
+Expected<void> ColumnShare::build(const std::vector<int>& stages, Accounts accounts,
+                                  const RankProgram* program) {
   received_ = &accounts.received;
   const ScopedAccount scope(accounts.lasting);
   const TrainPlan& plan = setup_.plan;
@@ -124,9 +140,29 @@ Expected<void> ColumnShare::build(const std::vector<int>& stages, Accounts accou
   store_.allocate_gradients();
   parameters_ = store_.parameters();
   if (setup_.settings.compares_copies) copies_ = hash_copies(store_, column_, plan.expert);
-  slices_ = whole_slices();
+  if (program != nullptr && plan.grid().columns() > 1) {
+    rows_ = reduced_rows(names_, *program, store_);
+    if (plan.shard != ShardMode::kNone) PLAIT_TRY_VOID(cut(accounts));
+  }
+  slices_ = make_slices();
   if (setup_.settings.optimizer) optimizer_ = setup_.settings.optimizer(slices_);
   return {};
+}
+
+Expected<void> ColumnShare::cut(Accounts accounts) {
+  const TrainPlan& plan = setup_.plan;
+  PLAIT_TRY_VOID(check_cuts(rows_));
+  shards_ = std::make_unique<ParameterShards>(plan.shard, rows_, plan.grid(), column_, store_,
+                                              accounts.lasting, accounts.received);
+  std::size_t next = 0;  // stages and their names are in one order
+  for (const auto& [stage, names] : names_) owned_[next++]->use(*shards_, names);
+  return {};
+}
+
+std::unique_ptr<Reducer> ColumnShare::make_reducer(const RankProgram& program) {
+  if (shards_) return std::make_unique<ShardReducer>(program, names_, rows_, *shards_);
+  if (rows_.empty()) return nullptr;
+  return std::make_unique<GradientReducer>(rows_, setup_.plan.grid(), column_, store_, *received_);
 }
 
 bool ColumnShare::speaks_for(const Parameter& parameter) const {
@@ -144,25 +180,36 @@ std::vector<Parameter> ColumnShare::spoken_for() const {
 void ColumnShare::begin_round(int step, int round) {
   const ScopedAccount scope(*received_);
   if (round == 0) store_.zero_gradients();
+  if (shards_) shards_->begin_run(round == 0);
   losses_->reset(setup_.plan.microbatches());
   model_->begin_round(step, round);
 }
 
 void ColumnShare::finish_gradients() {
   // The caller's own step may have given the parameters other gradients.
-  slices_ = whole_slices();
+  slices_ = make_slices();
   for (const TrainedSlice& slice : slices_) slice.gradient.div_(setup_.plan.losses());
 }
 
-std::vector<TrainedSlice> ColumnShare::whole_slices() const {
+std::vector<TrainedSlice> ColumnShare::make_slices() const {
   std::vector<TrainedSlice> slices;
-  for (const Parameter& parameter : parameters_)
-    slices.push_back(whole_slice(parameter, speaks_for(parameter)));
+  for (const Parameter& parameter : parameters_) {
+    if (!shards_ || !shards_->is_cut(parameter.name)) {
+      slices.push_back(whole_slice(parameter, speaks_for(parameter)));
+    } else if (std::optional<TrainedSlice> own = shards_->own_slice(parameter.name)) {
+      slices.push_back(*std::move(own));
+    }
+  }
   return slices;
+}
+
+void ColumnShare::end_run() {
+  if (shards_) shards_->end_run();
 }
 
 void ColumnShare::begin_validation(int batch) {
   const ScopedAccount scope(*received_);
+  if (shards_) shards_->begin_run(batch == 0);
   losses_->reset(setup_.plan.microbatches());
   model_->begin_validation(batch);
 }

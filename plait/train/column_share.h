@@ -12,6 +12,8 @@
 #include "plait/torch/memory.h"
 #include "plait/torch/torch_stage.h"
 #include "plait/train/copies.h"
+#include "plait/train/reduce.h"
+#include "plait/train/shards.h"
 #include "plait/train/train_setup.h"
 
 namespace plait {
@@ -30,8 +32,14 @@ class ColumnShare {
     MemoryAccount& received;
     MemoryAccount& activations;
   };
-  /// Makes the segments of `stages` and what trains them. Errors: those of the model's source.
-  Expected<void> build(const std::vector<int>& stages, Accounts accounts);
+  /// Makes the segments of `stages` and what trains them. `program`: what the rank trains with,
+  /// whose other columns may hold the same parameters; null in the reference, where each column
+  /// holds everything whole. Errors: those of the model's source.
+  Expected<void> build(const std::vector<int>& stages, Accounts accounts,
+                       const RankProgram* program);
+  /// What reduces and gathers for the executor of a program of this rank; null if no other column
+  /// holds the same parameters. The share outlives it.
+  std::unique_ptr<Reducer> make_reducer(const RankProgram& program);
 
   int column() const { return column_; }
   /// By stage; null for those it does not hold.
@@ -52,6 +60,8 @@ class ColumnShare {
   void begin_round(int step, int round);
   /// Divides the gradients, which have added up over rounds, micro-batches and columns.
   void finish_gradients();
+  /// When the program of a round, or of a validation's batch, has ended.
+  void end_run();
   /// What this column updates; gradients as finish_gradients() has left them.
   const std::vector<TrainedSlice>& slices() const { return slices_; }
   void update(double learning_rate, double gradient_scale) {
@@ -65,7 +75,8 @@ class ColumnShare {
 
  private:
   class ReceivingStage;
-  std::vector<TrainedSlice> whole_slices() const;
+  Expected<void> cut(Accounts accounts);
+  std::vector<TrainedSlice> make_slices() const;
 
   const TrainSetup& setup_;
   int column_;
@@ -76,6 +87,8 @@ class ColumnShare {
   std::vector<Stage*> stages_;
   std::map<int, std::set<std::string>> names_;
   std::vector<Parameter> parameters_;
+  ReducedRows rows_;                         // of several columns
+  std::unique_ptr<ParameterShards> shards_;  // where they share out what they hold
   std::vector<TrainedSlice> slices_;
   std::vector<TensorCopy> copies_;
   std::unique_ptr<Optimizer> optimizer_;

@@ -207,8 +207,8 @@ TEST_F(MemoryPlan, WhatStaysIsWhatIsAllocated) {
         JobModel model = job_model(plan, data);
         const TrainSetup setup = job_setup(plan, model);
         ColumnShare share(setup, 0, at::kCPU);
-        ASSERT_TRUE(
-            share.build(plan.placement().stages_of(rank), {lasting, received, activations}));
+        ASSERT_TRUE(share.build(plan.placement().stages_of(rank), {lasting, received, activations},
+                                &plan.training_programs[static_cast<std::size_t>(rank)]));
         share.begin_round(0, 0);
         const RankMemory& memory = plan.memory[static_cast<std::size_t>(rank)];
         EXPECT_EQ(lasting.live() + received.live(), memory.lasting())

@@ -1,6 +1,7 @@
 #include "plait/train/pipeline.h"
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <utility>
@@ -21,7 +22,23 @@ ParallelConfig parallel_of(const PipelineOptions& options) {
   parallel.schedule = options.schedule;
   parallel.microbatches = options.microbatches;
   parallel.pairs = options.pairs;
+  parallel.shard = options.shard;
   return parallel;
+}
+
+/// The caller's own step would find gradients and parameters that are not there.
+Expected<void> check_shard(const PipelineOptions& options) {
+  if (std::find(kShardModeNames.begin(), kShardModeNames.end(), options.shard) ==
+      kShardModeNames.end()) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("PipelineOptions::shard is '{}', needed {}", options.shard,
+                            fmt::join(kShardModeNames, ", ")));
+  }
+  if (options.shard == "none" || options.optimizer) return {};
+  return fail(ErrorCode::kInvalidInput,
+              fmt::format("PipelineOptions::shard is '{}' without an optimizer, which updates each "
+                          "replica's slices; needed PipelineOptions::optimizer",
+                          options.shard));
 }
 
 TrainSettings settings_of(const PipelineOptions& options) {
@@ -116,6 +133,7 @@ Expected<std::unique_ptr<Pipeline>> Pipeline::make(OwnModel model, const Pipelin
   if (options.link.is_given() && (options.process || options.reference)) {
     return fail(ErrorCode::kInvalidInput, "a link is emulated between ranks that are threads");
   }
+  PLAIT_TRY_VOID(check_shard(options));
   const ParallelConfig parallel = parallel_of(options);
   PLAIT_TRY(Schedule schedule, training_schedule(parallel));
   PLAIT_TRY(const int rounds, rounds_of(options));

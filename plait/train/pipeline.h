@@ -63,6 +63,11 @@ struct PipelineOptions {
   int data = 1;                         ///< replicas
   int expert = 1;                       ///< ranks that share a layer's experts
   std::string pairs = "sequence";       ///< "braid", "sequence", "off"
+  /// What replicas share out: "none", "optimizer", "gradients", "parameters" (docs/shard.md). All
+  /// but "none" need `optimizer` and float32 parameters. What is cut is not whole between two
+  /// steps: a parameter then has no memory under "parameters", its .grad none under both; save()
+  /// and state() have them.
+  std::string shard = "none";
   /// Last words ("mlp" of "2.mlp") of the names of segments that keep only their inputs and run
   /// again before their backward. A word that no segment has is an error.
   std::set<std::string> recompute{};

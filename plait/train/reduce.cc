@@ -9,21 +9,6 @@
 namespace plait {
 namespace {
 
-/// What came from the members, one flat tensor each. A transport brings one tensor a member, or
-/// all of them as the rows of one.
-std::vector<at::Tensor> slices_in(const Value& arrived, std::int64_t members) {
-  std::vector<at::Tensor> slices;
-  for (const at::Tensor& piece : static_cast<const Tensors&>(*arrived).tensors) {
-    if (piece.dim() == 1) {
-      slices.push_back(piece);
-      continue;
-    }
-    for (at::Tensor& row : piece.unbind()) slices.push_back(std::move(row));
-  }
-  PLAIT_CHECK(static_cast<std::int64_t>(slices.size()) == members, "a slice from each member");
-  return slices;
-}
-
 /// Hands out the numbers of several flat tensors one after the other.
 class NumberReader {
  public:
@@ -50,6 +35,26 @@ class NumberReader {
 
 }  // namespace
 
+GroupPlace place_in(Group group, const Grid& grid, int column) {
+  if (group == Group::kData) return {column / grid.expert, grid.data};
+  return {column, grid.columns()};
+}
+
+// A transport brings one tensor a member, or
+// all of them as the rows of one.
+std::vector<at::Tensor> slices_in(const Value& arrived, std::int64_t members) {
+  std::vector<at::Tensor> slices;
+  for (const at::Tensor& piece : static_cast<const Tensors&>(*arrived).tensors) {
+    if (piece.dim() == 1) {
+      slices.push_back(piece);
+      continue;
+    }
+    for (at::Tensor& row : piece.unbind()) slices.push_back(std::move(row));
+  }
+  PLAIT_CHECK(static_cast<std::int64_t>(slices.size()) == members, "a slice from each member");
+  return slices;
+}
+
 std::vector<std::vector<Group>> reduced_groups(const ModelConfig& model,
                                                const std::vector<StagePart>& parts,
                                                const Grid& grid) {
@@ -62,15 +67,14 @@ std::vector<std::vector<Group>> reduced_groups(const ModelConfig& model,
   return groups;
 }
 
-GradientReducer::GradientReducer(const std::map<int, std::set<std::string>>& names,
-                                 const Grid& grid, int column, const RankProgram& program,
-                                 ParameterStore& store, MemoryAccount& buffers)
-    : grid_(grid), column_(column), store_(store), buffers_(buffers) {
+ReducedRows reduced_rows(const std::map<int, std::set<std::string>>& names,
+                         const RankProgram& program, const ParameterStore& store) {
+  ReducedRows rows;
   std::vector<int> order;  // of the stages' scatters
   for (const Instruction& instruction : program.instructions) {
     if (instruction.opcode != Opcode::kReduceScatter) continue;
     order.push_back(instruction.action.stage);
-    parameters_[{instruction.action.stage, instruction.group}];
+    rows[{instruction.action.stage, instruction.group}];
   }
   for (const Parameter& parameter : store.parameters()) {
     const auto last = std::find_if(order.rbegin(), order.rend(), [&](int stage) {
@@ -78,9 +82,10 @@ GradientReducer::GradientReducer(const std::map<int, std::set<std::string>>& nam
     });
     PLAIT_CHECK(last != order.rend(), "a rank's parameters belong to its stages");
     // Without replicas of its group an expert is alone.
-    if (const auto found = parameters_.find({*last, parameter.holders}); found != parameters_.end())
+    if (const auto found = rows.find({*last, parameter.holders}); found != rows.end())
       found->second.push_back(parameter);
   }
+  return rows;
 }
 
 Expected<std::unique_ptr<ExchangeValue>> GradientReducer::scatter(int stage, Group group) {

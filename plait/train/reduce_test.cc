@@ -63,7 +63,7 @@ struct Columns {
         parameter.tensor.mutable_grad().copy_(numbers(parameter.tensor.sizes(), seed++));
       std::map<int, std::set<std::string>> names;
       for (const Parameter& parameter : store.parameters()) names[0].insert(parameter.name);
-      reducers.emplace_back(names, grid, column, program, store, buffers);
+      reducers.emplace_back(reduced_rows(names, program, store), grid, column, store, buffers);
     }
   }
 

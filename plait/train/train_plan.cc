@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "plait/base/read_file.h"
@@ -63,11 +64,14 @@ Expected<TrainPlan> make_train_plan(Schedule schedule, const ParallelConfig& par
   PLAIT_TRY(Schedule forward_only,
             generate_forward_only(schedule.placement, parallel.microbatches));
   Schedule compute_only = schedule;
-  PLAIT_TRY(VerifiedSchedule training,
-            prove_lowered(std::move(schedule),
-                          grid.columns() > 1 ? Reductions::kInserted : Reductions::kNone));
-  PLAIT_TRY(VerifiedSchedule validation, prove_lowered(std::move(forward_only), Reductions::kNone));
+  const bool replicas = grid.columns() > 1;
   LowerOptions options;
+  options.shard = replicas ? shard_mode_of(parallel.shard) : ShardMode::kNone;
+  if (options.shard != ShardMode::kNone) options.sharded = stages.reduced;
+  PLAIT_TRY(VerifiedSchedule training,
+            prove_lowered(std::move(schedule), {replicas, options.shard}));
+  PLAIT_TRY(VerifiedSchedule validation,
+            prove_lowered(std::move(forward_only), {false, options.shard}));
   options.braid = parallel.pairs == "braid";
   if (!parallel.braid.empty()) {
     PLAIT_TRY(options.order, read_layer_order(parallel.braid));
@@ -91,6 +95,7 @@ Expected<TrainPlan> make_train_plan(Schedule schedule, const ParallelConfig& par
                    .data = parallel.data,
                    .expert = parallel.expert,
                    .braids = options.braid,
+                   .shard = options.shard,
                    .rounds = rounds};
 }
 
@@ -121,11 +126,21 @@ std::string describe_rounds(const TrainPlan& plan) {
       plan.rounds, plan.microbatches());
 }
 
+std::string describe_shards(const TrainPlan& plan) {
+  if (plan.shard == ShardMode::kNone) return "";
+  constexpr std::array<const char*, 4> kWhat{"", "optimiser state is",
+                                             "gradients and optimiser state are",
+                                             "parameters, gradients and optimiser state are"};
+  const auto mode = static_cast<std::size_t>(plan.shard);
+  return fmt::format("shard: {} cut over {} replicas (ZeRO-{})\n", kWhat[mode],
+                     plan.grid().columns(), mode);
+}
+
 std::string describe_nothing_to_do(const TrainPlan& plan) {
   int sharding = 0, reductions = 0, waits = 0;
   for (const RankProgram& program : plan.training_programs) {
     for (const Instruction& one : program.instructions) {
-      if (one.opcode == Opcode::kUnshard || one.opcode == Opcode::kReshard) ++sharding;
+      if (plan.shard == ShardMode::kNone && is_sharding(one.action.type)) ++sharding;
       if (one.opcode != Opcode::kReduceNothing) continue;
       ++reductions;
       waits += is_wait(one.action.type) ? 1 : 0;

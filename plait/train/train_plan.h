@@ -31,7 +31,8 @@ struct TrainPlan {
   std::vector<StageShape> shapes;  ///< by stage
   int data = 1;
   int expert = 1;
-  bool braids = false;  ///< pairs with exchanges are braided
+  bool braids = false;                 ///< pairs with exchanges are braided
+  ShardMode shard = ShardMode::kNone;  ///< what replicas share out; kNone without replicas
   /// Runs of the schedule whose gradients make one step of the optimiser. They are summed over
   /// columns and divided once, in the last: torch's finalize_gradients=False in all others.
   int rounds = 1;
@@ -62,6 +63,9 @@ std::string describe_pairs(const TrainPlan& plan);
 
 /// "rounds: 4 of 8 micro-batches make a step, …"; empty if there is one.
 std::string describe_rounds(const TrainPlan& plan);
+
+/// "shard: gradients and optimiser state are cut over 2 replicas (ZeRO-2)"; empty for mode none.
+std::string describe_shards(const TrainPlan& plan);
 
 /// "UNSHARD and RESHARD: 16 instructions with nothing to do, parameters are held whole": actions of
 /// the schedule that this run has no work for, a line each. Empty if there are none.

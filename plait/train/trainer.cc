@@ -19,7 +19,6 @@
 #include "plait/train/copies.h"
 #include "plait/train/gradient_norm.h"
 #include "plait/train/model_stream.h"
-#include "plait/train/reduce.h"
 #include "plait/train/tensor_slices.h"
 
 namespace plait {
@@ -40,7 +39,9 @@ class TrainerBase : public RankTrainer {
         exchange_(exchange),
         place_(setup.settings.gpu ? cuda_place(rank) : at::Device(at::kCPU)) {}
 
-  Expected<void> build(const std::vector<int>& columns, const std::vector<int>& stages) {
+  /// `program`: ColumnShare::build().
+  Expected<void> build(const std::vector<int>& columns, const std::vector<int>& stages,
+                       const RankProgram* program) {
     install_counting_allocator();
     if (setup_.settings.gpu) {
       PLAIT_TRY(gpu_, make_cuda_device(place_.index(), &probe_));
@@ -48,7 +49,7 @@ class TrainerBase : public RankTrainer {
     const LaneScope lane(gpu_.get(), Lane::kCompute);
     for (const int column : columns) {
       shares_.push_back(std::make_unique<ColumnShare>(setup_, column, place_));
-      PLAIT_TRY_VOID(shares_.back()->build(stages, {lasting_, received_, activations_}));
+      PLAIT_TRY_VOID(shares_.back()->build(stages, {lasting_, received_, activations_}, program));
     }
     return {};
   }
@@ -315,19 +316,19 @@ class PipelineTrainer final : public TrainerBase {
   Expected<void> build_executors() {
     const Grid grid = plan_.grid();
     const int pipeline_rank = grid.pipeline_of(rank_), column = grid.column_of(rank_);
-    PLAIT_TRY_VOID(build({column}, plan_.placement().stages_of(pipeline_rank)));
+    const auto of_rank = [&](const std::vector<RankProgram>& programs) -> const RankProgram& {
+      return programs[static_cast<std::size_t>(pipeline_rank)];
+    };
+    PLAIT_TRY_VOID(build({column}, plan_.placement().stages_of(pipeline_rank),
+                         &of_rank(plan_.training_programs)));
     if (gpu_) comm_.use(*gpu_);
     const auto executor = [&](const std::vector<RankProgram>& programs, Device& device) {
-      return std::make_unique<Executor>(programs[static_cast<std::size_t>(pipeline_rank)],
-                                        shares_.front()->stages(), comm_,
-                                        Column{grid.columns(), column}, reducer_.get(), &device);
+      const RankProgram& program = of_rank(programs);
+      reducers_.push_back(shares_.front()->make_reducer(program));
+      return std::make_unique<Executor>(program, shares_.front()->stages(), comm_,
+                                        Column{grid.columns(), column}, reducers_.back().get(),
+                                        &device);
     };
-    if (grid.columns() > 1) {
-      reducer_ = std::make_unique<GradientReducer>(
-          shares_.front()->names(), grid, column,
-          plan_.training_programs[static_cast<std::size_t>(pipeline_rank)],
-          shares_.front()->store(), received_);
-    }
     Device& counting = gpu_ ? *gpu_ : counting_device_;
     training_ = executor(plan_.training_programs, counting);
     if (plan_.rounds > 1) accumulating_ = executor(plan_.accumulating_programs, counting);
@@ -357,6 +358,7 @@ class PipelineTrainer final : public TrainerBase {
   Expected<void> run_training(bool last_round, RankReport& report) override {
     Executor& executor = last_round ? *training_ : *accumulating_;
     PLAIT_TRY_VOID(watched([&] { return run_step(executor, wait_, chaining_); }));
+    shares_.front()->end_run();
     report.peak_activation_bytes = std::max(report.peak_activation_bytes, executor.peak_memory());
     report.pairs_braided += executor.counts().pairs_braided;
     report.pairs_in_sequence += executor.counts().pairs_in_sequence;
@@ -371,7 +373,9 @@ class PipelineTrainer final : public TrainerBase {
     return {};
   }
   Expected<void> run_validation() override {
-    return watched([&] { return run_step(*validation_, wait_, chaining_); });
+    PLAIT_TRY_VOID(watched([&] { return run_step(*validation_, wait_, chaining_); }));
+    shares_.front()->end_run();
+    return {};
   }
   Timeline timeline_of(const std::vector<RankReport>& reports,
                        const std::vector<ClockOffset>& clocks) const override {
@@ -391,7 +395,7 @@ class PipelineTrainer final : public TrainerBase {
   MeasuredTimeline measured_;
   CpuDevice counting_device_{&probe_};
   CpuDevice device_;
-  std::unique_ptr<GradientReducer> reducer_;  // where several columns hold the same parameters
+  std::vector<std::unique_ptr<Reducer>> reducers_;  // of the executors; null without replicas
   std::unique_ptr<Executor> training_;
   std::unique_ptr<Executor> accumulating_;  // where a step has several rounds
   std::unique_ptr<Executor> validation_;
@@ -469,7 +473,7 @@ Expected<std::unique_ptr<RankTrainer>> make_reference_trainer(const TrainSetup& 
   std::vector<int> stages, columns;
   for (int stage = 0; stage < setup.plan.stages(); ++stage) stages.push_back(stage);
   for (int column = 0; column < setup.plan.grid().columns(); ++column) columns.push_back(column);
-  PLAIT_TRY_VOID(trainer->build(columns, stages));
+  PLAIT_TRY_VOID(trainer->build(columns, stages, nullptr));
   return trainer;
 }
 

@@ -53,6 +53,7 @@ struct LateBlock {
   std::set<LateLane> held;      ///< hold() was called for the tenant
   std::uint64_t on_device = 0;  ///< tenants whose poison has run
   bool written = false;
+  bool lasting = false;  ///< the tenant outlives the step: its readers need no hold
   std::vector<double> numbers;
 };
 
@@ -250,12 +251,19 @@ class LateDevice final : public Device {
     ++in_use_;
     return {*this, LateRef{block, block->tenants}};
   }
+  /// What the rank keeps from step to step.
+  LateMemory allocate_lasting() {
+    LateMemory memory = allocate();
+    memory.ref().block->lasting = true;
+    return memory;
+  }
   /// Where a tenant is read by the lane that owns its block only, the next tenant may have it at
   /// once: its work runs behind. Readers on other lanes are waited for, if they were announced.
   void release(LateRef ref) {
     LateBlock& block = *ref.block;
     --in_use_;
     ++block.tenants;
+    block.lasting = false;
     const std::set<LateLane> readers = std::exchange(block.held, {});
     if (readers.empty()) return give_out(block);
     const auto open = std::make_shared<std::size_t>(readers.size());
@@ -381,7 +389,7 @@ class LateDevice final : public Device {
   }
   void give_work(Lane lane) { before_work_[index(lane)] = last_mark_[index(lane)]; }
   void note_read(LateRef ref) {
-    if (ref.block->owner != LateLane{this, running_})
+    if (!ref.block->lasting && ref.block->owner != LateLane{this, running_})
       foreign_reads_.insert({ref.block, ref.tenant, running_});
   }
   std::vector<double> joined(const LatePieces& pieces) const {

@@ -46,7 +46,8 @@ Expected<void> print_plan(const JobPlan& plan, bool reference) {
   PLAIT_TRY(const std::string picture,
             draw_schedule(plan.compute_only, {has_colours(), terminal_size().columns}));
   print("{}\nproven: {}\n{}{}\n{}\n", picture, plan.training.summary(), describe_pairs(plan),
-        describe_rounds(plan) + describe_nothing_to_do(plan), describe_stages(plan));
+        describe_rounds(plan) + describe_shards(plan) + describe_nothing_to_do(plan),
+        describe_stages(plan));
   if (reference)
     print("reference: all stages in one process, unpipelined, micro-batches ascending\n");
   for (const std::string& note : plan.notes) print("note: {}\n", note);
