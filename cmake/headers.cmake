@@ -5,7 +5,7 @@ if(EXISTS ${CMAKE_SOURCE_DIR}/PKG-INFO)  # of a source distribution
   set(only_there PATHS ${PLAIT_THIRD_PARTY}/include NO_DEFAULT_PATH)
 endif()
 
-# plait_headers(TARGET HEADER PACKAGE): TARGET has the folder of HEADER; PACKAGE is Debian's, with its licence.
+# plait_headers(TARGET HEADER PACKAGE): TARGET has the folder of HEADER; PACKAGE is Debian's, with its licence, which the wheel holds.
 function(plait_headers target header package)
   string(MAKE_C_IDENTIFIER "PLAIT_${header}_FOLDER" folder)
   find_path(${folder} ${header} ${only_there})
@@ -14,10 +14,15 @@ function(plait_headers target header package)
   endif()
   add_library(${target} INTERFACE IMPORTED GLOBAL)
   target_include_directories(${target} INTERFACE ${${folder}})
+  string(REGEX REPLACE "/.*" "" top ${header})
+  set(licence /usr/share/doc/${package}/copyright)
+  if(only_there)
+    set(licence ${PLAIT_THIRD_PARTY}/licenses/${top}.txt)
+  endif()
+  install(FILES ${licence} DESTINATION plait/licenses RENAME ${top}.txt COMPONENT python OPTIONAL)
   if("${SKBUILD_STATE}" STREQUAL sdist)
-    string(REGEX REPLACE "/.*" "" top ${header})
     file(COPY ${${folder}}/${top} DESTINATION ${PLAIT_THIRD_PARTY}/include)
-    configure_file(/usr/share/doc/${package}/copyright ${PLAIT_THIRD_PARTY}/licenses/${top}.txt COPYONLY)
+    configure_file(${licence} ${PLAIT_THIRD_PARTY}/licenses/${top}.txt COPYONLY)
   endif()
 endfunction()
 

@@ -97,7 +97,7 @@ std::vector<Step> critical_path_of(const Price& price) {
 }  // namespace
 
 void bind_price(nb::module_& m) {
-  nb::class_<CostSettings>(m, "Costs");
+  const nb::class_<CostSettings> costs(m, "Costs");
   m.def(
       "parse_costs",
       [](const std::string& text, const std::string& name) {
