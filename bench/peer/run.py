@@ -2,7 +2,8 @@
 """The same Llama, tokens, ranks and threads, trained by torch.distributed.pipelining and by plait, alternating in one run.
 
 Reported against one unpipelined torch process of the same run: step time, CPU seconds of all ranks, peak resident memory
-summed over ranks. --quick takes one round of few steps at 2 ranks.
+summed over ranks. --quick takes one round of few steps at 2 ranks. --replicas D compares PP 2 x FSDP2 of D replicas with plait's
+pipeline of 2 ranks and D replicas under --shard: step time, peak memory of a rank, exposed communication.
 """
 
 import argparse
@@ -34,8 +35,13 @@ class Case:
     schedule: str  # single, 1f1b, dualpipe-v
     ranks: int
     comm: str = "gloo"
+    replicas: int = 1
+    shard: str = "none"  # of plait's replicas
 
     def name(self) -> str:
+        if self.replicas > 1:
+            how = "FSDP2" if self.side == "torch" else f"shard = {self.shard}"
+            return f"{self.schedule}, {self.ranks} ranks x {self.replicas} replicas, {how}"
         return "one process" if self.schedule == "single" else f"{self.schedule}, {self.ranks} ranks, {self.comm}"
 
 
@@ -44,6 +50,8 @@ class Measured:
     step_s: float
     cpu_s: float  # a step, all processes, start-up taken out
     peak_mb: float
+    rank_mb: float  # of the process that needs most
+    exposed_s: float  # a step, of the rank that waits longest: plait's exposed_comm_ns, torch's time in FSDP2's collectives
     losses: list[float]
 
 
@@ -78,10 +86,11 @@ class MemoryWatch(threading.Thread):
                             self.peaks[pid] = max(self.peaks.get(pid, 0), int(line.split()[1]))
             time.sleep(0.05)
 
-    def megabytes(self) -> float:
+    def stop(self) -> list[float]:
+        """MB by process."""
         self.done = True
         self.join()
-        return sum(self.peaks.values()) / 1024
+        return [peak / 1024 for peak in self.peaks.values()]
 
 
 def free_port() -> int:
@@ -90,25 +99,28 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
-def run_torch(case: Case, model: pathlib.Path, steps: int) -> tuple[list[dict], float]:
+def run_torch(case: Case, model: pathlib.Path, steps: int) -> tuple[list[dict], list[float]]:
+    """Lines of all ranks, and MB by process."""
     port = free_port()
     processes = []
-    for rank in range(case.ranks):
-        env = {**os.environ, "RANK": str(rank), "WORLD_SIZE": str(case.ranks), "MASTER_ADDR": "127.0.0.1",
+    for rank in range(case.ranks * case.replicas):
+        env = {**os.environ, "RANK": str(rank), "WORLD_SIZE": str(case.ranks * case.replicas), "MASTER_ADDR": "127.0.0.1",
                "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
         processes.append(subprocess.Popen([sys.executable, str(HERE / "torch_trainer.py"), "--schedule", case.schedule, "--model",
-                                           str(model), "--text", str(ROOT / "data/kjv.txt"), "--steps", str(steps), "--validation-share", "0"],
+                                           str(model), "--text", str(ROOT / "data/kjv.txt"), "--steps", str(steps), "--validation-share", "0",
+                                           "--replicas", str(case.replicas)],
                                           env=env, stdout=subprocess.PIPE, text=True))
     watch = MemoryWatch([process.pid for process in processes])
     watch.start()
     lines = [json.loads(line) for process in processes for line in process.communicate()[0].splitlines()]
     if any(process.returncode != 0 for process in processes):
         raise RuntimeError(f"torch failed: {case}")
-    return lines, watch.megabytes()
+    return lines, watch.stop()
 
 
 def run_plait(case: Case, plait: str, model: pathlib.Path, folder: pathlib.Path,
-              steps: int) -> tuple[list[dict], float]:
+              steps: int) -> tuple[list[dict], list[float]]:
+    """Lines of the run, and MB by process."""
     job = folder / "peer.toml"
     (folder / "validation.txt").write_bytes(bytes(LENGTH + 1))  # one window: validation is not what is measured
     job.write_text(f"""[model]
@@ -121,6 +133,8 @@ sequence_length = {LENGTH}
 pipeline = {case.ranks}
 schedule = "{'1f1b' if case.schedule == 'single' else case.schedule}"
 microbatches = {MICROBATCHES}
+data = {case.replicas}
+{f'shard = "{case.shard}"' if case.shard != "none" else ""}
 [optimizer]
 lr = 1e-3
 clip_norm = 0.0
@@ -128,7 +142,7 @@ warmup_steps = 0
 min_lr_share = 1.0
 [run]
 steps = {steps}
-batch_size = {MICROBATCHES * SEQUENCES}
+batch_size = {MICROBATCHES * SEQUENCES * case.replicas}
 folder = "{folder / 'run'}"
 comm = "{case.comm}"
 """)
@@ -140,7 +154,19 @@ comm = "{case.comm}"
     if process.wait() != 0:
         raise RuntimeError(f"plait failed: {case}")
     lines = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()[1:]]
-    return [line for line in lines if "loss" in line], watch.megabytes()
+    return [line for line in lines if "loss" in line], watch.stop()
+
+
+def loss_lines(lines: list[dict]) -> list[dict]:
+    """A line a step: the mean loss of the replicas, the longest time, the longest wait of any rank."""
+    steps = []
+    for step in sorted({line["step"] for line in lines}):
+        of_step = [line for line in lines if line["step"] == step]
+        with_loss = [line for line in of_step if line.get("loss") is not None]
+        waits = [ns for line in of_step for ns in line.get("exposed_comm_ns", [line.get("collective_ns", 0)])]
+        steps.append({"loss": statistics.mean(line["loss"] for line in with_loss), "step_ns": max(line["step_ns"] for line in with_loss),
+                      "exposed_ns": max(waits)})
+    return steps
 
 
 def measure(case: Case, args: argparse.Namespace, model: pathlib.Path, folder: pathlib.Path) -> Measured:
@@ -151,9 +177,42 @@ def measure(case: Case, args: argparse.Namespace, model: pathlib.Path, folder: p
         lines, peak = (run_torch(case, model, steps) if case.side == "torch" else run_plait(case, args.plait, model, folder, steps))
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         results.append((after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, lines, peak))
-    with_loss = [line for line in results[1][1] if "loss" in line]
-    return Measured(statistics.median(line["step_ns"] for line in with_loss[1:]) / 1e9,
-                    (results[1][0] - results[0][0]) / args.steps, results[1][2], [line["loss"] for line in with_loss])
+    steps = loss_lines(results[1][1])
+    return Measured(statistics.median(line["step_ns"] for line in steps[1:]) / 1e9, (results[1][0] - results[0][0]) / args.steps,
+                    sum(results[1][2]), max(results[1][2]), statistics.median(line["exposed_ns"] for line in steps[1:]) / 1e9,
+                    [line["loss"] for line in steps])
+
+
+def cases_of(args: argparse.Namespace) -> list[Case]:
+    """The first of a group is what the others' ratios are to."""
+    if args.replicas > 1:
+        schedules = ("1f1b",) if args.quick else ("1f1b", "dualpipe-v")
+        sides = [("torch", "none"), *(("plait", shard) for shard in args.shard)]
+        return [Case(side, schedule, 2, replicas=args.replicas, shard=shard) for schedule in schedules for side, shard in sides]
+    cases = [Case("torch", "single", 1), Case("plait", "single", 1)]
+    for schedule in ("1f1b", "dualpipe-v"):
+        for ranks in (2,) if args.quick else (2, 4):
+            cases += [Case("torch", schedule, ranks), Case("plait", schedule, ranks), Case("plait", schedule, ranks, "inproc")]
+    return cases
+
+
+def print_pipelines(cases: list[Case], rounds: list[list[Measured]]) -> None:
+    print("| side | case | step time | CPU seconds | peak memory | step s | CPU s a step | peak MB |\n|---|---|---|---|---|---|---|---|")
+    for i, case in enumerate(cases):
+        ratios = [[getattr(one[i], key) / getattr(one[0], key) for one in rounds] for key in ("step_s", "cpu_s", "peak_mb")]
+        values = [statistics.median(getattr(one[i], key) for one in rounds) for key in ("step_s", "cpu_s", "peak_mb")]
+        row = " | ".join(f"{statistics.median(ratio):.2f}" for ratio in ratios)
+        print(f"| {case.side} | {case.name()} | {row} | {values[0]:.3f} | {values[1]:.3f} | {values[2]:.0f} |")
+
+
+def print_replicas(cases: list[Case], rounds: list[list[Measured]]) -> None:
+    print("| side | case | step time | memory of a rank | step s | MB of a rank | exposed s |\n|---|---|---|---|---|---|---|")
+    torch = 0
+    for i, case in enumerate(cases):
+        torch = i if case.side == "torch" else torch  # of the same schedule
+        ratios = [statistics.median(getattr(one[i], key) / getattr(one[torch], key) for one in rounds) for key in ("step_s", "rank_mb")]
+        step, memory, exposed = (statistics.median(getattr(one[i], key) for one in rounds) for key in ("step_s", "rank_mb", "exposed_s"))
+        print(f"| {case.side} | {case.name()} | {ratios[0]:.2f} | {ratios[1]:.2f} | {step:.3f} | {memory:.0f} | {exposed:.3f} |")
 
 
 def main() -> None:
@@ -162,13 +221,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--replicas", type=int, default=1)
+    parser.add_argument("--shard", nargs="+", default=["parameters"], choices=("none", "optimizer", "gradients", "parameters"))
     args = parser.parse_args()
     if args.quick:
         args.rounds, args.steps = 1, 2
-    cases = [Case("torch", "single", 1), Case("plait", "single", 1)]
-    for schedule in ("1f1b", "dualpipe-v"):
-        for ranks in (2,) if args.quick else (2, 4):
-            cases += [Case("torch", schedule, ranks), Case("plait", schedule, ranks), Case("plait", schedule, ranks, "inproc")]
+    cases = cases_of(args)
     rounds = []
     with tempfile.TemporaryDirectory() as holder:
         folder = pathlib.Path(holder)
@@ -176,13 +234,8 @@ def main() -> None:
         for _ in range(args.rounds):
             rounds.append([measure(case, args, folder / "model", folder) for case in cases])
     print(f"Llama of 8 layers, d 256, sequence {LENGTH}, micro-batch {SEQUENCES}, M {MICROBATCHES}; {args.rounds} rounds of {args.steps} "
-          f"steps; medians of ratios to one unpipelined torch process of the same round\n")
-    print("| side | case | step time | CPU seconds | peak memory | step s | CPU s a step | peak MB |\n|---|---|---|---|---|---|---|---|")
-    for i, case in enumerate(cases):
-        ratios = [[getattr(one[i], key) / getattr(one[0], key) for one in rounds] for key in ("step_s", "cpu_s", "peak_mb")]
-        values = [statistics.median(getattr(one[i], key) for one in rounds) for key in ("step_s", "cpu_s", "peak_mb")]
-        row = " | ".join(f"{statistics.median(ratio):.2f}" for ratio in ratios)
-        print(f"| {case.side} | {case.name()} | {row} | {values[0]:.3f} | {values[1]:.3f} | {values[2]:.0f} |")
+          f"steps; medians of ratios to {'torch' if args.replicas > 1 else 'one unpipelined torch process'} of the same round\n")
+    (print_replicas if args.replicas > 1 else print_pipelines)(cases, rounds)
     for one in rounds:
         for case, measured in zip(cases, one):
             worst = max(abs(a - b) for a, b in zip(measured.losses, one[0].losses))
