@@ -197,6 +197,9 @@ std::string why_unused(const JobConfig& job, std::string_view key) {
   if (key == "parallel.shard" && job.parallel.shard != "none" &&
       job.parallel.data * job.parallel.expert == 1)
     return "parallel.data and parallel.expert are 1: there are no replicas";
+  if ((key == "parallel.max_active_stages" || key == "parallel.unshard_lookahead") &&
+      job.parallel.shard == "none")
+    return "parallel.shard is none: replicas share out nothing";
   if (key == "parallel.token_bound" && job.parallel.expert == 1) return "parallel.expert is 1";
   return {};
 }

@@ -38,7 +38,10 @@ struct ParallelConfig {
   std::vector<int> layers_per_stage;  ///< empty: by cost
   std::string shard = "none";  ///< of replicas: "none", "optimizer", "gradients", "parameters"
   double token_bound = 0.0;    ///< rows a dispatch may bring, in even shares; 0: any
-  std::int64_t memory_limit_bytes = 0;  ///< of each rank; 0: none
+  int max_active_stages = 0;   ///< of a rank, whole at a time; 0: 3, or what the schedule says
+  std::string unshard_lookahead = "full";  ///< "full", "auto", or "N,N,…", a number for each rank
+  int max_outstanding_sends = 0;           ///< of a rank, without their wait; 0: any number
+  std::int64_t memory_limit_bytes = 0;     ///< of each rank; 0: none
 
   friend bool operator==(const ParallelConfig&, const ParallelConfig&) = default;
 };

@@ -62,6 +62,14 @@ constexpr std::array kOtherSections = {
     KeyInfo{"parallel", "shard", PLAIT_FIELD(parallel.shard),
             "what replicas share out: `none`; `optimizer` its state; `gradients` these too; "
             "`parameters` these too (docs/shard.md)"},
+    KeyInfo{"parallel", "max_active_stages", PLAIT_FIELD(parallel.max_active_stages),
+            "stages of a rank that are unsharded at a time, where replicas share out anything; 0: "
+            "3, or what the schedule's file says"},
+    KeyInfo{"parallel", "unshard_lookahead", PLAIT_FIELD(parallel.unshard_lookahead),
+            "how many stages ahead are unsharded: `full`, `auto` (min(rank + 2, all)), or a number "
+            "for each rank with commas"},
+    KeyInfo{"parallel", "max_outstanding_sends", PLAIT_FIELD(parallel.max_outstanding_sends),
+            "sends of a rank that it may not have waited for; 0: any number"},
     KeyInfo{"parallel", "token_bound", PLAIT_FIELD(parallel.token_bound),
             "most rows that a dispatch may bring to a rank, in multiples of the even share; more "
             "end the run; 0: any number"},

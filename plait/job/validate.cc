@@ -118,6 +118,8 @@ void validate_parallel(const ParallelConfig& parallel, Validator& v) {
   v.one_of("parallel.recompute", parallel.recompute, recompute_names(), {}, "");
   v.one_of("parallel.shard", parallel.shard, {"none", "optimizer", "gradients", "parameters"}, {},
            "");
+  v.at_least("parallel.max_active_stages", parallel.max_active_stages, 0);
+  v.at_least("parallel.max_outstanding_sends", parallel.max_outstanding_sends, 0);
   const double bound = parallel.token_bound;
   v.need(
       bound == 0 || (bound >= 1 && bound <= kMost), "parallel.token_bound",

@@ -21,8 +21,8 @@ Expected<int> parse_number(std::string_view word, std::size_t rank, int most) {
   if (problem == std::errc{} && end == word.data() + word.size() && number >= 1 && number <= most)
     return number;
   return fail(ErrorCode::kInvalidInput,
-              fmt::format("found '{}' for rank {}, needed a number from 1 to {}, "
-                          "--max-active-stages",
+              fmt::format("found '{}' for rank {}, needed a number from 1 to {}, the stages that "
+                          "may be active",
                           word.substr(0, 40), rank, most),
               "--unshard-lookahead");
 }
@@ -53,12 +53,15 @@ Expected<std::vector<int>> parse_lookahead(const LoweringOptions& options, std::
               "--unshard-lookahead");
 }
 
+Expected<void> check_active_stages(const LoweringOptions& options) {
+  if (options.max_active_stages >= 1) return {};
+  return fail(ErrorCode::kInvalidInput,
+              fmt::format("found {}, needed a number of at least 1", options.max_active_stages),
+              "--max-active-stages");
+}
+
 Expected<void> check_options(const LoweringOptions& options) {
-  if (options.max_active_stages < 1) {
-    return fail(ErrorCode::kInvalidInput,
-                fmt::format("found {}, needed a number of at least 1", options.max_active_stages),
-                "--max-active-stages");
-  }
+  PLAIT_TRY_VOID(check_active_stages(options));
   if (options.max_outstanding_sends && *options.max_outstanding_sends < 0) {
     return fail(ErrorCode::kInvalidInput,
                 fmt::format("found {}, needed a number of at least 0, or min",
@@ -119,12 +122,9 @@ PassOptions unshard_options(const LoweringOptions& options, std::vector<int> loo
 
 Expected<Lowered> lower_as_torch(Schedule schedule, const LoweringOptions& options) {
   PLAIT_TRY_VOID(check_options(options));
-  PLAIT_TRY(std::vector<int> lookahead, parse_lookahead(options, schedule.ranks.size()));
-  PLAIT_TRY_VOID(check_pairs(schedule, options.max_active_stages));
   const bool waits = options.dialect == Dialect::kTorch215;
   Lowered lowered;
-  PLAIT_TRY(schedule,
-            insert_unshard(std::move(schedule), unshard_options(options, std::move(lookahead))));
+  PLAIT_TRY(schedule, insert_unshards(std::move(schedule), options));
   PLAIT_TRY(schedule, insert_reduce_grad(std::move(schedule), {}));
   if (waits) {
     PassOptions deferred;
@@ -140,6 +140,18 @@ Expected<Lowered> lower_as_torch(Schedule schedule, const LoweringOptions& optio
   }
   PLAIT_TRY(lowered.schedule, limit(std::move(schedule), options, lowered.notes));
   return lowered;
+}
+
+Expected<Schedule> insert_unshards(Schedule schedule, const LoweringOptions& options) {
+  PLAIT_TRY_VOID(check_active_stages(options));
+  PLAIT_TRY(std::vector<int> lookahead, parse_lookahead(options, schedule.ranks.size()));
+  PLAIT_TRY_VOID(check_pairs(schedule, options.max_active_stages));
+  return insert_unshard(std::move(schedule), unshard_options(options, std::move(lookahead)));
+}
+
+Expected<Schedule> wait_for_sends(Schedule schedule, int most) {
+  PLAIT_TRY(schedule, in_dialect(std::move(schedule), Dialect::kTorch215));
+  return limit_sends(std::move(schedule), most);
 }
 
 Expected<Schedule> in_dialect(Schedule schedule, Dialect dialect) {

@@ -41,6 +41,14 @@ struct Lowered {
 /// than may be whole; those of the passes. Cost: that of the passes.
 Expected<Lowered> lower_as_torch(Schedule schedule, const LoweringOptions& options);
 
+/// The UNSHARD and RESHARD of lower_as_torch(), by residency and look-ahead. Errors: either out of
+/// its limits; an action of more stages than may be whole. Cost: that of insert-unshard.
+Expected<Schedule> insert_unshards(Schedule schedule, const LoweringOptions& options);
+
+/// Waits for sends, where there are none, and no more than `most` sends of a rank without theirs.
+/// Errors: those of limit_sends(). Cost: that of insert-send-wait and limit_sends().
+Expected<Schedule> wait_for_sends(Schedule schedule, int most);
+
 /// Takes out all waits, or adds those that torch 2.15 needs: insert-reduce-wait to reductions,
 /// insert-send-wait to sends, if the lists hold no wait of any kind. Cost: O(actions).
 Expected<Schedule> in_dialect(Schedule schedule, Dialect dialect);

@@ -3,10 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "plait/ir/forms/csv.h"
+#include "plait/passes/insert_comm.h"
 #include "plait/passes/passes.h"
 #include "plait/schedule/generators.h"
 #include "plait/verify/verify.h"
@@ -74,8 +77,8 @@ TEST(LowerAsTorch, OptionsOutOfRangeAreErrors) {
               ::testing::MatchesRegex("--max-active-stages: found 1, needed at least 2: "
                                       ".0F7;7B3.OVERLAP_F_B on rank 0 computes two stages"));
   EXPECT_EQ(error([](auto& options) { options.unshard_lookahead = "1,2,4,1"; }),
-            "--unshard-lookahead: found '4' for rank 2, needed a number from 1 to 3, "
-            "--max-active-stages");
+            "--unshard-lookahead: found '4' for rank 2, needed a number from 1 to 3, the "
+            "stages that may be active");
   EXPECT_EQ(error([](auto& options) { options.unshard_lookahead = "1,2,3"; }),
             "--unshard-lookahead: found 3 numbers, needed full, auto, or one for each of 4 ranks");
   EXPECT_THAT(error([](auto& options) { options.unshard_lookahead = "most"; }),
@@ -92,6 +95,23 @@ TEST(LowerAsTorch, OptionsOutOfRangeAreErrors) {
             }),
             "--max-outstanding-sends: is about waits, torch 2.13 has none: needed --dialect "
             "torch-2.15");
+}
+
+TEST(WaitForSends, WaitsAreAddedAndNoMoreSendsAreOutstanding) {
+  const Schedule sends = *insert_comm(*generate("zbv", {4, 8}));
+  const Schedule waits = *wait_for_sends(sends, 2);
+  EXPECT_TRUE(verify(waits));
+  EXPECT_EQ(*wait_for_sends(waits, 2), waits);
+  int most = 0;
+  for (const std::vector<Action>& list : waits.ranks) {
+    int outstanding = 0;
+    for (const Action& action : list) {
+      outstanding += is_send(action.type) ? 1 : is_send_wait(action.type) ? -1 : 0;
+      most = std::max(most, outstanding);
+    }
+    EXPECT_EQ(outstanding, 0);
+  }
+  EXPECT_EQ(most, 2);
 }
 
 TEST(InDialect, WaitsAreAddedAndTakenOut) {

@@ -29,16 +29,23 @@ Expected<Schedule> insert_reductions(Schedule schedule, ShardMode shard) {
   return insert_reduce_wait(std::move(schedule), {.number = frees ? 1 : 0, .price = {}});
 }
 
-/// Stages of a rank that are whole at a time, as torch has them unless told otherwise.
-constexpr int kMostActiveStages = 3;
+Expected<Schedule> insert_unshards(Schedule schedule, const LoweringWork& work) {
+  LoweringOptions options;
+  if (work.max_active_stages > 0) options.max_active_stages = work.max_active_stages;
+  options.unshard_lookahead = work.unshard_lookahead;
+  return insert_unshards(std::move(schedule), options);
+}
 
 }  // namespace
 
-Expected<VerifiedSchedule> prove_lowered(Schedule schedule, const ReplicaWork& replicas) {
+Expected<VerifiedSchedule> prove_lowered(Schedule schedule, const ReplicaWork& replicas,
+                                         const LoweringWork& work) {
   const std::string name = schedule.name;
-  if (replicas.shard != ShardMode::kNone && !has(schedule, ActionType::kUnshard)) {
-    PLAIT_TRY(schedule,
-              insert_unshard(std::move(schedule), {.number = kMostActiveStages, .price = {}}));
+  VerifyOptions rules;
+  if (has(schedule, ActionType::kUnshard)) {
+    if (work.max_active_stages > 0) rules.max_active_stages = work.max_active_stages;
+  } else if (replicas.shard != ShardMode::kNone) {
+    PLAIT_TRY(schedule, insert_unshards(std::move(schedule), work));
   }
   if (replicas.reduces && !has(schedule, ActionType::kReduceGrad)) {
     PLAIT_TRY(schedule, insert_reductions(std::move(schedule), replicas.shard));
@@ -46,7 +53,10 @@ Expected<VerifiedSchedule> prove_lowered(Schedule schedule, const ReplicaWork& r
   if (!is_lowered(schedule)) {
     PLAIT_TRY(schedule, insert_messages(std::move(schedule)));
   }
-  auto verified = verify(std::move(schedule));
+  if (work.max_outstanding_sends > 0) {
+    PLAIT_TRY(schedule, wait_for_sends(std::move(schedule), work.max_outstanding_sends));
+  }
+  auto verified = verify(std::move(schedule), rules);
   if (verified) return *std::move(verified);
   std::string findings;
   for (const Diagnostic& diagnostic : verified.error()) findings += "\n" + diagnostic.text();

@@ -81,12 +81,15 @@ struct Case {
   double clip_norm = 1.0;
   int accumulate = 1;
   std::vector<int> layers_per_stage{};
+  int active = 0;  ///< stages at a time
+  int sends = 0;   ///< outstanding
 
   friend std::ostream& operator<<(std::ostream& out, const Case& one) {
     return out << one.schedule << " data " << one.data << " expert " << one.expert
                << (one.experts ? " experts" : "") << (one.tied ? " tied" : "") << " recompute "
                << one.recompute << " pairs " << one.pairs << " clip " << one.clip_norm
-               << " accumulate " << one.accumulate;
+               << " accumulate " << one.accumulate << " active " << one.active << " sends "
+               << one.sends;
   }
 };
 
@@ -107,6 +110,8 @@ class ShardedReplicas : public testing::JobTest, public ::testing::WithParamInte
     job.parallel.recompute = given.recompute;
     job.parallel.pairs = given.pairs;
     job.parallel.layers_per_stage = given.layers_per_stage;
+    job.parallel.max_active_stages = given.active;
+    job.parallel.max_outstanding_sends = given.sends;
     job.optimizer.clip_norm = given.clip_norm;
     job.optimizer.accumulate = given.accumulate;
     job.run.batch_size *= given.accumulate;
@@ -165,6 +170,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{.schedule = "zbv", .data = 2, .tied = true, .accumulate = 2},
         Case{.schedule = "zbv", .data = 3, .recompute = "selective", .clip_norm = 0.05},
         Case{.schedule = "zbv", .data = 1, .expert = 2, .experts = true, .clip_norm = 0.05},
+        Case{.schedule = "zbv", .data = 2, .tied = true, .active = 1, .sends = 1},
         Case{.schedule = "dualpipe-v", .data = 3, .tied = true, .recompute = "full"},
         Case{.schedule = "dualpipe-v",
              .data = 2,
@@ -175,6 +181,11 @@ INSTANTIATE_TEST_SUITE_P(
              .accumulate = 2},
         Case{.schedule = "dualpipe-v", .data = 2, .experts = true, .pairs = "braid"},
         Case{.schedule = "interleaved-1f1b", .data = 2, .clip_norm = 0.05, .accumulate = 2},
+        Case{.schedule = "interleaved-1f1b",
+             .data = 2,
+             .recompute = "full",
+             .active = 1,
+             .sends = 2},
         Case{.schedule = "interleaved-1f1b", .data = 3, .experts = true, .recompute = "full"}));
 
 }  // namespace

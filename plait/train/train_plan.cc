@@ -22,6 +22,20 @@ Expected<LayerOrder> read_layer_order(const std::string& path) {
   return braid.order();
 }
 
+/// prove_lowered() as the job asks for it; errors name the job's key, not the command's flag.
+Expected<VerifiedSchedule> prove_asked(Schedule schedule, const ReplicaWork& replicas,
+                                       const ParallelConfig& parallel) {
+  Expected<VerifiedSchedule> proven = prove_lowered(
+      std::move(schedule), replicas,
+      {parallel.max_active_stages, parallel.unshard_lookahead, parallel.max_outstanding_sends});
+  if (proven || !proven.error().where.starts_with("--")) return proven;
+  Error error = std::move(proven.error());
+  std::string key = error.where.substr(2);
+  std::replace(key.begin(), key.end(), '-', '_');
+  error.where = "parallel." + key;
+  return tl::unexpected<Error>(std::move(error));
+}
+
 }  // namespace
 
 bool TrainPlan::has_exchanges() const {
@@ -69,9 +83,9 @@ Expected<TrainPlan> make_train_plan(Schedule schedule, const ParallelConfig& par
   options.shard = replicas ? shard_mode_of(parallel.shard) : ShardMode::kNone;
   if (options.shard != ShardMode::kNone) options.sharded = stages.reduced;
   PLAIT_TRY(VerifiedSchedule training,
-            prove_lowered(std::move(schedule), {replicas, options.shard}));
+            prove_asked(std::move(schedule), {replicas, options.shard}, parallel));
   PLAIT_TRY(VerifiedSchedule validation,
-            prove_lowered(std::move(forward_only), {false, options.shard}));
+            prove_asked(std::move(forward_only), {false, options.shard}, parallel));
   options.braid = parallel.pairs == "braid";
   if (!parallel.braid.empty()) {
     PLAIT_TRY(options.order, read_layer_order(parallel.braid));

@@ -60,6 +60,25 @@ class WrongInput(command.CommandTest):
     def test_wrong_layers_per_stage(self) -> None:
         self.refused("layers_per_stage", "9", "8", arguments=("--set", "parallel.layers_per_stage=[2, 2, 2, 3]"))
 
+    def test_lowering_out_of_range(self) -> None:
+        shared = ("--set", "parallel.data=2", "--set", "parallel.shard=parameters", "--set", "run.batch_size=16")
+        for given, needed in ((("max_active_stages=-1",), "parallel.max_active_stages: max_active_stages is -1, needs to be at least 0"),
+                              (("max_active_stages=1",), "parallel.max_active_stages: found 1, needed at least 2: "),
+                              (("max_active_stages=2", "unshard_lookahead=3,1"),
+                               "parallel.unshard_lookahead: found '3' for rank 0, needed a number from 1 to 2, the stages that may be active"),
+                              (("unshard_lookahead=auto,2",), "parallel.unshard_lookahead: found 'auto' for rank 0"),
+                              (("max_outstanding_sends=-2",), "max_outstanding_sends is -2, needs to be at least 0")):
+            with self.subTest(given):
+                self.refused(needed, arguments=(*shared, *(word for one in given for word in ("--set", f"parallel.{one}"))))
+
+    def test_a_file_that_keeps_more_stages_whole(self) -> None:
+        lowered = self.plait("make", "zbv", "--ranks", "2", "--microbatches", "4", "--lower", "--max-active-stages", "2")
+        (self.folder / "two.csv").write_text(lowered.stdout)
+        result = self.train("--set", "parallel.data=2", "--set", "parallel.shard=parameters", "--set", "run.batch_size=16", "--set",
+                            "parallel.schedule=two.csv", "--set", "parallel.max_active_stages=1")
+        self.assertEqual(result.returncode, 2, result.stdout + result.stderr)
+        self.assertIn("makes 2 stages of the rank whole, the cap is 1: 0, 3", result.stderr)
+
     def test_batch_not_divisible(self) -> None:
         self.refused("batch_size", "6", "4", arguments=("--set", "run.batch_size=6"))
 
@@ -191,6 +210,8 @@ class WrongInput(command.CommandTest):
                 (("--set", "model.init=model", "--set", "model.hidden_size=32"), "model.hidden_size does not apply: model.init is model"),
                 (("--set", "data.validation=text.txt", "--set", "data.validation_share=0.1"), "data.validation_share does not apply"),
                 (("--set", "parallel.braid=order.braid"), "parallel.braid does not apply: parallel.pairs is sequence"),
+                (("--set", "parallel.max_active_stages=2"), "parallel.max_active_stages does not apply: parallel.shard is none"),
+                (("--set", "parallel.unshard_lookahead=auto"), "parallel.unshard_lookahead does not apply: parallel.shard is none"),
                 (("--set", "parallel.token_bound=2"), "parallel.token_bound does not apply: parallel.expert is 1"),
                 (("--record", "9"), "--record 9: the run ends at step 3"),
                 (("--reference", "--record", "1"), "--record: does not apply to a reference run"),
