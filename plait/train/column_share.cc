@@ -137,12 +137,15 @@ Expected<void> ColumnShare::build(const std::vector<int>& stages, Accounts accou
   // Own modules were made before the rank had an account.
   for (const Parameter& tensor : store_.tensors()) recharge(tensor.tensor, accounts.lasting);
   PLAIT_TRY_VOID(model_->load(store_));
-  store_.allocate_gradients();
   parameters_ = store_.parameters();
   if (setup_.settings.compares_copies) copies_ = hash_copies(store_, column_, plan.expert);
   if (program != nullptr && plan.grid().columns() > 1) {
     rows_ = reduced_rows(names_, *program, store_);
     if (plan.shard != ShardMode::kNone) PLAIT_TRY_VOID(cut(accounts));
+  }
+  for (const Parameter& one : parameters_) {
+    const bool comes_later = shards_ && shards_->cuts_gradients() && shards_->is_cut(one.name);
+    if (!comes_later) store_.allocate_gradients(one.name);
   }
   slices_ = make_slices();
   if (setup_.settings.optimizer) optimizer_ = setup_.settings.optimizer(slices_);

@@ -55,6 +55,8 @@ RankMemory& RankMemory::operator+=(const RankMemory& stage) {
   gradients += stage.gradients;
   optimizer += stage.optimizer;
   batch += stage.batch;
+  whole += stage.whole;
+  start += stage.start;
   reductions += stage.reductions;
   return *this;
 }
@@ -107,22 +109,29 @@ std::string ranks_at(const Grid& grid, int pipeline_rank) {
 }
 
 std::string describe_memory(const Grid& grid, const std::vector<RankMemory>& memory) {
-  const bool snapshots = std::any_of(memory.begin(), memory.end(),
-                                     [](const RankMemory& one) { return one.snapshot > 0; });
-  const auto snapshot = [&](const std::string& cell) {
-    return snapshots ? fmt::format("  {:>10}", cell) : std::string();
+  // Columns of what a run may have.
+  const auto column = [&](Bytes RankMemory::*field, const std::string& cell) {
+    const bool any = std::any_of(memory.begin(), memory.end(),
+                                 [&](const RankMemory& one) { return one.*field > 0; });
+    return any ? fmt::format("  {:>10}", cell) : std::string();
   };
-  std::string text = fmt::format(
-      "{:>5}  {:>10}  {:>10}  {:>10}  {:>10}{}  {:>12}  {:>14}  (MB, at most)\n", "rank", "weights",
-      "gradients", "reductions", "optimizer", snapshot("snapshot"), "activations", "bytes in all");
+  const auto whole = [&](const std::string& cell) { return column(&RankMemory::whole, cell); };
+  const auto snapshot = [&](const std::string& cell) {
+    return column(&RankMemory::snapshot, cell);
+  };
+  std::string text =
+      fmt::format("{:>5}  {:>10}  {:>10}{}  {:>10}  {:>10}{}  {:>12}  {:>14}  (MB, at most)\n",
+                  "rank", "weights", "gradients", whole("whole"), "reductions", "optimizer",
+                  snapshot("snapshot"), "activations", "bytes in all");
   for (std::size_t rank = 0; rank < memory.size(); ++rank) {
     const RankMemory& one = memory[rank];
     const bool known = one.activations.has_value();
     text += fmt::format(
-        "{:>5}  {:>10}  {:>10}  {:>10}  {:>10}{}  {:>12}  {:>14}\n",
+        "{:>5}  {:>10}  {:>10}{}  {:>10}  {:>10}{}  {:>12}  {:>14}\n",
         ranks_at(grid, static_cast<int>(rank)), megabytes(one.weights), megabytes(one.gradients),
-        megabytes(one.reductions), megabytes(one.optimizer), snapshot(megabytes(one.snapshot)),
-        known ? megabytes(*one.activations) : "-", known ? std::to_string(one.total()) : "-");
+        whole(megabytes(one.whole)), megabytes(one.reductions), megabytes(one.optimizer),
+        snapshot(megabytes(one.snapshot)), known ? megabytes(*one.activations) : "-",
+        known ? std::to_string(one.total()) : "-");
   }
   return text;
 }

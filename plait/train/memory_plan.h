@@ -2,6 +2,7 @@
 /// modules. Knows no torch.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <vector>
@@ -25,18 +26,28 @@ inline constexpr Bytes kLossBytes = 8;
 /// Bounds for tensors of one rank of the pipeline, the same in all columns. What the process needs
 /// beside them (code, the data's pages, threads' stacks) is not counted.
 struct RankMemory {
-  Bytes weights = 0;     ///< parameters and buffers, such as routers' biases, tables of positions
-  Bytes gradients = 0;   ///< tied embeddings have two
-  Bytes optimizer = 0;   ///< AdamW's moments
-  Bytes batch = 0;       ///< of a step: losses, of a job also tokens and targets
-  Bytes reductions = 0;  ///< gradients on their way between replicas, all at one time
-  Bytes snapshot = 0;    ///< what a checkpoint copies, where a run writes some
+  Bytes weights = 0;    ///< parameters and buffers, such as routers' biases, tables of positions
+  Bytes gradients = 0;  ///< tied embeddings have two
+  Bytes optimizer = 0;  ///< AdamW's moments
+  Bytes batch = 0;      ///< of a step: losses, of a job also tokens and targets
+  /// Of sharded replicas: parameters and gradients that are here whole for a while, at most at one
+  /// time; beside them the rank's own slices are in the fields above.
+  Bytes whole = 0;
+  /// Gradients on their way between replicas, all at one time; of sharded replicas gradients and
+  /// parameters, at most at one time.
+  Bytes reductions = 0;
+  Bytes start = 0;  ///< of sharded replicas: parameters whole before they are cut, and own slices
+  Bytes snapshot = 0;  ///< what a checkpoint copies, where a run writes some
   /// With what is exchanged, in a step or a validation; empty: the parts do not say what they need.
   std::optional<Bytes> activations;
 
   /// What is there between steps.
   Bytes lasting() const { return weights + gradients + optimizer + batch; }
-  Bytes total() const { return lasting() + reductions + snapshot + activations.value_or(0); }
+  /// Parameters, gradients and optimiser state, at most: what a step reports as peak_state_bytes.
+  Bytes state() const { return weights + gradients + optimizer + whole; }
+  Bytes total() const {
+    return std::max(start, lasting() + whole + reductions + snapshot + activations.value_or(0));
+  }
   /// Adds what another stage of the rank needs, activations aside.
   RankMemory& operator+=(const RankMemory& stage);
 };
@@ -69,9 +80,9 @@ Expected<void> check_memory(Bytes limit, const Grid& grid, const std::vector<Ran
 /// The global ranks that stand at a rank of the pipeline: "3", or "6-7".
 std::string ranks_at(const Grid& grid, int pipeline_rank);
 
-/// A row for each rank of the pipeline: weights, gradients, optimiser, activations, snapshots if
-/// there are any, and all of it in bytes, as a limit is compared with; "-" where activations are
-/// not known.
+/// A row for each rank of the pipeline: weights, gradients, what is whole for a while and snapshots
+/// where there are any, optimiser, activations, and all of it in bytes, as a limit is compared
+/// with; "-" where activations are not known.
 std::string describe_memory(const Grid& grid, const std::vector<RankMemory>& memory);
 
 }  // namespace plait

@@ -1,6 +1,7 @@
 #include "plait/train/memory_plan.h"
 
 #include <fmt/core.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -72,6 +73,28 @@ class MemoryPlan : public testing::Test {
         shares[rank] =
             std::max(shares[rank], static_cast<double>(outcome.line.peak_activation_bytes[rank]) /
                                        static_cast<double>(*plan.memory[place].activations));
+      }
+      return {};
+    };
+    JobModel model = job_model(plan, data);
+    const auto ran = run_in_process(job_setup(plan, model), run_length(plan), hooks);
+    EXPECT_TRUE(ran) << ran.error().text();
+    return shares;
+  }
+
+  /// Trains; by rank of the pipeline, the share of planned parameters, gradients and optimiser
+  /// state that the column which holds most has needed.
+  std::vector<double> needed_state(const JobPlan& plan) const {
+    const DataSplit data = open_data(plan.job.data, plan.job.model.vocab_size).value();
+    std::vector<double> shares(plan.memory.size());
+    RunHooks hooks;
+    hooks.on_step = [&](const StepOutcome& outcome) -> Expected<void> {
+      for (int rank = 0; rank < plan.ranks(); ++rank) {
+        const auto place = static_cast<std::size_t>(plan.grid().pipeline_of(rank));
+        const Bytes peak = outcome.line.peak_state_bytes[static_cast<std::size_t>(rank)];
+        shares[place] =
+            std::max(shares[place],
+                     static_cast<double>(peak) / static_cast<double>(plan.memory[place].state()));
       }
       return {};
     };
@@ -217,6 +240,94 @@ TEST_F(MemoryPlan, WhatStaysIsWhatIsAllocated) {
       }
     }
   }
+}
+
+// To the byte where nothing is cut, and within a twentieth where stages are whole for a while:
+// gradients go when their scatter is issued, which may be before the plan can prove that it was.
+TEST_F(MemoryPlan, ShardedReplicasHoldWhatWasPlanned) {
+  std::vector<JobConfig> jobs;
+  const auto add = [&](const char* schedule, int replicas, int expert, const auto& change) {
+    JobConfig one = job(schedule, expert);
+    one.parallel.data = replicas;
+    one.run.batch_size *= replicas;
+    one.run.steps = 2;
+    change(one);
+    for (const std::string_view mode : kShardModeNames) {
+      jobs.push_back(one);
+      jobs.back().parallel.shard = mode;
+    }
+  };
+  const auto as_it_is = [](JobConfig&) {};
+  add("1f1b", 2, 0, as_it_is);
+  add("zbv", 3, 0, [](JobConfig& one) { one.model.tie_word_embeddings = true; });
+  add("interleaved-1f1b", 2, 2, as_it_is);
+  add("dualpipe-v", 2, 0, [](JobConfig& one) {
+    one.optimizer.accumulate = 2;
+    one.run.batch_size *= 2;
+  });
+  for (const JobConfig& one : jobs) {
+    SCOPED_TRACE(print_job_config(one));
+    const JobPlan plan = make_plan(one).value();
+    const std::vector<double> found = needed_state(plan);
+    for (std::size_t place = 0; place < found.size(); ++place) {
+      EXPECT_LE(found[place], 1.0) << place;
+      EXPECT_GE(found[place], one.parallel.shard == "none" ? 1.0 : 0.95) << place;
+    }
+  }
+}
+
+// Four replicas: each keeps a fourth of what is cut.
+TEST_F(MemoryPlan, EachModeSavesWhatItSays) {
+  JobConfig one = job("1f1b", 0);
+  one.parallel.data = 4;
+  one.run.batch_size *= 4;
+  const auto memory = [&](const char* mode) {
+    one.parallel.shard = mode;
+    return make_plan(one).value().memory[0];
+  };
+  const RankMemory none = memory("none"), optimizer = memory("optimizer"),
+                   gradients = memory("gradients"), parameters = memory("parameters");
+  const auto share = [](Bytes cut, Bytes whole) {
+    return static_cast<double>(cut) / static_cast<double>(whole);
+  };
+  EXPECT_EQ(none.whole, 0);
+  EXPECT_EQ(optimizer.weights, none.weights);
+  EXPECT_EQ(optimizer.gradients, none.gradients);
+  EXPECT_EQ(optimizer.whole, 0);
+  EXPECT_NEAR(share(optimizer.optimizer, none.optimizer), 0.25, 0.01);
+  EXPECT_EQ(gradients.optimizer, optimizer.optimizer);
+  EXPECT_NEAR(share(gradients.gradients, none.gradients), 0.25, 0.01);
+  EXPECT_EQ(gradients.whole, none.gradients);  // the rank's one stage
+  EXPECT_EQ(parameters.gradients, gradients.gradients);
+  EXPECT_LT(share(parameters.weights, none.weights), 0.3);  // with a table of positions, whole
+  EXPECT_GT(parameters.whole, gradients.whole);
+}
+
+TEST_F(MemoryPlan, ReplicasWithoutAChunkAreRefused) {
+  JobConfig one = job("1f1b", 0);
+  one.parallel.layers_per_stage = {6, 0};  // rank 1 has the last norm and the head alone
+  one.model.vocab_size = 128;
+  one.parallel.data = 300;
+  one.run.batch_size *= 300;
+  one.parallel.shard = "optimizer";
+  const auto refused = make_plan(one);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, ErrorCode::kInvalidInput);
+  // The norm's 32 numbers are a chunk, the head's 128 * 32 are 64 chunks of 64.
+  EXPECT_THAT(refused.error().text(),
+              ::testing::MatchesRegex(
+                  "parallel.shard: replica [0-9]+ of 300 would own nothing of rank 1: 4128 numbers "
+                  "in 65 chunks are shared out, needed a chunk for each"));
+}
+
+TEST_F(MemoryPlan, SharingOutWithoutReplicasIsNoted) {
+  JobConfig one = job("1f1b", 0);
+  one.parallel.shard = "parameters";
+  const JobPlan plan = make_plan(one).value();
+  EXPECT_EQ(plan.memory[0].whole, 0);
+  EXPECT_EQ(plan.notes, (std::vector<std::string>{
+                            "parallel.shard is 'parameters', and nothing is shared out: data and "
+                            "expert are 1, so there are no replicas"}));
 }
 
 TEST_F(MemoryPlan, ALimitIsHeldAgainstTheRankThatNeedsMost) {

@@ -59,8 +59,10 @@ class LossSegment final : public Segment {
   std::string name_ = "loss";
 };
 
-/// What a rank keeps for the stage. A tensor that two segments hold counts once.
-RankMemory memory_of(const StageSegments& segments, const Grid& grid) {
+/// What a rank keeps for the stage, and its parameters. A tensor that two segments hold counts
+/// once.
+RankMemory memory_of(int stage, const StageSegments& segments, const Grid& grid,
+                     std::vector<PlannedParameter>& parameters) {
   RankMemory memory;
   std::set<const void*> seen;
   std::map<Group, std::int64_t> numbers;  // by the ranks that hold the same
@@ -72,6 +74,12 @@ RankMemory memory_of(const StageSegments& segments, const Grid& grid) {
       memory.gradients += bytes;
       memory.optimizer += kAdamWMoments * bytes;
       numbers[parameter.holders] += parameter.tensor.numel();
+      PlannedParameter planned;
+      planned.name = parameter.name;
+      planned.numbers = parameter.tensor.numel();
+      planned.holders = parameter.holders;
+      planned.stages = {stage};
+      parameters.push_back(std::move(planned));
     }
     for (const Parameter& buffer : segment->buffers()) {
       if (seen.insert(buffer.tensor.unsafeGetTensorImpl()).second)
@@ -190,7 +198,7 @@ Expected<void> OwnModelSource::add_stage(int stage, const std::vector<int>& colu
     segments = made_.at({stage, columns.front()});
   }
   words_.merge(compute_words(segments));
-  memory_.push_back(memory_of(segments, grid_));
+  memory_.push_back(memory_of(stage, segments, grid_, parameters_.emplace_back()));
   PLAIT_TRY_VOID(run_sample(stage, segments, info));
   std::vector<Group> reduced;
   if (grid_.columns() > 1) reduced.push_back(Group::kReplicas);

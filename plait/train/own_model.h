@@ -11,6 +11,7 @@
 #include "plait/runtime/value.h"
 #include "plait/train/memory_plan.h"
 #include "plait/train/pipeline.h"
+#include "plait/train/shard_memory.h"
 #include "plait/train/train_plan.h"
 
 namespace plait {
@@ -33,6 +34,8 @@ class OwnModelSource final : public ModelSource {
   /// By stage that was added: what its parameters and buffers need of a rank, with AdamW's moments;
   /// activations and batch aside.
   const std::vector<RankMemory>& memory() const { return memory_; }
+  /// By stage that was added.
+  const std::vector<std::vector<PlannedParameter>>& parameters() const { return parameters_; }
 
   std::unique_ptr<RankModel> make_rank(int column, at::Device device) override;
   /// The micro-batches of `rounds` rounds. Errors (kInvalidInput): another number of them.
@@ -48,6 +51,7 @@ class OwnModelSource final : public ModelSource {
   Grid grid_;
   int stages_;
   std::vector<RankMemory> memory_;
+  std::vector<std::vector<PlannedParameter>> parameters_;
   std::set<std::string> words_;  // of the segments that compute, of all stages
   StepBatch batch_;
   int microbatches_ = 0;                               // of a round

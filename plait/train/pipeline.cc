@@ -97,16 +97,26 @@ C10dOptions process_of(const PipelineOptions& options, const TrainPlan& plan) {
 }
 
 /// By rank of the pipeline. `parts`: by stage and part; empty: not known.
-std::vector<RankMemory> memory_of(const TrainPlan& plan, const OwnModelSource& source, bool trains,
-                                  const std::vector<std::vector<PartMemory>>& parts) {
+Expected<std::vector<RankMemory>> memory_of(const TrainPlan& plan, const OwnModelSource& source,
+                                            bool trains,
+                                            const std::vector<std::vector<PartMemory>>& parts) {
   std::vector<RankMemory> memory(static_cast<std::size_t>(plan.placement().ranks));
+  std::vector<std::vector<PlannedParameter>> parameters(memory.size());
   for (int stage = 0; stage < plan.stages(); ++stage) {
-    memory[static_cast<std::size_t>(plan.placement().rank_of(stage))] +=
-        source.memory()[static_cast<std::size_t>(stage)];
+    const auto rank = static_cast<std::size_t>(plan.placement().rank_of(stage));
+    memory[rank] += source.memory()[static_cast<std::size_t>(stage)];
+    const std::vector<PlannedParameter>& more =
+        source.parameters()[static_cast<std::size_t>(stage)];
+    parameters[rank].insert(parameters[rank].end(), more.begin(), more.end());
   }
-  for (RankMemory& rank : memory) {
-    rank.batch = plan.microbatches() * kLossBytes;
-    if (!trains) rank.optimizer = 0;
+  for (std::size_t rank = 0; rank < memory.size(); ++rank) {
+    memory[rank].batch = plan.microbatches() * kLossBytes;
+    if (!trains) memory[rank].optimizer = 0;
+    std::sort(parameters[rank].begin(), parameters[rank].end(),
+              [](const PlannedParameter& a, const PlannedParameter& b) { return a.name < b.name; });
+    PLAIT_TRY_VOID(shard_memory(
+        parameters[rank], plan.grid(),
+        {plan.training_programs[rank], plan.validation_programs[rank], plan.rounds}, memory[rank]));
   }
   if (!parts.empty())
     set_activations(memory, plan.training_programs, plan.validation_programs, parts);
@@ -156,7 +166,8 @@ Expected<std::unique_ptr<Pipeline>> Pipeline::make(OwnModel model, const Pipelin
   PLAIT_TRY(TrainPlan plan,
             make_train_plan(std::move(schedule), parallel, std::move(info), rounds));
   auto state = std::make_unique<State>(std::move(plan), std::move(source));
-  state->memory = memory_of(state->plan, *state->source, options.optimizer.has_value(), parts);
+  PLAIT_TRY(state->memory,
+            memory_of(state->plan, *state->source, options.optimizer.has_value(), parts));
   const TrainSetup setup{state->plan, *state->source, settings_of(options), ""};
   if (options.process) {
     PLAIT_TRY(state->group, TrainerGroup::as_process(setup, process_of(options, state->plan)));

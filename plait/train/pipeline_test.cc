@@ -329,6 +329,30 @@ TEST(Pipeline, NoRankNeedsMoreThanWasPlanned) {
   }
 }
 
+TEST(Pipeline, ShardedReplicasKeepWhatWasPlanned) {
+  for (const char* mode : {"optimizer", "gradients", "parameters"}) {
+    SCOPED_TRACE(mode);
+    PipelineOptions options{.microbatches = kMicrobatches, .schedule = "zbv", .data = 2};
+    options.optimizer.emplace();
+    options.steps = 2;
+    options.shard = mode;
+    const auto pipeline = Pipeline::make(model_of_blocks(), options);
+    ASSERT_TRUE(pipeline) << pipeline.error().text();
+    for (int step = 0; step < 2; ++step) {
+      const auto outcome = (*pipeline)->step(make_batch(/*columns=*/2, step));
+      ASSERT_TRUE(outcome) << outcome.error().text();
+      const std::vector<Bytes> lasting = (*pipeline)->lasting_bytes();
+      for (const std::size_t place : {0U, 1U}) {
+        const RankMemory& planned = (*pipeline)->memory()[place];
+        // Its two columns: the plan is that of the one that owns more.
+        EXPECT_EQ(std::max(lasting[2 * place], lasting[2 * place + 1]), planned.lasting());
+        for (const std::size_t rank : {2 * place, 2 * place + 1})
+          EXPECT_LE(outcome->line.peak_state_bytes[rank], planned.state());
+      }
+    }
+  }
+}
+
 /// What a stage's parts need may be said; else nothing is claimed of activations.
 TEST(Pipeline, ActivationsAreKnownIfThePartsSayIt) {
   const auto unknown = Pipeline::make(model_of_blocks(), {.microbatches = kMicrobatches});

@@ -3,13 +3,19 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <functional>
+#include <numeric>
+#include <optional>
 #include <utility>
 
 #include "plait/checkpoint/hf_config.h"
 #include "plait/checkpoint/model_folder.h"
 #include "plait/model/architectures.h"
 #include "plait/model/dtypes.h"
+#include "plait/model/names.h"
+#include "plait/nn/model.h"
 #include "plait/train/reduce.h"
+#include "plait/train/shard_memory.h"
 
 namespace plait {
 namespace {
@@ -31,6 +37,40 @@ TensorSpec stream_of(const JobConfig& job) {
   return {{shape.sequences, shape.sequence_length, job.model.hidden_size}, kDtypes.compute};
 }
 
+/// Of a rank's stages, in order of names. Of the routed experts those that the first column holds:
+/// all columns hold as many.
+std::vector<PlannedParameter> parameters_of(const ModelConfig& model,
+                                            const std::vector<StagePart>& parts,
+                                            const std::vector<int>& stages, int expert) {
+  std::vector<PlannedParameter> all;
+  for (const auto& [name, shape] : parameter_shapes(model)) {
+    PlannedParameter one;
+    one.name = name;
+    const std::optional<ExpertOfLayer> routed = expert_of(name);
+    if (routed && routed->expert >= model.n_routed_experts / expert) continue;
+    if (routed) one.holders = Group::kData;
+    for (const int stage : stages) {
+      if (holds(model, parts[static_cast<std::size_t>(stage)], name)) one.stages.insert(stage);
+    }
+    if (one.stages.empty()) continue;
+    one.numbers = std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
+    if (name == kEmbeddingName && model.tie_word_embeddings) one.gradients = 2;
+    all.push_back(std::move(one));
+  }
+  return all;
+}
+
+Expected<void> shard_job(const JobConfig& job, const std::vector<StagePart>& parts,
+                         const TrainPlan& plan, std::vector<RankMemory>& memory) {
+  for (std::size_t rank = 0; rank < memory.size(); ++rank) {
+    const std::vector<int> stages = plan.placement().stages_of(static_cast<int>(rank));
+    PLAIT_TRY_VOID(shard_memory(
+        parameters_of(job.model, parts, stages, job.parallel.expert), plan.grid(),
+        {plan.training_programs[rank], plan.validation_programs[rank], plan.rounds}, memory[rank]));
+  }
+  return {};
+}
+
 }  // namespace
 
 Expected<JobPlan> make_plan(JobConfig job) {
@@ -42,6 +82,12 @@ Expected<JobPlan> make_plan(JobConfig job) {
     PLAIT_TRY(notes, check_model_folder(job.model.init, job.model));
   }
   const ParallelConfig& parallel = job.parallel;
+  if (parallel.shard != "none" && parallel.data * parallel.expert == 1) {
+    notes.push_back(
+        fmt::format("parallel.shard is '{}', and nothing is shared out: data and expert "
+                    "are 1, so there are no replicas",
+                    parallel.shard));
+  }
   PLAIT_TRY(Schedule schedule, training_schedule(parallel));
   const Placement placement = schedule.placement;
   PLAIT_TRY(std::vector<StagePart> parts,
@@ -65,6 +111,7 @@ Expected<JobPlan> make_plan(JobConfig job) {
     of_parts.push_back(part_memory(job.model, part, microbatch, recomputed));
   std::vector<RankMemory> memory =
       model_memory({job.model, parts, placement, grid, microbatch, parallel.microbatches});
+  PLAIT_TRY_VOID(shard_job(job, parts, plan, memory));
   set_activations(memory, plan.training_programs, plan.validation_programs, of_parts);
   if (job.checkpoint.every > 0) {
     // Of column 0, which speaks for most.

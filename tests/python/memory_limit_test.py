@@ -21,10 +21,11 @@ class MemoryLimit(command.CommandTest):
         result = self.train("--dry-run", *arguments)
         self.assertEqual(result.returncode, 0, result.stderr)
         rows = [line.split() for line in result.stdout.splitlines()[-2:]]
-        return [(float(row[5]), int(row[6])) for row in rows]
+        return [(float(row[-2]), int(row[-1])) for row in rows]
 
     def test_a_limit_at_what_is_needed_and_one_byte_below(self) -> None:
-        for more in ((), ("--set", "parallel.recompute=full"), ("--schedule", "1f1b"), ("--set", "parallel.token_bound=1.5")):
+        for more in ((), ("--set", "parallel.recompute=full"), ("--schedule", "1f1b"), ("--set", "parallel.token_bound=1.5"),
+                     ("--set", "parallel.shard=parameters")):
             with self.subTest(more=more):
                 totals = [total for _, total in self.planned(*more)]
                 limit = max(totals)
