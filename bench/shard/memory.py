@@ -1,7 +1,7 @@
 """What each rank of sharded replicas is planned to hold of parameters, gradients and optimiser state, and what it held: the table
 of docs/shard.md.
 
-    python bench/shard/memory.py [--plait build/release/bin/plait] [--replicas 1,2,4]
+    python bench/shard/memory.py [--plait build/release/bin/plait] [--replicas 1,2,4] [--schedules 1f1b]
 
 A Llama of 6.4 million parameters on two ranks of the pipeline, all replicas as threads of one process, two steps. Planned: the
 columns of `plait train --dry-run`; held: `peak_state_bytes` of metrics.jsonl, of the replica that held most. Both of the rank of
@@ -77,8 +77,9 @@ def measure(plait: str, schedule: str, replicas: list[int]) -> bool:
         folder = pathlib.Path(name)
         (folder / "text.txt").write_bytes(TEXT)
         if schedule == "one stage at a time":
-            call(plait, folder, "make", "interleaved-1f1b", "--ranks", "2", "--chunks", "4", "--microbatches", "8", "--lower",
-                 "--max-active-stages", "1", "-o", "order.csv")
+            order = call(plait, folder, "make", "interleaved-1f1b", "--ranks", "2", "--chunks", "4", "--microbatches", "8", "--lower",
+                         "--max-active-stages", "1")
+            (folder / "order.csv").write_text(order)
         for mode, known_as in MODES.items():
             for count in replicas:
                 if count == 1 and mode != "none":
@@ -101,10 +102,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plait", default="build/release/bin/plait")
     parser.add_argument("--replicas", default="1,2,4")
+    parser.add_argument("--schedules", default="1f1b,one stage at a time")
     options = parser.parse_args()
     plait = str(pathlib.Path(options.plait).resolve())
     replicas = [int(count) for count in options.replicas.split(",")]
-    kept = [measure(plait, schedule, replicas) for schedule in ("1f1b", "one stage at a time")]
+    kept = [measure(plait, schedule, replicas) for schedule in options.schedules.split(",")]
     sys.exit(0 if all(kept) else 1)
 
 
