@@ -38,7 +38,7 @@ void free_memory(const at::Tensor& tensor) {
 
 /// Of a tensor that its storage holds alone.
 void allocate_memory(const at::Tensor& tensor) {
-  const auto bytes = static_cast<std::size_t>(tensor.numel()) * tensor.element_size();
+  const std::size_t bytes = tensor.nbytes();
   c10::StorageImpl* storage = tensor.storage().unsafeGetStorageImpl();
   storage->set_data_ptr_noswap(c10::GetAllocator(storage->device_type())->allocate(bytes));
   storage->set_nbytes(bytes);

@@ -198,13 +198,13 @@ struct Ranks {
       const SharedNumbers& mine = numbers[static_cast<std::size_t>(rank)];
       for (const int stage : schedule.placement().stages_of(grid.pipeline_of(rank))) {
         double all = 0, experts = 0;
-        const int own = grid.column_of(rank);
+        const int own = grid.column_of(rank), place = own / grid.expert;
         for (int column = 0; column < grid.columns(); ++column) {
           const double one =
               stages[static_cast<std::size_t>(column)][static_cast<std::size_t>(stage)]
                   ->weight_gradients.front();
           all += one * (own + 1);
-          if (column % grid.expert == own % grid.expert) experts += one * (own / grid.expert + 1);
+          if (column % grid.expert == own % grid.expert) experts += one * (place + 1);
         }
         if (all == 0 || mine.sums.at({stage, Group::kReplicas}) != all) return false;
         if (stage % 2 == 1 && mine.sums.at({stage, Group::kData}) != experts) return false;

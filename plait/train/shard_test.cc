@@ -21,7 +21,6 @@ namespace {
 struct Outcome {
   std::vector<double> losses, norms, validation;
   std::map<std::string, std::vector<std::byte>> state;
-  friend bool operator==(const Outcome&, const Outcome&) = default;
 };
 
 void add_state(RankTrainer& trainer, Outcome& outcome) {
@@ -133,7 +132,7 @@ TEST_P(ShardedReplicas, TrainBitForBitAsWholeOnes) {
     EXPECT_EQ(found.losses, expected.losses);
     EXPECT_EQ(found.norms, expected.norms);
     EXPECT_EQ(found.validation, expected.validation);
-    EXPECT_EQ(found.state == expected.state, true);
+    EXPECT_TRUE(found.state == expected.state);
   }
 }
 

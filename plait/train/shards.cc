@@ -27,7 +27,7 @@ class SliceReader {
 
   at::Tensor read(std::size_t member, std::int64_t count) {
     std::int64_t& first = next_[member];
-    const at::Tensor part = slices_[member].narrow(0, first, count);
+    at::Tensor part = slices_[member].narrow(0, first, count);
     first += count;
     return part;
   }
