@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <torch/torch.h>
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <thread>
@@ -162,6 +163,75 @@ TEST(Pipeline, RoundsGiveTheBitsOfALoop) {
     EXPECT_TRUE((*pipeline)->evaluate(half));
     EXPECT_FALSE((*pipeline)->step(half)) << "half of the micro-batches";
   }
+}
+
+/// Losses of three steps and an evaluation, and the numbers of the parameters.
+struct Trained {
+  std::vector<double> losses;
+  std::map<std::string, std::vector<std::byte>> parameters;
+  friend bool operator==(const Trained&, const Trained&) = default;
+};
+
+Trained train_shared(const char* schedule, std::string shard) {
+  PipelineOptions options{.microbatches = kMicrobatches, .schedule = schedule, .data = 3};
+  options.shard = std::move(shard);
+  options.optimizer.emplace();
+  options.steps = 3;
+  const auto pipeline = Pipeline::make(model_of_blocks(), options);
+  EXPECT_TRUE(pipeline) << pipeline.error().text();
+  Trained trained;
+  for (int step = 0; step < 3; ++step)
+    trained.losses.push_back((*pipeline)->step(make_batch(3, step))->line.loss);
+  trained.losses.push_back(*(*pipeline)->evaluate(make_batch(3)));
+  for (const TrainState& rank : (*pipeline)->state()) {
+    for (const StateSlice& slice : rank) {
+      if (slice.what != "parameter" || !slice.speaks) continue;
+      const std::size_t width = slice.bytes.size() / static_cast<std::size_t>(slice.count);
+      std::vector<std::byte>& whole = trained.parameters[slice.name];
+      const std::size_t first = static_cast<std::size_t>(slice.first) * width;
+      whole.resize(std::max(whole.size(), first + slice.bytes.size()));
+      std::copy(slice.bytes.begin(), slice.bytes.end(),
+                whole.begin() + static_cast<std::ptrdiff_t>(first));
+    }
+  }
+  return trained;
+}
+
+TEST(Pipeline, ReplicasThatShareOutTrainAsWholeOnes) {
+  for (const char* schedule : {"dualpipe-v", "interleaved-1f1b"}) {
+    const Trained expected = train_shared(schedule, "none");
+    EXPECT_NE(expected.losses[0], expected.losses[2]);
+    for (const char* mode : {"optimizer", "gradients", "parameters"})
+      EXPECT_EQ(train_shared(schedule, mode), expected) << schedule << " " << mode;
+  }
+}
+
+TEST(Pipeline, WhatReplicasCannotShareOutIsRefused) {
+  PipelineOptions options{.microbatches = kMicrobatches, .data = 2};
+  const auto error_of = [&](OwnModel model) {
+    const auto pipeline = Pipeline::make(std::move(model), options);
+    return pipeline ? std::string("none") : pipeline.error().text();
+  };
+  options.shard = "zero";
+  EXPECT_THAT(error_of(model_of_blocks()),
+              HasSubstr("shard is 'zero', needed none, optimizer, gradients, parameters"));
+  options.shard = "gradients";
+  EXPECT_THAT(error_of(model_of_blocks()), HasSubstr("needed PipelineOptions::optimizer"));
+  options.optimizer.emplace();
+  options.steps = 1;
+  OwnModel wide = model_of_blocks();
+  wide.sample = wide.sample.to(torch::kDouble);
+  wide.make_stage = [](const StagePlace& place) {
+    StageSegments segments;
+    for (int number = 2 * place.stage; number < 2 * place.stage + 2; ++number) {
+      Block block = make_block(number);
+      block->to(torch::kDouble);
+      segments.push_back(module_segment(block_name(number), block));
+    }
+    return segments;
+  };
+  EXPECT_THAT(error_of(std::move(wide)),
+              HasSubstr("the parameter's dtype is F64, replicas share out float32 only"));
 }
 
 /// Each rank over Gloo has a pipeline of its own, as if it were a process.
