@@ -12,14 +12,14 @@ using Pieces = std::vector<Piece>;
 
 TEST(ShardLayout, CutsAParameterIntoAtMost256ChunksOfWholeEights) {
   EXPECT_EQ(chunk_numbers(1), 64);
-  EXPECT_EQ(chunk_numbers(64 * 256), 64);
-  EXPECT_EQ(chunk_numbers(64 * 256 + 1), 72);
+  EXPECT_EQ(chunk_numbers(16384), 64);
+  EXPECT_EQ(chunk_numbers(16385), 72);
   EXPECT_EQ(chunk_count(0), 0);
   EXPECT_EQ(chunk_count(64), 1);
   EXPECT_EQ(chunk_count(65), 2);
-  EXPECT_EQ(chunk_count(64 * 256), 256);
-  // 16385 / 72 = 227.6
-  EXPECT_EQ(chunk_count(64 * 256 + 1), 228);
+  EXPECT_EQ(chunk_count(16384), 256);
+  // 256 * 64 = 16384; 16385 / 72 = 227.6
+  EXPECT_EQ(chunk_count(16385), 228);
   for (std::int64_t numel = 1; numel < 100'000; numel += 37) EXPECT_LE(chunk_count(numel), 256);
 }
 
@@ -77,7 +77,7 @@ void expect_whole(const std::vector<std::int64_t>& numels, int members) {
 
 TEST(ShardLayout, GivesEachNumberOneOwnerInEvenRuns) {
   const std::vector<std::vector<std::int64_t>> rows = {
-      {64}, {1, 1, 1}, {100'000, 3, 96, 96 * 96}, {0, 7, 0}, {1000, 1000, 1000}};
+      {64}, {1, 1, 1}, {100'000, 3, 96, 9216}, {0, 7, 0}, {1000, 1000, 1000}};
   for (const auto& numels : rows) {
     for (int members = 1; members <= 9; ++members) {
       SCOPED_TRACE(members);
