@@ -62,7 +62,7 @@ class WrongInput(command.CommandTest):
 
     def test_lowering_out_of_range(self) -> None:
         shared = ("--set", "parallel.data=2", "--set", "parallel.shard=parameters", "--set", "run.batch_size=16")
-        for given, needed in ((("max_active_stages=-1",), "parallel.max_active_stages: max_active_stages is -1, needs to be at least 0"),
+        for given, needed in ((("max_active_stages=-1",), "max_active_stages is -1, needs to be at least 0"),
                               (("max_active_stages=1",), "parallel.max_active_stages: found 1, needed at least 2: "),
                               (("max_active_stages=2", "unshard_lookahead=3,1"),
                                "parallel.unshard_lookahead: found '3' for rank 0, needed a number from 1 to 2, the stages that may be active"),
