@@ -44,3 +44,19 @@ foreach(name torch torch_cpu torch_cuda c10 c10_cuda)
 endforeach()
 target_link_libraries(plait_libtorch INTERFACE ${cuda_wheel}/lib/libcudart.so.${cuda_major}
                       ${site_packages}/nvidia/nccl/lib/libnccl.so.2)
+
+# The kernels know no torch. Machine code for sm_90, and PTX that other cards from sm_80 on compile for themselves. By nvcc
+# itself: CMake 3.25 does not know how nvcc 13 is told C++20.
+find_program(PLAIT_NVCC nvcc HINTS $ENV{CUDA_HOME}/bin /usr/local/cuda-${cuda_major}/bin /usr/local/cuda/bin)
+if(NOT PLAIT_NVCC)
+  message(FATAL_ERROR "PLAIT_CUDA needs the CUDA ${cuda_major} toolkit's nvcc: neither PATH, CUDA_HOME nor /usr/local/cuda "
+                      "has it")
+endif()
+set(PLAIT_KERNELS ${CMAKE_BINARY_DIR}/gpu_kernels.o)
+add_custom_command(
+  OUTPUT ${PLAIT_KERNELS}
+  COMMAND ${PLAIT_NVCC} -std=c++20 -O3 -gencode arch=compute_90,code=sm_90 -gencode arch=compute_80,code=compute_80
+          -ccbin ${CMAKE_CXX_COMPILER} -Xcompiler -Wall,-Wextra -I ${CMAKE_SOURCE_DIR} -I ${PLAIT_CUDA_INCLUDE}
+          -c ${CMAKE_SOURCE_DIR}/plait/nn/ops/gpu_kernels.cu -o ${PLAIT_KERNELS}
+  DEPENDS ${CMAKE_SOURCE_DIR}/plait/nn/ops/gpu_kernels.cu ${CMAKE_SOURCE_DIR}/plait/nn/ops/gpu_kernels.h
+  VERBATIM)

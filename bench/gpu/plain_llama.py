@@ -26,11 +26,10 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def train(job: dict, device: str, steps: int) -> None:
+def train(job: dict, device: str, steps: int, dtype: torch.dtype) -> None:
     model, parallel, optimizer = job["model"], job["parallel"], job.get("optimizer", {})
     model = {"rms_norm_eps": 1e-5, "rope_theta": 10000.0, **model}
     length = job["data"]["sequence_length"]
-    dtype = DTYPES[job["run"].get("dtype", "float32")]
     torch.manual_seed(1)
     with torch.device(device):
         stage = llama.Stage(model, 0, 1, length)
@@ -65,8 +64,9 @@ def main() -> None:
     parser.add_argument("job", type=pathlib.Path)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of products: bfloat16 by torch's autocast")
     arguments = parser.parse_args()
-    train(tomllib.loads(arguments.job.read_text()), arguments.device, arguments.steps)
+    train(tomllib.loads(arguments.job.read_text()), arguments.device, arguments.steps, DTYPES[arguments.dtype])
 
 
 if __name__ == "__main__":

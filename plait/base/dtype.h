@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 #include "plait/base/units.h"
 
@@ -56,6 +57,14 @@ constexpr const DtypeInfo& info(Dtype dtype) {
 }
 
 constexpr Bytes bytes_of(Dtype dtype) { return info(dtype).bytes; }
+
+/// kNone if no dtype has the name.
+constexpr Dtype dtype_named(std::string_view name) {
+  for (const DtypeInfo& one : kDtypeTable) {
+    if (one.name == name) return one.dtype;
+  }
+  return Dtype::kNone;
+}
 
 static_assert(
     [] {

@@ -80,8 +80,8 @@ TEST_F(JobConfigTest, ErrorsNameLineOrFlagFoundAndNeeded) {
             "job.toml: batch_size is 16, must be a multiple of 24 (8 micro-batches · 3 rounds)");
   EXPECT_EQ(error_of(std::string(kData) + "[optimizer]\naccumulate = 0\n"),
             "job.toml:4: accumulate is 0, needs to be at least 1");
-  EXPECT_EQ(error_of(kData, {{"run.dtype", "bfloat16", "--set run.dtype=bfloat16"}}),
-            "--set run.dtype=bfloat16: dtype is bfloat16, this version trains in float32 only");
+  EXPECT_EQ(error_of(kData, {{"run.dtype", "float16", "--set run.dtype=float16"}}),
+            "--set run.dtype=float16: dtype is 'float16', needed float32, bfloat16");
   EXPECT_EQ(error_of(kData, {{"steps", "7", "--set steps=7"}}),
             "--set steps=7: 'steps' names no section, needed section.key=value");
   EXPECT_EQ(error_of(std::string(kData) + "[optimizer]\nlr = nan\n"),

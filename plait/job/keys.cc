@@ -112,7 +112,9 @@ constexpr std::array kOtherSections = {
             "`inproc`: ranks are threads; `gloo`: ranks are processes"},
     KeyInfo{"run", "device", PLAIT_FIELD(run.device),
             "`cpu`; `cuda`: rank r on GPU r modulo their number, in a build with CUDA"},
-    KeyInfo{"run", "dtype", PLAIT_FIELD(run.dtype), "`float32` in this version"},
+    KeyInfo{"run", "dtype", PLAIT_FIELD(run.dtype),
+            "`float32`; `bfloat16`: hidden states and products, while parameters, gradients and "
+            "moments stay float32"},
     KeyInfo{"run", "timeout_s", PLAIT_FIELD(run.timeout_s),
             "a step in which nothing completes for so long has failed"},
     KeyInfo{"run", "start_timeout_s", PLAIT_FIELD(run.start_timeout_s),

@@ -199,7 +199,7 @@ void validate_run(const JobConfig& job, Validator& v) {
          fmt::format("device is {}, this version needs comm inproc for it, comm is {}", run.device,
                      run.comm),
          ErrorCode::kNotBuilt);
-  v.one_of("run.dtype", run.dtype, {"float32"}, {"bfloat16"}, "trains in float32 only");
+  v.one_of("run.dtype", run.dtype, {"float32", "bfloat16"}, {}, "");
   v.positive("run.timeout_s", run.timeout_s);
   v.positive("run.start_timeout_s", run.start_timeout_s);
 }

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "plait/base/check.h"
+#include "plait/model/names.h"
 
 namespace plait {
 namespace {
@@ -89,6 +90,11 @@ std::string architecture_names() {
 
 std::string SegmentSpec::name() const {
   return layer < 0 ? std::string(info().word) : fmt::format("layers.{}.{}", layer, info().word);
+}
+
+bool SegmentSpec::rounds(const ModelTensor& tensor) const {
+  return tensor.trained && tensor.shape.size() == 2 && kind != SegmentKind::kEmbedding &&
+         !tensor.name.ends_with(kRouterName);
 }
 
 std::int64_t SegmentSpec::largest() const {

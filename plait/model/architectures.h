@@ -61,6 +61,9 @@ struct SegmentSpec {
   const SegmentInfo& info() const { return segment_info(kind); }
   /// "embedding", "layers.3.attn", "head"
   std::string name() const;
+  /// True if products are computed with it in the dtype of hidden states: a matrix that is neither
+  /// looked up in nor the router's.
+  bool rounds(const ModelTensor& tensor) const;
   /// Numbers of the largest tensor that is trained; 0 if there is none.
   std::int64_t largest() const;
 };

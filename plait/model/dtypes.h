@@ -8,7 +8,7 @@ namespace plait {
 /// The dtypes of a run. Other numbers are other defaults here.
 struct Dtypes {
   Dtype parameter = Dtype::kFloat32;  ///< parameters, their gradients, buffers
-  Dtype compute = Dtype::kFloat32;    ///< hidden states and what segments keep for the backward
+  Dtype compute = Dtype::kFloat32;    ///< hidden states, unless run.dtype has another
   Dtype index = Dtype::kInt64;        ///< tokens, and places and counts of routed rows
 };
 

@@ -10,13 +10,12 @@
 namespace plait {
 namespace {
 
-constexpr Bytes kNumber = bytes_of(kDtypes.compute);
-
 MicrobatchNumbers numbers_of(const ModelConfig& model, const MicrobatchShape& shape,
                              const std::set<std::string>& recomputed) {
   const ArchitectureInfo* architecture = find_architecture(model.architecture);
   PLAIT_CHECK(architecture != nullptr, "a model of a known architecture");
   MicrobatchNumbers numbers{model, *architecture};
+  numbers.number = bytes_of(shape.compute);
   numbers.members = shape.members;
   numbers.tokens = shape.sequences * shape.sequence_length;
   numbers.rows = most_rows(model, shape.members, numbers.tokens, shape.token_bound);
@@ -30,12 +29,13 @@ MicrobatchNumbers numbers_of(const ModelConfig& model, const MicrobatchShape& sh
   return numbers;
 }
 
-PartMemory exchange_part(const SegmentNumbers& numbers) {
+/// `number`: bytes of one.
+PartMemory exchange_part(const SegmentNumbers& numbers, Bytes number) {
   PartMemory part;
-  part.input = kNumber * numbers.input;
-  part.gradient = kNumber * numbers.gradient;
-  part.sent = kNumber * numbers.sent;
-  part.sent_back = kNumber * numbers.sent_back;
+  part.input = number * numbers.input;
+  part.gradient = number * numbers.gradient;
+  part.sent = number * numbers.sent;
+  part.sent_back = number * numbers.sent_back;
   return part;
 }
 
@@ -45,7 +45,7 @@ struct ComputeNumbers : SegmentNumbers {
 };
 
 /// Of segments that run one after the other. What the last one puts out counts with its reader.
-PartMemory compute_part(const std::vector<ComputeNumbers>& segments) {
+PartMemory compute_part(const std::vector<ComputeNumbers>& segments, Bytes number) {
   std::int64_t saved = 0, whole = 0, waits = 0, forward = 0, forward_only = 0, again = 0, input = 0,
                backward = 0, weight = 0;
   for (const ComputeNumbers& one : segments) {
@@ -61,17 +61,17 @@ PartMemory compute_part(const std::vector<ComputeNumbers>& segments) {
     weight = std::max(weight, one.weight);
   }
   PartMemory part;
-  part.input = kNumber * segments.front().input;
-  part.gradient = kNumber * segments.back().gradient;
-  part.saved = kNumber * saved;
-  part.recomputed = kNumber * whole;
-  part.saved_for_weight = kNumber * waits;
-  part.forward = kNumber * std::max<std::int64_t>(0, forward - saved - segments.back().output);
-  part.forward_only = kNumber * forward_only;
-  part.recompute = kNumber * again;
-  part.backward_input = kNumber * input;
-  part.backward = kNumber * backward;
-  part.backward_weight = kNumber * weight;
+  part.input = number * segments.front().input;
+  part.gradient = number * segments.back().gradient;
+  part.saved = number * saved;
+  part.recomputed = number * whole;
+  part.saved_for_weight = number * waits;
+  part.forward = number * std::max<std::int64_t>(0, forward - saved - segments.back().output);
+  part.forward_only = number * forward_only;
+  part.recompute = number * again;
+  part.backward_input = number * input;
+  part.backward = number * backward;
+  part.backward_weight = number * weight;
   return part;
 }
 
@@ -100,12 +100,15 @@ std::vector<PartMemory> part_memory(const ModelConfig& model, const StagePart& p
     for (const std::size_t i : joined.segments) {
       const SegmentInfo& info = segments[i].info();
       ComputeNumbers one{info.numbers(microbatch)};
-      one.weight += segments[i].largest();  // each gradient is added at once
+      const std::int64_t largest = segments[i].largest();
+      one.weight += microbatch.wide(largest);          // each gradient is added at once
+      if (microbatch.narrow()) one.weight += largest;  // before it is made wide
       one.again = runs_again(info.shape(), recomputed);
       run.push_back(one);
     }
     const bool exchange = joined.shape.lane == Lane::kCommunication;
-    parts.push_back(exchange ? exchange_part(run.front()) : compute_part(run));
+    parts.push_back(exchange ? exchange_part(run.front(), microbatch.number)
+                             : compute_part(run, microbatch.number));
   }
   return parts;
 }

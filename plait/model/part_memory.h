@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "plait/model/dtypes.h"
 #include "plait/model/model_config.h"
 #include "plait/model/partition.h"
 #include "plait/program/peak_memory.h"
@@ -28,6 +29,7 @@ struct MicrobatchShape {
   int members = 1;           ///< of the expert group
   double token_bound = 0;    ///< 0: the worst case
   std::int64_t threads = 1;  ///< intra-op
+  Dtype compute = kDtypes.compute;
 };
 
 /// By part, as TorchStage makes parts. Bounds, not estimates: what a segment makes is counted as if

@@ -189,6 +189,15 @@ std::int64_t parameter_count(const ModelConfig& model, const StagePart& part, in
   return count;
 }
 
+std::int64_t rounded_count(const ModelConfig& model, const StagePart& part, int expert_members) {
+  std::int64_t count = 0;
+  for (const SegmentSpec& segment : segments_of(model, part, {0, expert_members})) {
+    for (const ModelTensor& tensor : segment.tensors)
+      if (segment.rounds(tensor)) count += tensor.numbers();
+  }
+  return count;
+}
+
 std::int64_t routed_parameter_count(const ModelConfig& model, const StagePart& part,
                                     int expert_members) {
   std::int64_t count = 0;

@@ -53,6 +53,9 @@ std::int64_t parameter_count(const ModelConfig& model, const StagePart& part,
 /// Of those, the routed experts' parameters.
 std::int64_t routed_parameter_count(const ModelConfig& model, const StagePart& part,
                                     int expert_members);
+/// Of the parameters, the numbers that products are computed with, of which a rank keeps a rounded
+/// copy if hidden states have another dtype.
+std::int64_t rounded_count(const ModelConfig& model, const StagePart& part, int expert_members = 1);
 /// Numbers beside the parameters that a part keeps for the whole run: routers' biases, and the
 /// table of rotary positions of a stage with layers.
 std::int64_t constant_count(const ModelConfig& model, const StagePart& part,

@@ -10,7 +10,6 @@
 
 #include "plait/base/check.h"
 #include "plait/model/architectures.h"
-#include "plait/model/dtypes.h"
 #include "plait/model/names.h"
 #include "plait/model/partition.h"
 
@@ -20,8 +19,6 @@ namespace {
 using Tensors = std::vector<ModelTensor>;
 using Numbers = const MicrobatchNumbers&;
 
-/// Of an index: a place, a count of rows, a token.
-constexpr std::int64_t kIndex = bytes_of(kDtypes.index) / bytes_of(kDtypes.compute);
 /// Scalars, losses and the like, in numbers, for each segment.
 constexpr std::int64_t kSmall = 64;
 
@@ -75,9 +72,11 @@ double look_up_flops(const ModelConfig& model, const Tensors&, std::int64_t) {
 SegmentNumbers embedding_numbers(Numbers of) {
   SegmentNumbers one;
   one.output = one.gradient = of.tokens * of.d();
-  one.waits = of.tokens * of.d();
+  one.waits = of.tokens * of.wide(of.d());
+  // Rows of the table, and their gradient, before they are rounded or after.
+  if (of.narrow()) one.made = one.backward = of.tokens * of.wide(of.d());
   // Its W sorts the micro-batch's tokens.
-  one.weight = kIndex * of.tokens;
+  one.weight = of.index() * of.tokens;
   return one;
 }
 
@@ -117,7 +116,7 @@ SegmentNumbers attention_numbers(Numbers of) {
   SegmentNumbers one;
   one.input = one.kept = one.output = one.gradient = of.tokens * d;
   // The norm and its factor; q, k, v; the mixed values and a log-sum per head.
-  one.inner = of.tokens * (d + 2 * q + 2 * kv + of.model.num_attention_heads + 1) + kSmall;
+  one.inner = of.tokens * (d + 2 * q + 2 * kv + of.wide(of.model.num_attention_heads + 1)) + kSmall;
   // q and k before they were turned, a copy of the mixed values, what is dropped.
   one.made = of.tokens * (d + 2 * q + kv) + of.blocks;
   // What is dropped; of the mixed values and a copy; of q, k, v, with a copy for each head; of q
@@ -125,12 +124,13 @@ SegmentNumbers attention_numbers(Numbers of) {
   // its input, the sum with the residual's, contiguous.
   one.backward = of.tokens * (9 * d + 7 * q + 3 * kv) + of.blocks;
   // Input, factor, norm, mixed values; gradients of o, q, k, v and of the norm.
-  one.waits = of.tokens * (2 * d + q + 1) + of.tokens * (2 * d + q + 2 * kv);
+  one.waits = of.tokens * (2 * d + q + of.wide(1)) + of.tokens * (2 * d + q + 2 * kv);
   // q, k and v before their biases were added.
   if (of.architecture.attention_biases) one.made += of.tokens * (q + 2 * kv);
   if (of.architecture.head_norms) {
     const std::int64_t normed = q + kv;
-    const std::int64_t factors = of.model.num_attention_heads + of.model.num_key_value_heads;
+    const std::int64_t factors =
+        of.wide(of.model.num_attention_heads + of.model.num_key_value_heads);
     // q and k before their norms, and a factor a head; then their gradients, contiguous.
     one.inner += of.tokens * (normed + factors);
     one.backward += of.tokens * 2 * normed;
@@ -153,23 +153,25 @@ SegmentNumbers mlp_numbers(Numbers of) {
   const std::int64_t i = of.model.intermediate_size;
   SegmentNumbers one;
   one.input = one.kept = one.output = one.gradient = of.tokens * d;
-  one.inner = of.tokens * (d + 1 + 3 * i) + kSmall;
+  one.inner = of.tokens * (d + of.wide(1) + 3 * i) + kSmall;
   one.made = of.tokens * d;
   one.backward = swiglu_backward(of.tokens, i, d) + of.tokens * 4 * d;
-  one.waits = of.tokens * (2 * d + 1 + i) + of.tokens * (2 * d + 2 * i);
+  one.waits = of.tokens * (2 * d + of.wide(1) + i) + of.tokens * (2 * d + 2 * i);
   return one;
 }
 
 // A mixture layer: what passes between its segments is in nn/mixture.h.
 
 /// Loads or counts of the experts, four lists.
-std::int64_t small_lists(Numbers of) { return 4 * kIndex * of.model.n_routed_experts; }
+std::int64_t small_lists(Numbers of) { return 4 * of.index() * of.model.n_routed_experts; }
 /// Residual, norm, rows, weights, places.
 std::int64_t before_experts(Numbers of, std::int64_t rows) {
-  return of.tokens * (2 * of.d() + (1 + kIndex) * of.k()) + rows * of.d() + small_lists(of);
+  return of.tokens * (2 * of.d() + (of.wide(1) + of.index()) * of.k()) + rows * of.d() +
+         small_lists(of);
 }
 std::int64_t after_experts(Numbers of, std::int64_t rows) {
-  return of.tokens * (of.d() + (1 + kIndex) * of.k()) + rows * of.d() + small_lists(of);
+  return of.tokens * (of.d() + (of.wide(1) + of.index()) * of.k()) + rows * of.d() +
+         small_lists(of);
 }
 
 Tensors routed_attention_tensors(const SegmentPlace& place) {
@@ -185,17 +187,17 @@ Tensors routed_attention_tensors(const SegmentPlace& place) {
 }
 
 SegmentNumbers routed_attention_numbers(Numbers of) {
-  const std::int64_t d = of.d(), k = of.k();
-  const std::int64_t experts = of.model.n_routed_experts;
+  const std::int64_t d = of.d(), k = of.wide(of.k());
+  const std::int64_t experts = of.wide(of.model.n_routed_experts);
   SegmentNumbers one = attention_numbers(of);
   // The residual, its norm and factor; scores; chosen experts, places.
-  one.inner += of.tokens * (2 * d + 1 + experts + 2 * kIndex * k) + kSmall;
+  one.inner += of.tokens * (2 * d + of.wide(1) + experts + 2 * of.index() * of.k()) + kSmall;
   one.made += of.tokens * experts;
-  one.output = before_experts(of, of.tokens * k);
-  one.gradient = of.tokens * (2 * d + k) + of.tokens * k * d;
+  one.output = before_experts(of, of.tokens * of.k());
+  one.gradient = of.tokens * (2 * d + k) + of.tokens * of.k() * d;
   // Of logits; of the norm's output from router and rows, with two sums; of the residual, summed.
   one.backward += of.tokens * (2 * experts + k + 7 * d);
-  one.waits += of.tokens * (2 * d + 1) + of.tokens * (experts + d);
+  one.waits += of.tokens * (2 * d + of.wide(1)) + of.tokens * (experts + d);
   return one;
 }
 
@@ -210,7 +212,7 @@ SegmentNumbers counts_numbers(Numbers of) {
 SegmentNumbers dispatch_numbers(Numbers of) {
   SegmentNumbers one;
   one.input = before_experts(of, of.tokens * of.k());
-  one.gradient = of.tokens * (2 * of.d() + of.k()) + of.rows * of.d();
+  one.gradient = of.tokens * (2 * of.d() + of.wide(of.k())) + of.rows * of.d();
   one.sent = of.tokens * of.k() * of.d();
   one.sent_back = of.rows * of.d();
   return one;
@@ -219,7 +221,7 @@ SegmentNumbers dispatch_numbers(Numbers of) {
 SegmentNumbers combine_numbers(Numbers of) {
   SegmentNumbers one;
   one.input = after_experts(of, of.rows);
-  one.gradient = of.tokens * (of.d() + of.k()) + of.tokens * of.k() * of.d();
+  one.gradient = of.tokens * (of.d() + of.wide(of.k())) + of.tokens * of.k() * of.d();
   one.sent = of.rows * of.d();
   one.sent_back = of.tokens * of.k() * of.d();
   return one;
@@ -241,7 +243,7 @@ Tensors experts_tensors(const SegmentPlace& place) {
 }
 
 SegmentNumbers experts_numbers(Numbers of) {
-  const std::int64_t d = of.d(), k = of.k();
+  const std::int64_t d = of.d(), k = of.wide(of.k());
   const std::int64_t width = of.model.moe_intermediate_size;
   const std::int64_t shared = width * of.model.n_shared_experts;
   const bool spread = of.members > 1;
@@ -250,10 +252,11 @@ SegmentNumbers experts_numbers(Numbers of) {
   // Residual, norm and places are the attention's too, unless that runs again.
   one.kept = of.attention_again ? one.input : of.rows * d + of.tokens * k + small_lists(of);
   one.inner = 3 * of.rows * width + 3 * of.tokens * shared + kSmall;
-  if (spread) one.inner += of.rows * (d + 2 * kIndex);
+  if (spread) one.inner += of.rows * (d + 2 * of.index());
   // Each expert's rows and all of them; the shared experts' output.
   one.made = (spread ? 2 : 1) * of.rows * d + of.tokens * d;
-  one.output = of.tokens * d + of.rows * d + of.tokens * (1 + kIndex) * k + small_lists(of);
+  one.output = of.tokens * d + of.rows * d + of.tokens * (of.wide(1) + of.index()) * of.k() +
+               small_lists(of);
   one.gradient = of.tokens * (d + k) + of.rows * d;
   // Rows: sorted, cut up, put together, brought back, contiguous.
   one.backward = swiglu_backward(of.rows, width, d) + 5 * of.rows * d +
@@ -271,7 +274,7 @@ SegmentNumbers join_numbers(Numbers of) {
   one.inner = kSmall;
   one.made = 2 * of.tokens * d;
   one.output = one.gradient = of.tokens * d;
-  one.backward = of.tokens * (3 * d + k) + of.tokens * k * d;
+  one.backward = of.tokens * (3 * d + of.wide(k)) + of.tokens * k * d;
   return one;
 }
 
@@ -299,10 +302,10 @@ SegmentNumbers head_numbers(Numbers of) {
   const std::int64_t vocab = of.model.vocab_size;
   SegmentNumbers one;
   one.input = one.kept = of.tokens * d;
-  one.inner = of.tokens * (d + 1 + vocab) + kSmall;
-  one.made = of.tokens * vocab;
-  one.backward = of.tokens * (2 * vocab + 3 * d) + kSmall;
-  one.waits = of.tokens * (2 * d + 1) + of.tokens * (vocab + d);
+  one.inner = of.tokens * (d + of.wide(1 + vocab)) + kSmall;
+  one.made = of.tokens * of.wide(vocab) + (of.narrow() ? of.tokens * vocab : 0);
+  one.backward = of.tokens * (2 * of.wide(vocab) + 3 * d) + kSmall;
+  one.waits = of.tokens * (2 * d + of.wide(1)) + of.tokens * (vocab + d);
   return one;
 }
 

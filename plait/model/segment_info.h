@@ -14,6 +14,7 @@
 #include <string_view>
 #include <vector>
 
+#include "plait/model/dtypes.h"
 #include "plait/model/model_config.h"
 #include "plait/program/grid.h"
 #include "plait/program/join_segments.h"
@@ -72,11 +73,21 @@ struct SegmentPlace {
 struct MicrobatchNumbers {
   const ModelConfig& model;
   const ArchitectureInfo& architecture;
-  int members = 1;               ///< of the expert group
-  std::int64_t tokens = 0;       ///< of the micro-batch
-  std::int64_t rows = 0;         ///< the most that come to this rank's experts
-  std::int64_t blocks = 0;       ///< scores that torch's attention has at once
-  bool attention_again = false;  ///< a mixture layer's attention is recomputed
+  int members = 1;                           ///< of the expert group
+  std::int64_t tokens = 0;                   ///< of the micro-batch
+  std::int64_t rows = 0;                     ///< the most that come to this rank's experts
+  std::int64_t blocks = 0;                   ///< scores that torch's attention has at once
+  bool attention_again = false;              ///< a mixture layer's attention is recomputed
+  Bytes number = bytes_of(kDtypes.compute);  ///< of one of the compute type
+
+  /// An index: a place, a count of rows, a token.
+  std::int64_t index() const { return bytes_of(kDtypes.index) / number; }
+  /// What stays in float32 beside hidden states of fewer bytes: factors of norms, log-sums, scores
+  /// and weights of routers, log-probabilities.
+  std::int64_t wide(std::int64_t count) const {
+    return count * bytes_of(kDtypes.parameter) / number;
+  }
+  bool narrow() const { return number < bytes_of(kDtypes.parameter); }
 
   std::int64_t d() const { return model.hidden_size; }
   std::int64_t k() const { return model.num_experts_per_tok; }

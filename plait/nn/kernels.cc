@@ -1,9 +1,8 @@
 #include "plait/nn/kernels.h"
 
+#include <ATen/ops/addmm.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/mul.h>
-#include <ATen/ops/silu.h>
-#include <ATen/ops/silu_backward.h>
+#include <ATen/ops/mm.h>
 #include <c10/core/GradMode.h>
 
 #include <cmath>
@@ -23,6 +22,56 @@ using kernels::record;
 using kernels::SavedVariable;
 using kernels::TraceableFunction;
 using kernels::variable_list;
+
+/// dy^T x, the matrix's gradient.
+at::Tensor matrix_gradient(const at::Tensor& dy, const at::Tensor& x, at::ScalarType dtype) {
+  if (!dy.is_cpu() && dtype == at::kFloat) return at::mm(dy.t(), x, dtype);
+  return at::mm(dy.t(), x).to(dtype);
+}
+
+/// Of base + x matrix^T; without base the first of the three gradients is asked by nobody.
+struct MatrixProductBackward final : public TraceableFunction {
+  using TraceableFunction::TraceableFunction;
+  SavedVariable x, matrix;
+  at::Tensor rounded;  // changes between steps only
+
+  std::string name() const override { return "PlaitMatrixProductBackward"; }
+  void release_variables() override {
+    const std::scoped_lock lock(mutex_);
+    x.reset_data();
+    matrix.reset_data();
+    rounded.reset();
+  }
+  variable_list apply(variable_list&& gradients) override {
+    const std::scoped_lock lock(mutex_);
+    variable_list result(3);
+    if (!gradients[0].defined()) return result;
+    const at::Tensor& above = gradients[0];
+    const at::Tensor rows = x.unpack(), w = matrix.unpack();
+    if (task_should_compute_output(0)) result[0] = above;
+    if (task_should_compute_output(1))
+      result[1] = at::mm(above, rounded.defined() ? rounded : w.to(above.scalar_type()));
+    if (task_should_compute_output(2)) result[2] = matrix_gradient(above, rows, w.scalar_type());
+    return result;
+  }
+};
+
+at::Tensor rounded_to(at::ScalarType dtype, const Parameter& matrix) {
+  return matrix.rounded.defined() ? matrix.rounded : matrix.tensor.to(dtype);
+}
+
+at::Tensor record_product(at::Tensor y, const at::Tensor& base, const at::Tensor& x,
+                          const Parameter& matrix) {
+  record<MatrixProductBackward>(
+      y,
+      [&](MatrixProductBackward& node) {
+        node.x = SavedVariable(x, false);
+        node.matrix = SavedVariable(matrix.tensor, false);
+        node.rounded = matrix.rounded;
+      },
+      base, x, matrix.tensor);
+  return y;
+}
 
 struct RmsNormBackward final : public TraceableFunction {
   using TraceableFunction::TraceableFunction;
@@ -108,17 +157,44 @@ struct SwigluBackward final : public TraceableFunction {
   variable_list apply(variable_list&& gradients) override {
     const std::scoped_lock lock(mutex_);
     if (!gradients[0].defined()) return {at::Tensor(), at::Tensor()};
-    const at::Tensor g = gate.unpack(), u = up.unpack();
+    const at::Tensor above = gradients[0].contiguous(), g = gate.unpack().detach(),
+                     u = up.unpack().detach();
+    const Ops& ops = ops_for(above);
     variable_list result(2);
     if (task_should_compute_output(0)) {
-      result[0] = at::silu_backward(at::mul(gradients[0], u), g);
+      result[0] = ops.swiglu_gate(above, g, u);
     }
-    if (task_should_compute_output(1)) result[1] = at::silu(g.detach()).mul_(gradients[0]);
+    if (task_should_compute_output(1)) result[1] = ops.swiglu_up(above, g);
     return result;
   }
 };
 
 }  // namespace
+
+at::Tensor matrix_product(const at::Tensor& x, const Parameter& matrix) {
+  if (x.scalar_type() == matrix.tensor.scalar_type()) return at::mm(x, matrix.tensor.t());
+  at::Tensor y;
+  {
+    const c10::AutoGradMode no_graph(false);
+    y = at::mm(x, rounded_to(x.scalar_type(), matrix).t());
+  }
+  return record_product(std::move(y), {}, x, matrix);
+}
+
+at::Tensor add_matrix_product(const at::Tensor& base, const at::Tensor& x,
+                              const Parameter& matrix) {
+  if (x.scalar_type() == matrix.tensor.scalar_type()) return at::addmm(base, x, matrix.tensor.t());
+  at::Tensor y;
+  {
+    const c10::AutoGradMode no_graph(false);
+    y = at::addmm(base, x, rounded_to(x.scalar_type(), matrix).t());
+  }
+  return record_product(std::move(y), base, x, matrix);
+}
+
+at::Tensor widened(const at::Tensor& x) {
+  return c10::elementSize(x.scalar_type()) < c10::elementSize(at::kFloat) ? x.to(at::kFloat) : x;
+}
 
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   TORCH_CHECK(x.is_contiguous() && x.size(-1) == weight.numel(),
@@ -199,7 +275,7 @@ at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
   at::Tensor y;
   {
     const c10::AutoGradMode no_graph(false);
-    y = at::silu(gate.detach()).mul_(up.detach());
+    y = ops_for(gate).swiglu(gate.detach(), up.detach());
   }
   record<SwigluBackward>(
       y,

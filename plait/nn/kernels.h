@@ -9,8 +9,19 @@
 #include <cstdint>
 
 #include "plait/model/model_config.h"
+#include "plait/torch/segment.h"
 
 namespace plait {
+
+/// x matrix^T, as x. A matrix of another dtype, such as a master in float32 beside hidden states in
+/// bfloat16, is used rounded to x's: its `rounded` copy, or one for each use if it has none. Its
+/// gradient has the matrix's dtype, on a GPU without rounding to x's before.
+at::Tensor matrix_product(const at::Tensor& x, const Parameter& matrix);
+/// base + x matrix^T.
+at::Tensor add_matrix_product(const at::Tensor& base, const at::Tensor& x, const Parameter& matrix);
+
+/// In float32 if x's numbers are narrower, else x.
+at::Tensor widened(const at::Tensor& x);
 
 /// x / sqrt(mean(x²) + eps) * weight over the last dimension.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);

@@ -141,6 +141,41 @@ TEST(Kernels, GradientsThatAreNotContiguousAreTaken) {
   EXPECT_TRUE(same_bits(turned, x.grad()));
 }
 
+// Masters in float32, hidden states in bfloat16: the product of the rounded matrix, its gradient in
+// float32, added up there over micro-batches.
+TEST(Kernels, AProductRoundsItsMatrixAndKeepsTheGradientWide) {
+  const at::Tensor x = numbers({5, 7}, 1).to(at::kBFloat16).set_requires_grad(true);
+  const at::Tensor base = numbers({5, 3}, 2).to(at::kBFloat16).set_requires_grad(true);
+  const at::Tensor matrix = numbers({3, 7}, 3).set_requires_grad(true);
+  const at::Tensor above = numbers({5, 3}, 4).to(at::kBFloat16);
+  const at::Tensor rounded = matrix.detach().to(at::kBFloat16), rows = x.detach();
+  const at::Tensor needed = at::mm(above.t(), rows).to(at::kFloat);
+
+  const at::Tensor product = matrix_product(x, {"matrix", matrix});
+  EXPECT_TRUE(same_bits(product.detach(), at::mm(rows, rounded.t())));
+  torch::autograd::backward({product}, {above});
+  EXPECT_TRUE(same_bits(x.grad(), at::mm(above, rounded)));
+  EXPECT_TRUE(same_bits(matrix.grad(), needed));
+
+  const at::Tensor sum = add_matrix_product(base, x, {"matrix", matrix});
+  EXPECT_TRUE(same_bits(sum.detach(), at::addmm(base.detach(), rows, rounded.t())));
+  torch::autograd::backward({sum}, {above});
+  EXPECT_TRUE(same_bits(base.grad(), above));
+  EXPECT_EQ(matrix.grad().scalar_type(), at::kFloat);
+  EXPECT_TRUE(same_bits(matrix.grad(), needed * 2));
+
+  // A copy that is kept stands for the matrix.
+  const Parameter kept{"matrix", matrix, Group::kReplicas, rounded * 2};
+  EXPECT_TRUE(same_bits(matrix_product(x, kept).detach(), at::mm(rows, (rounded * 2).t())));
+}
+
+TEST(Kernels, AProductOfOneDtypeIsTorchs) {
+  const at::Tensor base = numbers({5, 3}, 2), x = numbers({5, 7}, 1), matrix = numbers({3, 7}, 3);
+  EXPECT_TRUE(same_bits(matrix_product(x, {"matrix", matrix}), at::mm(x, matrix.t())));
+  EXPECT_TRUE(
+      same_bits(add_matrix_product(base, x, {"matrix", matrix}), at::addmm(base, x, matrix.t())));
+}
+
 TEST(Kernels, WithoutGradientsThereIsNoGraph) {
   const at::Tensor x = numbers({4, 6}, 1), w = numbers({6}, 2);
   EXPECT_FALSE(rms_norm(x, w, 1e-5).requires_grad());

@@ -4,7 +4,6 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/split_with_sizes.h>
 #include <ATen/ops/zeros_like.h>
 #include <fmt/core.h>
@@ -117,7 +116,7 @@ TensorList RoutedAttentionSegment::forward(const TensorList& inputs, int microba
   const at::Tensor x = attention_.add_to(inputs[0], microbatch);
   const at::Tensor normed = rms_norm(x, weight(first_), eps_);
   const Routing routing =
-      route(at::mm(normed, weight(first_ + 1).t()), router_.bias, router_.options);
+      route(matrix_product(widened(normed), matrix(first_ + 1)), router_.bias, router_.options);
   const at::Tensor rows = copy_rows(normed, routing.inverse);
   if (router_.loads != nullptr) router_.loads->record(router_.layer, microbatch, routing.loads);
   return {x.view(inputs[0].sizes()), normed, rows, routing.weights, routing.inverse, routing.loads,
@@ -141,8 +140,8 @@ TensorList ExpertsSegment::forward(const TensorList& inputs, int microbatch) {
   if (members_ > 1) rows = permute_rows(rows, inverse_of(grouping.places));
   at::Tensor sum = residual;
   if (shared_) {
-    const at::Tensor product = gated_product(inputs[kNormed], weight(0), weight(1));
-    const at::Tensor out = at::mm(product, weight(2).t()).view(residual.sizes());
+    const at::Tensor product = gated_product(inputs[kNormed], matrix(0), matrix(1));
+    const at::Tensor out = matrix_product(product, matrix(2)).view(residual.sizes());
     sum = dropout_.add(residual, out, microbatch);
   }
   return {sum, rows, inputs[kWeights], inputs[kInverse], inputs[kSent], inputs[kReceived]};
@@ -162,8 +161,8 @@ at::Tensor ExpertsSegment::run_experts(const at::Tensor& rows,
   TensorList parts = at::split_with_sizes(rows, sizes);
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const std::size_t first = first_weights[i];
-    parts[i] =
-        at::mm(gated_product(parts[i], weight(first), weight(first + 1)), weight(first + 2).t());
+    parts[i] = matrix_product(gated_product(parts[i], matrix(first), matrix(first + 1)),
+                              matrix(first + 2));
   }
   return at::cat(parts);
 }

@@ -13,6 +13,7 @@
 #include "plait/nn/kernels.h"
 #include "plait/nn/mixture.h"
 #include "plait/nn/segments.h"
+#include "plait/torch/dtypes.h"
 
 namespace plait {
 
@@ -37,8 +38,9 @@ Expected<void> check_place(const ModelConfig& model, GroupPlace place) {
 /// The parameters of one rank's segments, made and initialised as they are described.
 class Maker {
  public:
-  Maker(const ModelConfig& model, std::uint64_t seed, ParameterStore& store)
-      : residual_deviation_(kDeviation / std::sqrt(2.0 * model.num_hidden_layers)),
+  Maker(const ModelConfig& model, std::uint64_t seed, at::ScalarType dtype, ParameterStore& store)
+      : dtype_(dtype),
+        residual_deviation_(kDeviation / std::sqrt(2.0 * model.num_hidden_layers)),
         seed_(seed),
         store_(store) {}
 
@@ -48,11 +50,13 @@ class Maker {
     for (const ModelTensor& spec : segment.tensors) {
       if (!spec.trained) {
         store_.create_buffer(spec.name, spec.shape);
-      } else if (spec.tied) {
-        made.push_back({spec.name, store_.alias(spec.name)});
-      } else {
-        made.push_back({spec.name, make(spec)});
+        continue;
       }
+      Parameter& one = made.emplace_back();
+      one.name = spec.name;
+      one.tensor = spec.tied ? store_.alias(spec.name) : make(spec);
+      if (dtype_ != one.tensor.scalar_type() && segment.rounds(spec))
+        one.rounded = store_.keep_rounded(spec.name, dtype_);
     }
     return made;
   }
@@ -79,6 +83,7 @@ class Maker {
     return tensor;
   }
 
+  at::ScalarType dtype_;  // of products
   double residual_deviation_;
   std::uint64_t seed_;
   ParameterStore& store_;
@@ -92,6 +97,7 @@ struct Context {
   GroupPlace place;
   std::shared_ptr<RouterLoads> loads;
   double token_bound;
+  at::ScalarType dtype;  ///< of hidden states
 
   Dropout dropout(int layer, Branch branch) const {
     return {model.hidden_dropout, layer, branch, batch};
@@ -107,7 +113,8 @@ std::shared_ptr<Segment> make_segment(const Context& context, const SegmentSpec&
   const int members = context.place.members;
   switch (spec.kind) {
     case SegmentKind::kEmbedding:
-      return std::make_shared<EmbeddingSegment>(spec.name(), std::move(parameters), context.batch);
+      return std::make_shared<EmbeddingSegment>(spec.name(), std::move(parameters), context.batch,
+                                                context.dtype);
     case SegmentKind::kAttention: {
       Attention attention = context.attention(spec.layer, parameters);
       return std::make_shared<AttentionSegment>(spec.name(), std::move(parameters),
@@ -162,7 +169,7 @@ Shapes buffer_shapes(const ModelConfig& model) {
 Expected<std::vector<std::shared_ptr<Segment>>> make_model_segments(
     const ModelConfig& model, const StagePart& part, std::shared_ptr<BatchSlot> batch,
     std::uint64_t seed, std::int64_t max_sequence, ParameterStore& store, GroupPlace place,
-    const std::shared_ptr<RouterLoads>& loads, double token_bound) {
+    const std::shared_ptr<RouterLoads>& loads, double token_bound, Dtype compute) {
   PLAIT_TRY_VOID(check_model(model));
   PLAIT_TRY_VOID(check_place(model, place));
   if (part.head && model.tie_word_embeddings && !part.embedding &&
@@ -171,14 +178,15 @@ Expected<std::vector<std::shared_ptr<Segment>>> make_model_segments(
                 "tie_word_embeddings is true, but the rank of the head does not hold the "
                 "embedding; both must be on one rank");
   }
-  Context context{model, nullptr, std::move(batch), place, loads, token_bound};
+  Context context{model, nullptr,     std::move(batch),       place,
+                  loads, token_bound, scalar_type_of(compute)};
   if (part.layers() > 0) {
     const RotaryTable table =
         make_rotary_table(max_sequence, model.head_size(), model.rope_theta, model.rope_scaling);
     context.rotary = std::make_shared<const RotaryTable>(
         RotaryTable{table.cosine.to(store.device()), table.sine.to(store.device())});
   }
-  Maker maker(model, seed, store);
+  Maker maker(model, seed, context.dtype, store);
   std::vector<std::shared_ptr<Segment>> segments;
   for (const SegmentSpec& spec : segments_of(model, part, place))
     segments.push_back(make_segment(context, spec, maker.parameters(spec), store));

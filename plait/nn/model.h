@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "plait/base/error.h"
+#include "plait/model/dtypes.h"
 #include "plait/model/model_config.h"
 #include "plait/model/names.h"
 #include "plait/model/partition.h"
@@ -37,13 +38,14 @@ Shapes buffer_shapes(const ModelConfig& model);
 /// by sqrt(2 * layers), norms 1, biases 0. Call it for a rank's stages in ascending order: a tied
 /// head takes an alias of the embedding in `store`. `max_sequence`: longest sequence, for the
 /// rotary table. `loads`: where routers record their loads; null: nowhere. `batch` says what
-/// dropout draws from. `token_bound`: of dispatches (nn/mixture.h). Errors (kInvalidInput): shapes
-/// that do not divide; a tied head whose embedding is not in `store`; experts that cannot be spread
-/// over the members of `place`.
+/// dropout draws from. `token_bound`: of dispatches (nn/mixture.h). `compute`: of hidden states.
+/// Errors (kInvalidInput): shapes that do not divide; a tied head whose embedding is not in
+/// `store`; experts that cannot be spread over the members of `place`.
 Expected<std::vector<std::shared_ptr<Segment>>> make_model_segments(
     const ModelConfig& model, const StagePart& part, std::shared_ptr<BatchSlot> batch,
     std::uint64_t seed, std::int64_t max_sequence, ParameterStore& store, GroupPlace place = {},
-    const std::shared_ptr<RouterLoads>& loads = nullptr, double token_bound = 0);
+    const std::shared_ptr<RouterLoads>& loads = nullptr, double token_bound = 0,
+    Dtype compute = kDtypes.compute);
 
 /// All segments in one process, for sampling and comparison. Not for training.
 class LanguageModel {

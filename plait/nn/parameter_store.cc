@@ -2,6 +2,7 @@
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <c10/core/Allocator.h>
@@ -115,6 +116,19 @@ at::Tensor ParameterStore::alias(const std::string& name) {
   return found->second.aliases.emplace_back(std::move(leaf));
 }
 
+at::Tensor ParameterStore::keep_rounded(const std::string& name, at::ScalarType dtype) {
+  Entry& entry = entries_.at(name);
+  if (!entry.rounded.defined())
+    entry.rounded = at::empty_like(entry.leaf.detach(), entry.leaf.options().dtype(dtype));
+  return entry.rounded;
+}
+
+void ParameterStore::renew_rounded(const std::string& name) {
+  const c10::AutoGradMode no_graph(false);
+  const Entry& entry = entries_.at(name);
+  if (entry.rounded.defined()) entry.rounded.copy_(entry.leaf);
+}
+
 at::Tensor ParameterStore::create_buffer(const std::string& name, at::IntArrayRef shape) {
   PLAIT_CHECK(!contains(name), "a buffer was made twice");
   Parameter buffer{name, at::zeros(shape, options_of(kDtypes.parameter, device_))};
@@ -142,7 +156,7 @@ Expected<bool> ParameterStore::is_new(const Parameter& parameter) const {
 Expected<void> ParameterStore::adopt(const Parameter& parameter) {
   if (!parameter.tensor.requires_grad()) return adopt_buffer(parameter);
   PLAIT_TRY(const bool added, is_new(parameter));
-  if (added) entries_.emplace(parameter.name, Entry{parameter.tensor, {}, parameter.holders});
+  if (added) entries_.emplace(parameter.name, Entry{parameter.tensor, {}, {}, parameter.holders});
   return {};
 }
 
@@ -212,11 +226,16 @@ void ParameterStore::zero_gradients() {
   }
 }
 
-void ParameterStore::free_values(const std::string& name) { free_memory(entries_.at(name).leaf); }
+void ParameterStore::free_values(const std::string& name) {
+  const Entry& entry = entries_.at(name);
+  free_memory(entry.leaf);
+  if (entry.rounded.defined()) free_memory(entry.rounded);
+}
 
 void ParameterStore::allocate_values(const std::string& name) {
-  const at::Tensor& leaf = entries_.at(name).leaf;
-  if (!has_memory(leaf)) allocate_memory(leaf);
+  const Entry& entry = entries_.at(name);
+  if (!has_memory(entry.leaf)) allocate_memory(entry.leaf);
+  if (entry.rounded.defined() && !has_memory(entry.rounded)) allocate_memory(entry.rounded);
 }
 
 void ParameterStore::free_gradients(const std::string& name) {

@@ -27,6 +27,12 @@ class ParameterStore {
   /// accumulate apart (tied embeddings). The parameter must exist.
   at::Tensor alias(const std::string& name);
 
+  /// Keeps a copy of the parameter in that dtype, renewed by renew_rounded(), and returns it; the
+  /// same one every time.
+  at::Tensor keep_rounded(const std::string& name, at::ScalarType dtype);
+  /// Copies the parameter to its rounded copy, if it has one.
+  void renew_rounded(const std::string& name);
+
   /// A new tensor of zeros that belongs to the model but is not trained: it has no gradient and is
   /// not among the parameters. The name must be new.
   at::Tensor create_buffer(const std::string& name, at::IntArrayRef shape);
@@ -62,9 +68,9 @@ class ParameterStore {
   /// Of all parameters.
   void add_alias_gradients();
 
-  // The memory of a parameter's numbers, or of its gradient and those of its aliases, goes back to
-  // the allocator and comes anew under the same tensors: what graphs and segments hold stays valid,
-  // and autograd sees no change. Nothing to do where it is so already.
+  // The memory of a parameter's numbers and of their rounded copy, or of its gradient and those of
+  // its aliases, goes back to the allocator and comes anew under the same tensors: what graphs and
+  // segments hold stays valid, and autograd sees no change. Nothing to do where it is so already.
 
   void free_values(const std::string& name);
   /// Not initialised.
@@ -77,6 +83,7 @@ class ParameterStore {
   struct Entry {
     at::Tensor leaf;
     std::vector<at::Tensor> aliases;
+    at::Tensor rounded;
     Group holders = Group::kReplicas;
   };
   at::Device device_;

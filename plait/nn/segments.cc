@@ -1,9 +1,7 @@
 #include "plait/nn/segments.h"
 
-#include <ATen/ops/addmm.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/embedding.h>
-#include <ATen/ops/mm.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <fmt/core.h>
 
@@ -34,26 +32,31 @@ at::Tensor for_each_head(const at::Tensor& x, std::int64_t heads) {
 NamedSegment::NamedSegment(std::string name, std::vector<Parameter> parameters)
     : name_(std::move(name)), parameters_(std::move(parameters)) {}
 
-at::Tensor gated_product(const at::Tensor& h, const at::Tensor& gate, const at::Tensor& up) {
-  return swiglu(at::mm(h, gate.t()), at::mm(h, up.t()));
+at::Tensor gated_product(const at::Tensor& h, const Parameter& gate, const Parameter& up) {
+  return swiglu(matrix_product(h, gate), matrix_product(h, up));
 }
 
-at::Tensor add_product(const at::Tensor& rows, const at::Tensor& left, const at::Tensor& matrix,
+at::Tensor add_product(const at::Tensor& rows, const at::Tensor& left, const Parameter& matrix,
                        const Dropout& dropout, int microbatch) {
-  if (!dropout.drops()) return at::addmm(rows, left, matrix.t());
-  return dropout.add(rows, at::mm(left, matrix.t()), microbatch);
+  if (!dropout.drops()) return add_matrix_product(rows, left, matrix);
+  return dropout.add(rows, matrix_product(left, matrix), microbatch);
 }
 
 AttentionWeights::AttentionWeights(const std::vector<Parameter>& parameters) {
-  const auto take = [&](std::string_view rest, at::Tensor& into) {
+  const auto take_matrix = [&](std::string_view rest, Parameter& into) {
     for (const Parameter& parameter : parameters)
-      if (parameter.name.ends_with(rest)) into = parameter.tensor;
+      if (parameter.name.ends_with(rest)) into = parameter;
+  };
+  const auto take = [&](std::string_view rest, at::Tensor& into) {
+    Parameter found;
+    take_matrix(rest, found);
+    into = found.tensor;
   };
   take(kAttentionNormName, norm);
-  take(kOutputName, output);
-  take(kQueryName, query.matrix);
-  take(kKeyName, key.matrix);
-  take(kValueName, value.matrix);
+  take_matrix(kOutputName, output);
+  take_matrix(kQueryName, query.matrix);
+  take_matrix(kKeyName, key.matrix);
+  take_matrix(kValueName, value.matrix);
   take(kQueryBiasName, query.bias);
   take(kKeyBiasName, key.bias);
   take(kValueBiasName, value.bias);
@@ -100,19 +103,21 @@ at::Tensor Attention::add_to(const at::Tensor& x, int microbatch) const {
 at::Tensor Attention::project(const at::Tensor& h, at::IntArrayRef batch,
                               const AttentionWeights::Projection& weights,
                               std::int64_t heads) const {
-  at::Tensor rows = at::mm(h, weights.matrix.t());
+  at::Tensor rows = matrix_product(h, weights.matrix);
   if (weights.bias.defined()) rows = add_bias(rows, weights.bias);
   const at::Tensor by_head = rows.view({batch[0], batch[1], heads, head_size_});
   return weights.norm.defined() ? rms_norm(by_head, weights.norm, eps_) : by_head;
 }
 
 EmbeddingSegment::EmbeddingSegment(std::string name, std::vector<Parameter> parameters,
-                                   std::shared_ptr<BatchSlot> batch)
-    : NamedSegment(std::move(name), std::move(parameters)), batch_(std::move(batch)) {}
+                                   std::shared_ptr<BatchSlot> batch, at::ScalarType dtype)
+    : NamedSegment(std::move(name), std::move(parameters)),
+      batch_(std::move(batch)),
+      dtype_(dtype) {}
 
 TensorList EmbeddingSegment::forward(const TensorList&, int microbatch) {
   const auto index = static_cast<std::size_t>(microbatch);
-  return {at::embedding(weight(0), batch_->batch.tokens.at(index))};
+  return {at::embedding(weight(0), batch_->batch.tokens.at(index)).to(dtype_)};
 }
 
 AttentionSegment::AttentionSegment(std::string name, std::vector<Parameter> parameters,
@@ -133,8 +138,8 @@ TensorList MlpSegment::forward(const TensorList& inputs, int microbatch) {
   const at::Tensor& x = inputs[0];
   const at::Tensor rows = x.view({-1, x.size(-1)});
   const at::Tensor h = rms_norm(rows, weight(0), eps_);
-  const at::Tensor product = gated_product(h, weight(1), weight(2));
-  return {add_product(rows, product, weight(3), dropout_, microbatch).view(x.sizes())};
+  const at::Tensor product = gated_product(h, matrix(1), matrix(2));
+  return {add_product(rows, product, matrix(3), dropout_, microbatch).view(x.sizes())};
 }
 
 HeadSegment::HeadSegment(std::string name, std::vector<Parameter> parameters, double eps,
@@ -142,13 +147,13 @@ HeadSegment::HeadSegment(std::string name, std::vector<Parameter> parameters, do
     : NamedSegment(std::move(name), std::move(parameters)), eps_(eps), batch_(std::move(batch)) {}
 
 TensorList HeadSegment::forward(const TensorList& inputs, int microbatch) {
-  const at::Tensor scores = logits(inputs[0]);
+  const at::Tensor scores = widened(logits(inputs[0]));
   const at::Tensor& targets = batch_->batch.targets.at(static_cast<std::size_t>(microbatch));
   return {at::cross_entropy_loss(scores, targets.view({-1}))};
 }
 
 at::Tensor HeadSegment::logits(const at::Tensor& x) const {
-  return at::mm(rms_norm(x.view({-1, x.size(-1)}), weight(0), eps_), weight(1).t());
+  return matrix_product(rms_norm(x.view({-1, x.size(-1)}), weight(0), eps_), matrix(1));
 }
 
 }  // namespace plait

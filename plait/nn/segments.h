@@ -1,6 +1,7 @@
 /// The segments of a dense model, and what the mixture's segments share with them.
 ///
-/// Hidden states are float32 [sequences, length, hidden]; rows are one a token.
+/// Hidden states are [sequences, length, hidden] in the dtype that the embedding gives them;
+/// parameters are float32, and so are losses and what a router computes. Rows are one a token.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -30,6 +31,7 @@ class NamedSegment : public Segment {
  protected:
   NamedSegment(std::string name, std::vector<Parameter> parameters);
   const at::Tensor& weight(std::size_t i) const { return parameters_[i].tensor; }
+  const Parameter& matrix(std::size_t i) const { return parameters_[i]; }
 
  private:
   std::string name_;
@@ -37,10 +39,10 @@ class NamedSegment : public Segment {
 };
 
 /// swiglu(h gate^T, h up^T): what a SwiGLU's last matrix multiplies.
-at::Tensor gated_product(const at::Tensor& h, const at::Tensor& gate, const at::Tensor& up);
+at::Tensor gated_product(const at::Tensor& h, const Parameter& gate, const Parameter& up);
 
 /// rows + left matrix^T, the product dropped if `dropout` drops.
-at::Tensor add_product(const at::Tensor& rows, const at::Tensor& left, const at::Tensor& matrix,
+at::Tensor add_product(const at::Tensor& rows, const at::Tensor& left, const Parameter& matrix,
                        const Dropout& dropout, int microbatch);
 
 /// What an attention multiplies with. Those that the architecture lacks are undefined.
@@ -48,9 +50,11 @@ struct AttentionWeights {
   /// Finds them among a layer's parameters, by their names (model/names.h).
   explicit AttentionWeights(const std::vector<Parameter>& parameters);
 
-  at::Tensor norm, output;
+  at::Tensor norm;
+  Parameter output;
   struct Projection {
-    at::Tensor matrix, bias, norm;  ///< norm: over each head's numbers
+    Parameter matrix;
+    at::Tensor bias, norm;  ///< norm: over each head's numbers
   };
   Projection query, key, value;
 };
@@ -77,15 +81,16 @@ class Attention {
   Dropout dropout_;
 };
 
-/// Parameters: the table.
+/// Parameters: the table. Hidden states of `dtype`.
 class EmbeddingSegment final : public NamedSegment {
  public:
   EmbeddingSegment(std::string name, std::vector<Parameter> parameters,
-                   std::shared_ptr<BatchSlot> batch);
+                   std::shared_ptr<BatchSlot> batch, at::ScalarType dtype);
   TensorList forward(const TensorList& inputs, int microbatch) override;
 
  private:
   std::shared_ptr<BatchSlot> batch_;
+  at::ScalarType dtype_;
 };
 
 /// Parameters: those of its attention.

@@ -23,6 +23,9 @@ struct Parameter {
   /// Which ranks of a grid hold the same numbers: all columns, or of an expert's its replicas
   /// (kData).
   Group holders = Group::kReplicas;
+  /// A copy in the dtype that products are computed in, renewed before each step; undefined: the
+  /// tensor itself is used.
+  at::Tensor rounded = {};
 };
 
 /// What a segment throws to name a cause; the stage adds the segment's name.

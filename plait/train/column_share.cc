@@ -182,7 +182,10 @@ std::vector<Parameter> ColumnShare::spoken_for() const {
 
 void ColumnShare::begin_round(int step, int round) {
   const ScopedAccount scope(*received_);
-  if (round == 0) store_.zero_gradients();
+  if (round == 0) {
+    store_.zero_gradients();
+    renew_rounded();
+  }
   if (shards_) shards_->begin_run(round == 0);
   losses_->reset(setup_.plan.microbatches());
   model_->begin_round(step, round);
@@ -206,6 +209,12 @@ std::vector<TrainedSlice> ColumnShare::make_slices() const {
   return slices;
 }
 
+// Where replicas share a parameter, an UNSHARD renews its copy.
+void ColumnShare::renew_rounded() {
+  for (const Parameter& parameter : parameters_)
+    if (!shards_ || !shards_->is_cut(parameter.name)) store_.renew_rounded(parameter.name);
+}
+
 void ColumnShare::end_run() {
   if (shards_) shards_->end_run();
 }
@@ -214,6 +223,7 @@ void ColumnShare::begin_validation(int batch) {
   const ScopedAccount scope(*received_);
   if (shards_) shards_->begin_run(batch == 0);
   losses_->reset(setup_.plan.microbatches());
+  if (batch == 0) renew_rounded();
   model_->begin_validation(batch);
 }
 

@@ -76,6 +76,7 @@ class ColumnShare {
  private:
   class ReceivingStage;
   Expected<void> cut(Accounts accounts);
+  void renew_rounded();
   std::vector<TrainedSlice> make_slices() const;
 
   const TrainSetup& setup_;

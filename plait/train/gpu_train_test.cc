@@ -69,20 +69,31 @@ class CudaTraining : public testing::JobTest {
 };
 
 TEST_F(CudaTraining, SchedulesOnFourRanksOfOneGpuHaveTheBitsOfOneRank) {
-  const Course alone = train(llama_job("gpipe", 1));
-  ASSERT_EQ(alone.size(), 9U);
-  EXPECT_EQ(train(llama_job("gpipe", 1), /*reference=*/true), alone);
-  for (const char* schedule : {"gpipe", "1f1b", "zbv", "dualpipe-v"})
-    EXPECT_EQ(train(llama_job(schedule, 4)), alone) << schedule;
+  for (const char* dtype : {"float32", "bfloat16"}) {
+    const auto job = [&](const char* schedule, int ranks) {
+      JobConfig made = llama_job(schedule, ranks);
+      made.run.dtype = dtype;
+      return made;
+    };
+    const Course alone = train(job("gpipe", 1));
+    ASSERT_EQ(alone.size(), 9U) << dtype;
+    EXPECT_EQ(train(job("gpipe", 1), /*reference=*/true), alone) << dtype;
+    for (const char* schedule : {"gpipe", "1f1b", "zbv", "dualpipe-v"})
+      EXPECT_EQ(train(job(schedule, 4)), alone) << schedule << " in " << dtype;
+  }
 }
 
 TEST_F(CudaTraining, ItLearnsAsOnTheCpu) {
-  JobConfig job = llama_job("1f1b", 4);
-  const Course gpu = train(job);
-  job.run.device = "cpu";
-  const Course host = train(job);
-  ASSERT_EQ(gpu.size(), host.size());
-  for (std::size_t i = 0; i < gpu.size(); ++i) EXPECT_NEAR(gpu[i], host[i], 1e-3 * host[i]);
+  for (const auto& [dtype, tolerance] : {std::pair("float32", 1e-3), std::pair("bfloat16", 2e-2)}) {
+    JobConfig job = llama_job("1f1b", 4);
+    job.run.dtype = dtype;
+    const Course gpu = train(job);
+    job.run.device = "cpu";
+    const Course host = train(job);
+    ASSERT_EQ(gpu.size(), host.size());
+    for (std::size_t i = 0; i < gpu.size(); ++i)
+      EXPECT_NEAR(gpu[i], host[i], tolerance * host[i]) << dtype;
+  }
 }
 
 TEST_F(CudaTraining, BraidedPairsOfAMixtureHaveTheBitsOfTheReference) {
@@ -94,6 +105,10 @@ TEST_F(CudaTraining, BraidedPairsOfAMixtureHaveTheBitsOfTheReference) {
   EXPECT_EQ(train(job), needed);
   job.parallel.pairs = "sequence";
   EXPECT_EQ(train(job), needed);
+  job.run.dtype = "bfloat16";
+  const Course half = train(job, /*reference=*/true);
+  job.parallel.pairs = "braid";
+  EXPECT_EQ(train(job), half);
 }
 
 TEST_F(CudaTraining, ReplicasHaveTheBitsOfTheReference) {

@@ -31,10 +31,11 @@ class JobModel::Rank final : public RankModel {
   Expected<StageSegments> make_stage(int stage, ParameterStore& store) override {
     const StagePart& part = values_.parts[static_cast<std::size_t>(stage)];
     reads_data_ = reads_data_ || part.embedding || part.head;
-    PLAIT_TRY(StageSegments segments,
-              make_model_segments(values_.model, part, batch_, values_.seed,
-                                  values_.sequence_length, store,
-                                  values_.grid.expert_place(column_), loads_, values_.token_bound));
+    PLAIT_TRY(
+        StageSegments segments,
+        make_model_segments(values_.model, part, batch_, values_.seed, values_.sequence_length,
+                            store, values_.grid.expert_place(column_), loads_, values_.token_bound,
+                            values_.compute));
     for (const Parameter& parameter : store.parameters()) {
       if (expert_of(parameter.name)) store.set_holders(parameter.name, Group::kData);
     }

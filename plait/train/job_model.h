@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "plait/model/dtypes.h"
 #include "plait/model/model_config.h"
 #include "plait/model/partition.h"
 #include "plait/program/grid.h"
@@ -20,6 +21,7 @@ struct JobModelValues {
   Grid grid;
   std::uint64_t seed = 0;
   double token_bound = 0;
+  Dtype compute = kDtypes.compute;  ///< of hidden states
   int microbatches = 1;
   int rounds = 1;     ///< of the schedule in a step, each of `microbatches`
   int sequences = 1;  ///< of one micro-batch in one column

@@ -19,6 +19,7 @@ JobModel job_model(const JobPlan& plan, const DataSplit& data) {
   values.grid = plan.grid();
   values.seed = job.run.seed;
   values.token_bound = job.parallel.token_bound;
+  values.compute = plan.compute_dtype();
   values.microbatches = plan.microbatches();
   values.rounds = job.optimizer.accumulate;
   values.sequences = job.sequences_per_microbatch();

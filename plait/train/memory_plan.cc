@@ -24,12 +24,13 @@ Bytes reductions_of(const ModelOnRanks& input, const StagePart& part) {
 RankMemory memory_of_rank(const ModelOnRanks& input, int rank) {
   const ModelConfig& model = input.model;
   const MicrobatchShape& shape = input.microbatch;
-  std::int64_t numbers = 0, buffers = 0;
+  std::int64_t numbers = 0, buffers = 0, rounded = 0;
   bool embedding = false, head = false;
   RankMemory memory;
   for (const int stage : input.placement.stages_of(rank)) {
     const StagePart& part = input.parts[static_cast<std::size_t>(stage)];
     numbers += parameter_count(model, part, shape.members);
+    rounded += rounded_count(model, part, shape.members);
     embedding = embedding || part.embedding;
     head = head || part.head;
     buffers += constant_count(model, part, shape.sequence_length);
@@ -40,6 +41,7 @@ RankMemory memory_of_rank(const ModelOnRanks& input, int rank) {
   // A part with the head alone has counted the table once more.
   if (shared && input.parts.size() > 1) numbers -= table;
   memory.weights = kParameter * (numbers + buffers);
+  if (shape.compute != kDtypes.parameter) memory.weights += bytes_of(shape.compute) * rounded;
   memory.gradients = kParameter * (numbers + (shared ? table : 0));
   memory.optimizer = kAdamWMoments * kParameter * numbers;
   // Tokens, their targets, and a loss of each micro-batch.

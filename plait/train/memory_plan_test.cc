@@ -146,6 +146,14 @@ TEST_F(MemoryPlan, HoldsForOtherShapes) {
     add("dualpipe-v", expert, [](JobConfig& one) { one.parallel.pipeline = 1; });
     add("dualpipe-v", expert, [](JobConfig& one) { one.model.tie_word_embeddings = true; });
     add("1f1b", expert, [](JobConfig& one) { one.model.vocab_size = 2000; });
+    for (const char* recompute : {"none", "full"}) {
+      const auto narrow = [&](JobConfig& one) {
+        one.run.dtype = "bfloat16";
+        one.parallel.recompute = recompute;
+      };
+      add("dualpipe-v", expert, narrow);
+      add("1f1b", expert, narrow);
+    }
     add("1f1b", expert, [](JobConfig& one) {
       one.parallel.data = 2;
       one.run.batch_size *= 2;
@@ -220,6 +228,7 @@ TEST_F(MemoryPlan, WhatStaysIsWhatIsAllocated) {
     for (const bool tied : {false, true}) {
       JobConfig one = job("dualpipe-v", expert);
       one.model.tie_word_embeddings = tied;
+      if (tied) one.run.dtype = "bfloat16";
       // The ends alone: no table of positions is made for them.
       if (expert == 1) one.parallel.layers_per_stage = {0, 1, one.model.num_hidden_layers - 1, 0};
       const JobPlan plan = make_plan(one).value();
@@ -261,6 +270,10 @@ TEST_F(MemoryPlan, ShardedReplicasHoldWhatWasPlanned) {
   add("1f1b", 2, 0, as_it_is);
   add("zbv", 3, 0, [](JobConfig& one) { one.model.tie_word_embeddings = true; });
   add("interleaved-1f1b", 2, 2, as_it_is);
+  add("dualpipe-v", 2, 0, [](JobConfig& one) {
+    one.run.dtype = "bfloat16";
+    one.model.tie_word_embeddings = true;
+  });
   add("dualpipe-v", 2, 0, [](JobConfig& one) {
     one.optimizer.accumulate = 2;
     one.run.batch_size *= 2;

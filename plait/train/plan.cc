@@ -28,20 +28,30 @@ MicrobatchShape microbatch_of(const JobConfig& job) {
   shape.members = job.parallel.expert;
   shape.token_bound = job.parallel.token_bound;
   shape.threads = job.run.threads;
+  shape.compute = dtype_named(job.run.dtype);
   return shape;
 }
 
 /// The residual stream of one micro-batch's sequences in one column.
 TensorSpec stream_of(const JobConfig& job) {
   const MicrobatchShape shape = microbatch_of(job);
-  return {{shape.sequences, shape.sequence_length, job.model.hidden_size}, kDtypes.compute};
+  return {{shape.sequences, shape.sequence_length, job.model.hidden_size}, shape.compute};
 }
 
 /// Of a rank's stages, in order of names. Of the routed experts those that the first column holds:
 /// all columns hold as many.
 std::vector<PlannedParameter> parameters_of(const ModelConfig& model,
                                             const std::vector<StagePart>& parts,
-                                            const std::vector<int>& stages, int expert) {
+                                            const std::vector<int>& stages, int expert,
+                                            Dtype compute) {
+  std::set<std::string> rounded;
+  for (const int stage : stages) {
+    for (const SegmentSpec& segment :
+         segments_of(model, parts[static_cast<std::size_t>(stage)], {0, expert})) {
+      for (const ModelTensor& tensor : segment.tensors)
+        if (compute != kDtypes.parameter && segment.rounds(tensor)) rounded.insert(tensor.name);
+    }
+  }
   std::vector<PlannedParameter> all;
   for (const auto& [name, shape] : parameter_shapes(model)) {
     PlannedParameter one;
@@ -55,6 +65,7 @@ std::vector<PlannedParameter> parameters_of(const ModelConfig& model,
     if (one.stages.empty()) continue;
     one.numbers = std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
     if (name == kEmbeddingName && model.tie_word_embeddings) one.gradients = 2;
+    if (rounded.contains(name)) one.rounded = bytes_of(compute) * one.numbers;
     all.push_back(std::move(one));
   }
   return all;
@@ -65,8 +76,9 @@ Expected<void> shard_job(const JobConfig& job, const std::vector<StagePart>& par
   for (std::size_t rank = 0; rank < memory.size(); ++rank) {
     const std::vector<int> stages = plan.placement().stages_of(static_cast<int>(rank));
     PLAIT_TRY_VOID(shard_memory(
-        parameters_of(job.model, parts, stages, job.parallel.expert), plan.grid(),
-        {plan.training_programs[rank], plan.validation_programs[rank], plan.rounds}, memory[rank]));
+        parameters_of(job.model, parts, stages, job.parallel.expert, dtype_named(job.run.dtype)),
+        plan.grid(), {plan.training_programs[rank], plan.validation_programs[rank], plan.rounds},
+        memory[rank]));
   }
   return {};
 }
@@ -121,6 +133,8 @@ Expected<JobPlan> make_plan(JobConfig job) {
   return JobPlan(std::move(plan), std::move(job), std::move(parts), std::move(memory),
                  std::move(notes));
 }
+
+Dtype JobPlan::compute_dtype() const { return dtype_named(job.run.dtype); }
 
 Bytes JobPlan::message_bytes() const { return stream_of(job).bytes(); }
 

@@ -32,6 +32,8 @@ struct JobPlan : TrainPlan {
 
   /// Words of the segments that are recomputed (model/architectures.h).
   std::set<std::string> recomputed() const;
+  /// Of hidden states.
+  Dtype compute_dtype() const;
   /// Of what one stage hands to the next.
   Bytes message_bytes() const;
 };

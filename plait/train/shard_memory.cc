@@ -234,7 +234,7 @@ class PeakOfShards {
       if (!ownership.is_cut(i)) continue;
       const PlannedParameter& one = parameters[i];
       Shared& shared = shared_[one.stages];
-      shared.values += kNumber * one.numbers;
+      shared.values += kNumber * one.numbers + one.rounded;
       shared.gradients += kNumber * one.numbers * one.gradients;
     }
   }
@@ -284,10 +284,12 @@ Expected<void> shard_memory(const std::vector<PlannedParameter>& parameters, con
   if (mode == ShardMode::kNone) return {};
   const Ownership ownership(parameters, grid, programs.training);
   std::int64_t cut = 0, gradients = 0, own = 0;
+  Bytes rounded = 0;
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     if (!ownership.is_cut(i)) continue;
     cut += parameters[i].numbers;
     gradients += parameters[i].numbers * parameters[i].gradients;
+    rounded += parameters[i].rounded;
   }
   for (int column = 0; column < grid.columns(); ++column) {
     const std::int64_t numbers = ownership.own_numbers(grid, column);
@@ -305,7 +307,7 @@ Expected<void> shard_memory(const std::vector<PlannedParameter>& parameters, con
   if (mode >= ShardMode::kGradients) memory.gradients -= kNumber * (gradients - own);
   if (mode == ShardMode::kParameters) {
     memory.start = memory.weights + kNumber * (own + ownership.row_numbers());
-    memory.weights -= kNumber * (cut - ownership.row_numbers());
+    memory.weights -= kNumber * (cut - ownership.row_numbers()) + rounded;
   }
   memory.whole = memory.reductions = 0;
   const PeakOfShards peak(parameters, grid, ownership, mode);

@@ -20,6 +20,7 @@ struct PlannedParameter {
   Group holders = Group::kReplicas;
   std::set<int> stages;  ///< of the rank, which use it
   int gradients = 1;     ///< 2 of tied embeddings whose two uses lie on the rank
+  Bytes rounded = 0;     ///< of its copy in the dtype of products, whole where the parameter is
 };
 
 /// The programs of one rank of the pipeline.

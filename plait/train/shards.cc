@@ -41,19 +41,19 @@ class SliceReader {
 
 Expected<void> check_cuts(const ReducedRows& rows) {
   for (const auto& [key, row] : rows) {
-    for (const auto& [name, tensor, holders] : row) {
-      if (tensor.scalar_type() != at::kFloat) {
+    for (const Parameter& one : row) {
+      if (one.tensor.scalar_type() != at::kFloat) {
         return fail(ErrorCode::kInvalidInput,
                     fmt::format("the parameter's dtype is {}, replicas share out float32 only",
-                                dtype_name(tensor)),
-                    name);
+                                dtype_name(one.tensor)),
+                    one.name);
       }
-      if (tensor.storage().nbytes() != static_cast<std::size_t>(tensor.nbytes())) {
+      if (one.tensor.storage().nbytes() != static_cast<std::size_t>(one.tensor.nbytes())) {
         return fail(ErrorCode::kInvalidInput,
                     fmt::format("the parameter has {} of the {} bytes of its storage, replicas "
                                 "share out parameters with storages of their own",
-                                tensor.nbytes(), tensor.storage().nbytes()),
-                    name);
+                                one.tensor.nbytes(), one.tensor.storage().nbytes()),
+                    one.name);
       }
     }
   }
@@ -272,6 +272,7 @@ Expected<void> ShardReducer::end_unshard(int stage, int number, Group group, Val
       if (!shards_.cuts_parameters() && member == static_cast<std::size_t>(place.member)) continue;
       values.narrow(0, first, count).copy_(came);
     }
+    shards_.store().renew_rounded(name);
   }
   return {};
 }

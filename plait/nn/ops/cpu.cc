@@ -135,6 +135,16 @@ void draw(const DropMask& mask, std::int64_t begin, std::int64_t count, float* f
 
 class CpuOps final : public Ops {
  public:
+  at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) const override {
+    return generic_ops().swiglu(gate, up);
+  }
+  at::Tensor swiglu_gate(const at::Tensor& dy, const at::Tensor& gate,
+                         const at::Tensor& up) const override {
+    return generic_ops().swiglu_gate(dy, gate, up);
+  }
+  at::Tensor swiglu_up(const at::Tensor& dy, const at::Tensor& gate) const override {
+    return generic_ops().swiglu_up(dy, gate);
+  }
   Normed rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) const override {
     const std::int64_t columns = weight.numel(), rows = x.numel() / columns;
     Normed normed{at::empty_like(x), at::empty({rows}, x.options())};

@@ -1,9 +1,10 @@
 /// The operations of the model, without graph: tensors in, tensors out.
 ///
-/// Each has two forms. ops_for(x) says which: float32 on the CPU goes to loops of our own, whose
-/// bits do not depend on threads, every other dtype and device to torch's functions. Those compute
-/// in float32 at least (float64 stays float64) and return what their header names; on a GPU they
-/// use no atomic additions, so their bits repeat.
+/// Each has three forms. ops_for(x) says which: float32 on the CPU goes to loops of our own, whose
+/// bits do not depend on threads; float32 and bfloat16 on a GPU to kernels of our own; every other
+/// dtype and device, and what has no kernel, to torch's functions. All compute in float32 at least
+/// (float64 stays float64) and return what their header names. On a GPU none uses atomic additions,
+/// so their bits repeat.
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -60,6 +61,14 @@ class Ops {
   virtual at::Tensor rotate(const at::Tensor& x, const at::Tensor& cosine, const at::Tensor& sine,
                             bool back) const = 0;
 
+  /// As gate: silu(gate) * up, silu(g) = g / (1 + exp(-g)).
+  virtual at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) const = 0;
+  /// As gate: dy * up * silu'(gate).
+  virtual at::Tensor swiglu_gate(const at::Tensor& dy, const at::Tensor& gate,
+                                 const at::Tensor& up) const = 0;
+  /// As gate: dy * silu(gate).
+  virtual at::Tensor swiglu_up(const at::Tensor& dy, const at::Tensor& gate) const = 0;
+
   /// As x: base + x * mask; without `base`, which is undefined then, x * mask.
   virtual at::Tensor masked(const at::Tensor& base, const at::Tensor& x,
                             const DropMask& mask) const = 0;
@@ -105,9 +114,13 @@ class Ops {
 /// Needs float32 on the CPU; tensors of places are int64.
 const Ops& cpu_ops();
 const Ops& generic_ops();
+/// Needs float32 or bfloat16 on a GPU; in a build without CUDA generic_ops().
+const Ops& cuda_ops();
 
 inline const Ops& ops_for(const at::Tensor& x) {
-  return x.is_cpu() && x.scalar_type() == at::kFloat ? cpu_ops() : generic_ops();
+  const bool whole = x.scalar_type() == at::kFloat;
+  if (x.is_cpu()) return whole ? cpu_ops() : generic_ops();
+  return whole || x.scalar_type() == at::kBFloat16 ? cuda_ops() : generic_ops();
 }
 
 }  // namespace plait
