@@ -16,6 +16,8 @@
 #include <thread>
 #include <vector>
 
+// Names are CUDA's.
+// NOLINTBEGIN(bugprone-reserved-identifier,readability-identifier-naming)
 #define __global__
 #define __device__
 /// Blocks run one after the other: what is static belongs to the block.
@@ -86,6 +88,8 @@ inline __nv_bfloat16 __float2bfloat16_rn(float x) {
   const auto whole = std::bit_cast<std::uint32_t>(x);
   return {static_cast<std::uint16_t>((whole + 0x7fffU + ((whole >> 16) & 1U)) >> 16)};
 }
+
+// NOLINTEND(bugprone-reserved-identifier,readability-identifier-naming)
 
 template <typename... Parameters, typename... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 blocks, dim3 threads, void* /*stream*/,
