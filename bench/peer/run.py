@@ -165,7 +165,7 @@ def loss_lines(lines: list[dict]) -> list[dict]:
         with_loss = [line for line in of_step if line.get("loss") is not None]
         waits = [ns for line in of_step for ns in line.get("exposed_comm_ns", [line.get("collective_ns", 0)])]
         steps.append({"loss": statistics.mean(line["loss"] for line in with_loss), "step_ns": max(line["step_ns"] for line in with_loss),
-                      "exposed_ns": max(waits)})
+                      "exposed_ns": max(waits, default=0)})
     return steps
 
 
