@@ -1,19 +1,6 @@
 #include "plait/ir/dialect.h"
 
-#include <algorithm>
-
 namespace plait {
-namespace {
-
-template <typename Is>
-bool holds(const Schedule& schedule, Is is) {
-  return std::any_of(schedule.ranks.begin(), schedule.ranks.end(), [&](const auto& list) {
-    return std::any_of(list.begin(), list.end(),
-                       [&](const Action& action) { return is(action.type); });
-  });
-}
-
-}  // namespace
 
 bool has_waits(const Schedule& schedule) { return holds(schedule, is_wait); }
 

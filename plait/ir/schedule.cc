@@ -31,11 +31,7 @@ bool is_lowered(const Schedule& schedule) {
     for (int stage = 1; stage < placement.stages(); ++stage)
       crosses = crosses || placement.rank_of(stage, copy) != placement.rank_of(stage - 1, copy);
   }
-  return !crosses ||
-         std::any_of(schedule.ranks.begin(), schedule.ranks.end(), [](const auto& list) {
-           return std::any_of(list.begin(), list.end(),
-                              [](const Action& action) { return is_communication(action.type); });
-         });
+  return !crosses || holds(schedule, is_communication);
 }
 
 }  // namespace plait

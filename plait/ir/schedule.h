@@ -1,6 +1,7 @@
 /// Placement and Schedule: for each rank, an ordered list of actions.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -49,6 +50,15 @@ struct Schedule {
 
   friend bool operator==(const Schedule&, const Schedule&) = default;
 };
+
+/// True if `is(action.type)` of some action. Cost: O(actions).
+template <typename Is>
+bool holds(const Schedule& schedule, Is is) {
+  return std::any_of(schedule.ranks.begin(), schedule.ranks.end(), [&](const auto& list) {
+    return std::any_of(list.begin(), list.end(),
+                       [&](const Action& action) { return is(action.type); });
+  });
+}
 
 /// An empty schedule: P empty lists.
 Schedule empty_schedule(std::string_view name, Placement placement, int microbatches);

@@ -2,7 +2,6 @@
 
 #include <fmt/core.h>
 
-#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -15,11 +14,7 @@ namespace {
 
 /// A file may say itself where gradients are reduced, and parameters unsharded.
 bool has(const Schedule& schedule, ActionType type) {
-  return std::any_of(
-      schedule.ranks.begin(), schedule.ranks.end(), [&](const std::vector<Action>& list) {
-        return std::any_of(list.begin(), list.end(),
-                           [&](const Action& action) { return action.type == type; });
-      });
+  return holds(schedule, [&](ActionType one) { return one == type; });
 }
 
 Expected<Schedule> insert_reductions(Schedule schedule, ShardMode shard) {

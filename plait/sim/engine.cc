@@ -31,12 +31,7 @@ Engine::Engine(const Schedule& schedule, const CostModel& costs)
     for (int m = 0; m < schedule.microbatches; ++m)
       copy_start_[static_cast<std::size_t>(m)] = schedule.copy_of(m) * schedule.placement.stages();
   }
-  for (const std::vector<Action>& list : schedule.ranks) {
-    has_parameter_actions_ =
-        has_parameter_actions_ || std::any_of(list.begin(), list.end(), [](const Action& action) {
-          return is_parameter_action(action.type);
-        });
-  }
+  has_parameter_actions_ = holds(schedule, is_parameter_action);
   if (has_parameter_actions_) {
     parameters_.resize(schedule.placement.rank_of_stage.size());
     unshard_ = costs.unshard_times();

@@ -1,7 +1,5 @@
 #include "plait/sim/simulate.h"
 
-#include <algorithm>
-
 #include "plait/sim/critical_path.h"
 #include "plait/sim/engine.h"
 #include "plait/sim/predicted_timeline.h"
@@ -10,12 +8,9 @@
 namespace plait {
 namespace {
 
-bool has_parameter_actions(const Schedule& schedule) {
-  return std::any_of(schedule.ranks.begin(), schedule.ranks.end(), [](const auto& list) {
-    return std::any_of(list.begin(), list.end(), [](const Action& action) {
-      return action.type == ActionType::kUnshard || action.type == ActionType::kReduceGrad;
-    });
-  });
+/// RESHARD takes no link.
+bool takes_collective(ActionType type) {
+  return type == ActionType::kUnshard || type == ActionType::kReduceGrad;
 }
 
 }  // namespace
@@ -29,7 +24,7 @@ Expected<Prediction> simulate(const VerifiedSchedule& schedule, const CostModel&
                 "communication",
                 schedule.schedule().name);
   }
-  if (costs.collectives && !has_parameter_actions(schedule.schedule())) {
+  if (costs.collectives && !holds(schedule.schedule(), takes_collective)) {
     return fail(ErrorCode::kInvalidInput,
                 "replicas are priced, but the schedule has no UNSHARD and no REDUCE_GRAD: needed "
                 "one with them, as --lower makes it",
