@@ -29,6 +29,7 @@ class ColumnShare::ReceivingStage final : public Stage {
     shards_ = &shards;
     names_ = &names;
   }
+  void begin_step() { has_gradients_ = false; }
 
   Expected<ForwardResult> forward(PartOf which, Value input, bool for_backward) override {
     bring(input);
@@ -85,8 +86,11 @@ class ColumnShare::ReceivingStage final : public Stage {
         tensor = tensor.to(device_, tensor.scalar_type(), /*non_blocking=*/true);
     }
   }
+  /// The first backward of a step makes room; nothing is freed before the stage's last.
   void need_gradients() {
-    if (shards_ != nullptr) shards_->need_gradients(*names_);
+    if (shards_ == nullptr || has_gradients_) return;
+    shards_->need_gradients(*names_);
+    has_gradients_ = true;
   }
   void receive(const Value& value) {
     if (value) charge(value, received_);
@@ -103,6 +107,7 @@ class ColumnShare::ReceivingStage final : public Stage {
   MemoryAccount& activations_;
   ParameterShards* shards_ = nullptr;
   const std::set<std::string>* names_ = nullptr;
+  bool has_gradients_ = false;  // in this step
 };
 
 ColumnShare::ColumnShare(const TrainSetup& setup, int column, at::Device device)
@@ -185,6 +190,7 @@ void ColumnShare::begin_round(int step, int round) {
   if (round == 0) {
     store_.zero_gradients();
     renew_rounded();
+    for (const auto& stage : owned_) stage->begin_step();
   }
   if (shards_) shards_->begin_run(round == 0);
   losses_->reset(setup_.plan.microbatches());
