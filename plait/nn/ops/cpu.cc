@@ -12,8 +12,8 @@
 #include <numeric>
 #include <vector>
 
+#include "plait/nn/ops/generic.h"
 #include "plait/nn/ops/loops.h"
-#include "plait/nn/ops/ops.h"
 
 namespace plait {
 namespace {
@@ -133,18 +133,8 @@ void draw(const DropMask& mask, std::int64_t begin, std::int64_t count, float* f
   for (std::int64_t i = 0; i < count; ++i) factors[i] = generator() < dropped ? 0.0f : scale;
 }
 
-class CpuOps final : public Ops {
+class CpuOps final : public GenericOps {
  public:
-  at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) const override {
-    return generic_ops().swiglu(gate, up);
-  }
-  at::Tensor swiglu_gate(const at::Tensor& dy, const at::Tensor& gate,
-                         const at::Tensor& up) const override {
-    return generic_ops().swiglu_gate(dy, gate, up);
-  }
-  at::Tensor swiglu_up(const at::Tensor& dy, const at::Tensor& gate) const override {
-    return generic_ops().swiglu_up(dy, gate);
-  }
   Normed rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) const override {
     const std::int64_t columns = weight.numel(), rows = x.numel() / columns;
     Normed normed{at::empty_like(x), at::empty({rows}, x.options())};
