@@ -8,6 +8,7 @@
 #include "plait/passes/insert_comm.h"
 #include "plait/passes/passes.h"
 #include "plait/program/check_program.h"
+#include "plait/program/programs.h"
 #include "plait/program/rank_program.h"
 #include "plait/runtime/driver.h"
 #include "plait/runtime/executor.h"
@@ -15,6 +16,7 @@
 #include "plait/runtime/reducer.h"
 #include "plait/schedule/generators.h"
 #include "tests/support/exchange_world.h"
+#include "tests/support/program_mutants.h"
 
 namespace plait {
 namespace {
@@ -88,10 +90,7 @@ struct Ranks {
       reducers.emplace_back(stages[static_cast<std::size_t>(grid.column_of(rank))], grid);
   }
   static std::vector<RankProgram> lower_all(const VerifiedSchedule& schedule) {
-    std::vector<RankProgram> all;
-    for (int rank = 0; rank < schedule.placement().ranks; ++rank)
-      all.push_back(*lower(schedule, rank, reducing(schedule)));
-    return all;
+    return plait::lower_all(schedule, reducing(schedule)).value();
   }
   template <typename CommOf>
   std::vector<std::unique_ptr<Executor>> executors(const Grid& grid, const CommOf& comm) {
@@ -239,16 +238,7 @@ TEST(Reduce, TheSecondProofCatchesEveryKindOfMutant) {
   const std::vector<RankProgram> right = Ranks::lower_all(schedule);
   ASSERT_TRUE(check_programs(schedule, right).empty());
   const auto caught = [&](const char* kind, auto mutate) {
-    int tried = 0;
-    for (std::size_t rank = 0; rank < right.size(); ++rank) {
-      for (std::size_t i = 0; i < right[rank].instructions.size(); ++i) {
-        std::vector<RankProgram> programs = right;
-        if (!mutate(programs[rank], programs[rank].instructions[i])) continue;
-        ++tried;
-        EXPECT_FALSE(check_programs(schedule, programs).empty()) << kind << " at " << i;
-      }
-    }
-    EXPECT_GT(tried, 0) << kind;
+    testing::expect_caught(schedule, right, kind, mutate);
   };
   caught("a scatter that does not wait", [](RankProgram&, Instruction& one) {
     // Of other stages the send of the last gradient has waited already.

@@ -8,13 +8,14 @@
 #include "plait/train/job_run.h"
 #include "plait/train/trainer_group.h"
 #include "tests/support/jobs.h"
+#include "tests/support/steps.h"
 
 namespace plait {
 namespace {
 
 /// A run of some steps: losses and norms, and the dtypes of its state by what they are of.
 struct Outcome {
-  std::vector<double> losses, norms;
+  testing::Course course;
   std::map<std::string, std::string> dtypes;
 };
 
@@ -32,16 +33,7 @@ class Precision : public testing::JobTest {
     const TrainSetup setup = job_setup(*plan, model);
     const auto group =
         (reference ? TrainerGroup::as_reference(setup) : TrainerGroup::as_threads(setup)).value();
-    for (int step = 0; step < steps; ++step) {
-      const auto ran = group->run([&](RankTrainer& trainer, Exchange& exchange) -> Expected<void> {
-        PLAIT_TRY(const StepOutcome one, trainer.step(0));
-        if (exchange.rank() != 0) return {};
-        outcome.losses.push_back(one.line.loss);
-        outcome.norms.push_back(one.line.grad_norm);
-        return {};
-      });
-      EXPECT_TRUE(ran) << ran.error().text();
-    }
+    outcome.course = testing::run_steps(*group, steps);
     for (const auto& trainer : group->trainers()) {
       for (const StateSlice& slice : trainer->state())
         if (!slice.name.empty()) outcome.dtypes[slice.what] = slice.dtype;
@@ -66,12 +58,11 @@ TEST_F(Precision, EveryScheduleHasTheBitsOfTheReference) {
     SCOPED_TRACE(one.schedule);
     JobConfig job = in_bfloat16(one.replicas, one.experts);
     const Outcome needed = train(job, /*reference=*/true);
-    ASSERT_EQ(needed.losses.size(), 2U);
+    ASSERT_EQ(needed.course.losses.size(), 2U);
     job.parallel.schedule = one.schedule;
     job.parallel.pairs = one.pairs;
     const Outcome found = train(job);
-    EXPECT_EQ(found.losses, needed.losses);
-    EXPECT_EQ(found.norms, needed.norms);
+    EXPECT_EQ(found.course, needed.course);
   }
 }
 
@@ -82,8 +73,7 @@ TEST_F(Precision, SharedOutParametersHaveTheSameBits) {
   for (const char* mode : {"optimizer", "gradients", "parameters"}) {
     job.parallel.shard = mode;
     const Outcome found = train(job);
-    EXPECT_EQ(found.losses, needed.losses) << mode;
-    EXPECT_EQ(found.norms, needed.norms) << mode;
+    EXPECT_EQ(found.course, needed.course) << mode;
   }
 }
 
@@ -91,7 +81,7 @@ TEST_F(Precision, RecomputationHasTheSameBits) {
   JobConfig job = in_bfloat16(1, 1);
   const Outcome needed = train(job);
   job.parallel.recompute = "full";
-  EXPECT_EQ(train(job).losses, needed.losses);
+  EXPECT_EQ(train(job).course.losses, needed.course.losses);
 }
 
 TEST_F(Precision, WhatStaysBetweenStepsIsFloat32) {
@@ -109,9 +99,9 @@ TEST_F(Precision, ItLearnsAsInFloat32) {
   const Outcome half = train(job, false, kSteps);
   job.run.dtype = "float32";
   const Outcome whole = train(job, false, kSteps);
-  EXPECT_NE(half.losses, whole.losses);
-  for (std::size_t i = 0; i < whole.losses.size(); ++i)
-    EXPECT_NEAR(half.losses[i], whole.losses[i], 0.01 * whole.losses[i]) << i;
+  EXPECT_NE(half.course.losses, whole.course.losses);
+  for (std::size_t i = 0; i < whole.course.losses.size(); ++i)
+    EXPECT_NEAR(half.course.losses[i], whole.course.losses[i], 0.01 * whole.course.losses[i]) << i;
 }
 
 // Hidden states travel in two bytes a number.

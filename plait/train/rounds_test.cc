@@ -8,13 +8,14 @@
 #include "plait/train/job_run.h"
 #include "plait/train/trainer_group.h"
 #include "tests/support/jobs.h"
+#include "tests/support/steps.h"
 
 namespace plait {
 namespace {
 
 /// What a run leaves: each step's loss and norm, and at its end the state's numbers by key.
 struct Outcome {
-  std::vector<double> losses, norms;
+  testing::Course course;
   std::map<std::string, std::vector<std::byte>> state;
   friend bool operator==(const Outcome&, const Outcome&) = default;
 };
@@ -28,17 +29,7 @@ Outcome train(const JobConfig& job, Make make) {
   const DataSplit data = open_data(plan.job.data, plan.job.model.vocab_size).value();
   JobModel model = job_model(plan, data);
   const auto group = make(job_setup(plan, model)).value();
-  Outcome outcome;
-  for (int step = 0; step < 3; ++step) {
-    const auto ran = group->run([&](RankTrainer& trainer, Exchange& exchange) -> Expected<void> {
-      PLAIT_TRY(const StepOutcome one, trainer.step(0));
-      if (exchange.rank() != 0) return {};
-      outcome.losses.push_back(one.line.loss);
-      outcome.norms.push_back(one.line.grad_norm);
-      return {};
-    });
-    EXPECT_TRUE(ran) << ran.error().text();
-  }
+  Outcome outcome{testing::run_steps(*group, 3), {}};
   for (const auto& trainer : group->trainers()) {
     for (const StateSlice& slice : trainer->state()) {
       if (slice.speaks) outcome.state[slice.key()] = {slice.bytes.begin(), slice.bytes.end()};
@@ -59,7 +50,7 @@ TEST_F(Rounds, TwoAreOneOfTwiceTheMicrobatches) {
     large.parallel.microbatches = 8;
     rounds.optimizer.accumulate = 2;
     const Outcome expected = train(large, make_threads);
-    EXPECT_EQ(expected.losses.size(), 3U);
+    EXPECT_EQ(expected.course.losses.size(), 3U);
     EXPECT_EQ(train(rounds, make_threads), expected);
     EXPECT_EQ(train(rounds, TrainerGroup::as_reference), expected);
   }
