@@ -3,12 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
-#include <functional>
-#include <numeric>
 #include <optional>
 #include <utility>
 
 #include "plait/base/check.h"
+#include "plait/base/numbers_of.h"
 #include "plait/model/architectures.h"
 #include "plait/model/names.h"
 #include "plait/model/partition.h"
@@ -354,9 +353,7 @@ constexpr std::array<std::string_view, 3> kRecomputeNames{"none", "selective", "
 
 }  // namespace
 
-std::int64_t ModelTensor::numbers() const {
-  return std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
-}
+std::int64_t ModelTensor::numbers() const { return numbers_of(shape); }
 
 std::span<const SegmentInfo> segment_infos() { return kSegments; }
 

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "plait/base/check.h"
+#include "plait/base/fnv1a.h"
 #include "plait/base/random.h"
 #include "plait/nn/tensor_options.h"
 
@@ -43,15 +44,6 @@ void allocate_memory(const at::Tensor& tensor) {
   c10::StorageImpl* storage = tensor.storage().unsafeGetStorageImpl();
   storage->set_data_ptr_noswap(c10::GetAllocator(storage->device_type())->allocate(bytes));
   storage->set_nbytes(bytes);
-}
-
-/// FNV-1a, 64 bits.
-std::uint64_t hash(std::string_view text) {
-  std::uint64_t value = 0xcbf29ce484222325ULL;
-  for (const char c : text) {
-    value = (value ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
-  }
-  return value;
 }
 
 std::int64_t sum_of_quarters(std::uint64_t bits) {
@@ -284,7 +276,7 @@ void fill_normal(const at::Tensor& tensor, std::uint64_t seed, std::string_view 
   // A uniform number of 0 … 65535 has the variance (65536² - 1) / 12; eight add up.
   constexpr std::int64_t kMean = std::int64_t{4} * 65535;
   const double scale = deviation / std::sqrt(8.0 * (65536.0 * 65536.0 - 1.0) / 12.0);
-  const std::uint64_t key = mix_bits(seed ^ mix_bits(hash(name)));
+  const std::uint64_t key = mix_bits(seed ^ mix_bits(fnv1a(name)));
   if (!tensor.is_cpu()) return fill_on_device(tensor.detach().view({-1}), key, scale);
   auto* data = static_cast<float*>(tensor.data_ptr());
   std::uint64_t counter = key;

@@ -6,13 +6,10 @@
 #include <algorithm>
 
 #include "plait/base/check.h"
+#include "plait/base/numbers_of.h"
 
 namespace plait {
-Bytes TensorSpec::bytes() const {
-  Bytes bytes = bytes_of(dtype);
-  for (const std::int64_t size : sizes) bytes *= size;
-  return bytes;
-}
+Bytes TensorSpec::bytes() const { return bytes_of(dtype) * numbers_of(sizes); }
 
 std::string TensorSpec::text() const {
   if (dtype == Dtype::kNone) return "no tensor";

@@ -7,21 +7,12 @@
 #include <string_view>
 #include <unordered_map>
 
+#include "plait/base/fnv1a.h"
 #include "plait/base/print.h"
 #include "plait/program/print_program.h"
 
 namespace plait {
 namespace {
-
-/// FNV-1a.
-std::uint64_t hash(std::string_view text) {
-  std::uint64_t value = 0xcbf29ce484222325ULL;
-  for (const char byte : text) {
-    value ^= static_cast<unsigned char>(byte);
-    value *= 0x100000001b3ULL;
-  }
-  return value;
-}
 
 /// "label: content" of one line of print_programs().
 struct Line {
@@ -80,7 +71,7 @@ Expected<void> agree_on_job(Exchange& exchange, const std::string& job) {
 Expected<void> agree_on_programs(Exchange& exchange, const std::vector<RankProgram>& programs) {
   const std::string mine = print_programs(programs);
   PLAIT_TRY(const std::vector<std::string> hashes,
-            exchange.all_gather(fmt::format("{:016x} {}", hash(mine), mine.size())));
+            exchange.all_gather(fmt::format("{:016x} {}", fnv1a(mine), mine.size())));
   if (std::all_of(hashes.begin(), hashes.end(),
                   [&](const std::string& one) { return one == hashes.front(); }))
     return {};

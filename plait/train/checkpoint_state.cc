@@ -11,6 +11,7 @@
 #include "plait/base/check.h"
 #include "plait/base/json_node.h"
 #include "plait/base/key_reader.h"
+#include "plait/base/numbers_of.h"
 
 namespace plait {
 namespace {
@@ -18,12 +19,6 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr const char* kSlices = "slices";
-
-std::int64_t numbers_of(const std::vector<std::int64_t>& shape) {
-  std::int64_t numbers = 1;
-  for (const std::int64_t size : shape) numbers *= size;
-  return numbers;
-}
 
 std::string name_of(const StateSlice& slice) {
   if (slice.count == numbers_of(slice.shape)) return slice.key();

@@ -6,16 +6,14 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "plait/base/fnv1a.h"
+
 namespace plait {
 namespace {
 
-/// FNV-1a over a tensor's numbers.
 std::uint64_t hash_of(const at::Tensor& tensor) {
   const at::Tensor whole = tensor.detach().cpu().contiguous();
-  const auto* bytes = static_cast<const unsigned char*>(whole.const_data_ptr());
-  std::uint64_t value = 0xcbf29ce484222325ULL;
-  for (std::size_t i = 0; i < whole.nbytes(); ++i) value = (value ^ bytes[i]) * 0x100000001b3ULL;
-  return value;
+  return fnv1a({static_cast<const std::byte*>(whole.const_data_ptr()), whole.nbytes()});
 }
 
 }  // namespace

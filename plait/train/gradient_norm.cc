@@ -9,16 +9,11 @@
 #include <tuple>
 
 #include "plait/base/check.h"
+#include "plait/base/numbers_of.h"
 #include "plait/train/shard_layout.h"
 
 namespace plait {
 namespace {
-
-std::int64_t numel_of(const TrainedSlice& slice) {
-  std::int64_t numel = 1;
-  for (const std::int64_t size : slice.shape) numel *= size;
-  return numel;
-}
 
 /// Eight sums that are added at the end: a fixed order that a compiler can make vectors of.
 template <typename Number>
@@ -89,7 +84,7 @@ std::vector<SquareSums> square_sums(const std::vector<TrainedSlice>& slices) {
   for (const TrainedSlice& slice : slices) {
     if (!slice.speaks) continue;
     const at::Tensor& gradient = slice.gradient;
-    const std::int64_t length = chunk_numbers(numel_of(slice));
+    const std::int64_t length = chunk_numbers(numbers_of(slice.shape));
     PLAIT_CHECK(slice.first % length == 0, "a slice begins with a chunk");
     SquareSums sums{slice.name, slice.first / length, {}};
     if (!gradient.is_cpu()) {

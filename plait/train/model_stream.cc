@@ -3,13 +3,12 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
-#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <numeric>
 #include <utility>
 
 #include "plait/base/check.h"
+#include "plait/base/numbers_of.h"
 #include "plait/train/tensor_slices.h"
 
 namespace plait {
@@ -59,8 +58,7 @@ std::vector<TensorInfo> tensors_of(const Slices& slices) {
     if (infos.empty() || infos.back().name != key.first) {
       PLAIT_CHECK(missing == 0, "the slices are whole tensors");
       infos.push_back({key.first, slice.dtype, slice.shape});
-      missing = std::accumulate(slice.shape.begin(), slice.shape.end(), std::int64_t{1},
-                                std::multiplies<>());
+      missing = numbers_of(slice.shape);
     }
     missing -= slice.count;
   }

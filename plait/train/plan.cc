@@ -3,11 +3,10 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <functional>
-#include <numeric>
 #include <optional>
 #include <utility>
 
+#include "plait/base/numbers_of.h"
 #include "plait/checkpoint/hf_config.h"
 #include "plait/checkpoint/model_folder.h"
 #include "plait/model/architectures.h"
@@ -63,7 +62,7 @@ std::vector<PlannedParameter> parameters_of(const ModelConfig& model,
       if (holds(model, parts[static_cast<std::size_t>(stage)], name)) one.stages.insert(stage);
     }
     if (one.stages.empty()) continue;
-    one.numbers = std::accumulate(shape.begin(), shape.end(), std::int64_t{1}, std::multiplies<>());
+    one.numbers = numbers_of(shape);
     if (name == kEmbeddingName && model.tie_word_embeddings) one.gradients = 2;
     if (rounded.contains(name)) one.rounded = bytes_of(compute) * one.numbers;
     all.push_back(std::move(one));

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "plait/base/numbers_of.h"
 #include "plait/checkpoint/model_folder.h"
 #include "plait/checkpoint/safetensors.h"
 #include "plait/draw/svg.h"
@@ -22,9 +23,7 @@ Bytes model_bytes(const ModelConfig& model) {
   constexpr Bytes kOfNames = 512, kOfConfig = 16384;
   Bytes bytes = kOfConfig;
   for (const auto& [name, shape] : parameter_shapes(model)) {
-    Bytes of_tensor = sizeof(float);
-    for (const std::int64_t size : shape) of_tensor *= size;
-    bytes += of_tensor + kOfNames;
+    bytes += static_cast<Bytes>(sizeof(float)) * numbers_of(shape) + kOfNames;
   }
   return bytes;
 }
