@@ -42,16 +42,18 @@ test:
 	@cmake --build $(BUILD)
 	@ctest --test-dir $(BUILD) --output-on-failure -j$$((2 * $$(nproc)))
 
-# The Python package into a venv of its own, with what its tests need; they run against what was installed.
+# The Python package into a venv of its own, with what its tests need; they run against what was installed. The
+# project's torch is lent to it.
 python:
-	@scripts/setup --no-torch
+	@scripts/setup
 	@test -x build/python/bin/python || python3 -m venv build/python
+	@build/python/bin/python scripts/lend_torch .venv
 	@build/python/bin/pip install --quiet --disable-pip-version-check '.[test]'
 	@build/python/bin/python -m unittest discover --quiet --start-directory python/tests
-	@cd build/python && bin/mypy --strict --package plait
+	@cd build/python && bin/mypy --strict --config-file ../../pyproject.toml --package plait --package plait_torch
 	@build/python/bin/python scripts/make_python_api --check
-	@printf '%s\n' 'installed into build/python: build/python/bin/python -c "import plait"' \
-	  'compiles, proves, prices and draws schedules; running them on torch modules from Python is not there yet'
+	@printf '%s\n' 'installed into build/python: build/python/bin/python -c "import plait.pipelining"' \
+	  'compiles, proves, prices and draws schedules, and runs them on torch modules'
 
 ci: ; @.ci/run
 

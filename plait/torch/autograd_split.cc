@@ -181,8 +181,17 @@ class Walk {
 /// A cut node runs twice, for its inputs and for its parameters. Torch's own operations then
 /// compute only the half that is asked for. Custom functions and in-place copies into views may
 /// compute everything twice, or change state; hooks would run twice.
+bool is_of_torch(Node* node) {
+  try {
+    return node->is_traceable();
+  } catch (const std::exception&) {
+    // A custom function of Python whose class does not say: since torch 2 none does.
+    return false;
+  }
+}
+
 bool can_run_twice(Node* node) {
-  return node->is_traceable() && node->pre_hooks().empty() && node->tensor_pre_hooks().empty() &&
+  return is_of_torch(node) && node->pre_hooks().empty() && node->tensor_pre_hooks().empty() &&
          node->retains_grad_hooks().empty() && node->post_hooks().empty();
 }
 
@@ -201,8 +210,13 @@ void keep_defined(edge_list& roots, Gradients& gradients) {
   gradients.resize(kept);
 }
 
+const at::Tensor& defined_output(const std::vector<at::Tensor>& outputs, std::size_t i) {
+  if (outputs[i].defined()) return outputs[i];
+  throw SegmentError(ErrorCode::kRuntime, fmt::format("output {} is undefined", i));
+}
+
 at::Tensor boundary_gradient(const Leaf& input, const at::Tensor& gradient) {
-  if (!has_gradient(input.tensor)) return {};
+  if (!input.tensor.requires_grad()) return {};
   if (!gradient.defined()) return at::zeros_like(input.tensor.detach());
   return gradient.contiguous();
 }
@@ -270,23 +284,29 @@ SegmentForward run_forward(Segment& segment, const std::vector<at::Tensor>& inpu
   std::vector<at::Tensor> outputs = segment.forward(seen, microbatch);
   check_versions(leaves, "by the segment");
 
+  if (for_backward) return save_forward(seen, outputs);
+  SegmentForward result;
+  result.outputs.reserve(outputs.size());
+  for (std::size_t i = 0; i < outputs.size(); ++i)
+    result.outputs.push_back(defined_output(outputs, i).contiguous().detach());
+  return result;
+}
+
+SegmentForward save_forward(const std::vector<at::Tensor>& leaves,
+                            const std::vector<at::Tensor>& outputs) {
   SegmentForward result;
   result.outputs.reserve(outputs.size());
   auto state = std::make_unique<SavedSegment::State>();
-  for (const at::Tensor& output : outputs) {
-    if (!output.defined()) {
-      throw SegmentError(ErrorCode::kRuntime,
-                         fmt::format("output {} is undefined", result.outputs.size()));
-    }
-    const at::Tensor boundary = output.contiguous();
+  for (std::size_t i = 0; i < outputs.size(); ++i) {
+    const at::Tensor boundary = defined_output(outputs, i).contiguous();
     state->roots.push_back(boundary.requires_grad() ? torch::autograd::impl::gradient_edge(boundary)
                                                     : Edge());
     result.outputs.push_back(boundary.detach());
   }
-  if (for_backward) {
-    state->inputs = std::move(leaves);
-    result.saved.state = std::move(state);
-  }
+  state->inputs.reserve(leaves.size());
+  for (const at::Tensor& leaf : leaves)
+    state->inputs.push_back({leaf, static_cast<std::uint32_t>(leaf._version())});
+  result.saved.state = std::move(state);
   return result;
 }
 

@@ -51,13 +51,19 @@ struct SegmentBackwardInput {
 };
 
 /// Runs the segment on detached leaves of `inputs`; without graph unless `for_backward`.
-/// All four throw c10::Error or SegmentError; a gradient that was half accumulated then stays so.
+/// All five throw c10::Error or SegmentError; a gradient that was half accumulated then stays so.
 SegmentForward run_forward(Segment& segment, const std::vector<at::Tensor>& inputs, int microbatch,
                            bool for_backward);
 
+/// The same for a forward that the caller has run: `leaves` are the inputs that it ran on, without
+/// graph, and those that get a gradient require it; an undefined output is an error. Keeps the
+/// graph of `outputs`.
+SegmentForward save_forward(const std::vector<at::Tensor>& leaves,
+                            const std::vector<at::Tensor>& outputs);
+
 /// Whole backward: parameters accumulate into .grad. One gradient per output, undefined where there
 /// is none. Returns one contiguous gradient per input: zeros where the input was not used,
-/// undefined where the input has no gradient (integers).
+/// undefined where the input requires none (integers).
 std::vector<at::Tensor> backward(SavedSegment saved, std::vector<at::Tensor> output_gradients);
 
 /// I. A segment without inputs has an empty I: its W is the whole backward, which is not `whole`.

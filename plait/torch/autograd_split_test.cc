@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "plait/torch/memory.h"
+#include "plait/torch/torch_version.h"
 #include "tests/support/module_kinds.h"
 #include "tests/support/segments.h"
 
@@ -321,6 +322,53 @@ TEST(Split, AnUnusedOutputNeedsNoGradient) {
     gradients[split ? 1 : 0].push_back(segment.parameters()[1].tensor.grad());
   }
   expect_same(gradients[0], gradients[1], "gradient");
+}
+
+/// x * w, by a node that raises when it is asked whether it is one of torch's, as those of custom
+/// functions of Python do.
+struct SilentNode final : torch::autograd::Node {
+  List apply(List&& gradients) override { return {gradients[0] * w, (gradients[0] * x).sum(0)}; }
+  bool is_traceable() override { throw std::runtime_error("no attribute 'is_traceable'"); }
+  at::Tensor x, w;
+};
+
+TEST(Split, ANodeThatCannotBeAskedRunsWhole) {
+  FunctionSegment segment("silent", {numbers({8}, 1)}, [](const List& x, const List& w, int) {
+    auto node = make_node<SilentNode>();
+    node->x = x[0].detach();
+    node->w = w[0].detach();
+    node->set_next_edges(torch::autograd::collect_next_edges(x[0], w[0]));
+    at::Tensor y = node->x * node->w;
+    torch::autograd::create_gradient_edge(y, node);
+    return List{y};
+  });
+  const at::Tensor x = numbers({4, 8}, 2), gradient = numbers({4, 8}, 3);
+  SegmentForward forward = run_forward(segment, {x}, 0, true);
+  const SegmentBackwardInput input = backward_input(std::move(forward.saved), {gradient});
+  EXPECT_TRUE(input.whole);
+  const at::Tensor w = segment.parameters()[0].tensor.detach();
+  EXPECT_TRUE(same_bits(input.input_gradients[0], gradient * w));
+  EXPECT_TRUE(same_bits(segment.parameters()[0].tensor.grad(), (gradient * x).sum(0)));
+}
+
+TEST(Split, AForwardOfTheCallersOwnIsSaved) {
+  const Kind kind = elementary_kinds()[3];
+  const Result plain = run_plain(kind);
+  FunctionSegment segment = make_segment(kind);
+  Result result;
+  for (int mb = 0; mb < kMicrobatches; ++mb) {
+    List leaves = make_inputs(kind, mb);
+    for (at::Tensor& leaf : leaves) leaf.set_requires_grad(true);
+    SegmentForward forward = save_forward(leaves, segment.forward(leaves, mb));
+    EXPECT_FALSE(forward.outputs[0].requires_grad());
+    List gradients = make_output_gradients(forward.outputs, mb);
+    SegmentBackwardInput input = backward_input(std::move(forward.saved), std::move(gradients));
+    result.outputs.push_back(std::move(forward.outputs));
+    result.input_gradients.push_back(std::move(input.input_gradients));
+    backward_weight(std::move(input.saved));
+  }
+  collect_gradients(segment, result);
+  expect_same(plain, result);
 }
 
 TEST(Split, IntegersHaveNoGradient) {

@@ -1,7 +1,7 @@
 """plait: compiles, proves, prices and draws schedules of pipeline-parallel training.
 
-This is its first layer, which needs no torch: `Schedule` and what one does with it. Running a schedule on
-torch modules from Python is not there yet.
+This layer needs no torch: `Schedule` and what one does with it. `plait.pipelining`, which is imported by
+itself, runs schedules on torch modules.
 
 >>> import plait
 >>> schedule = plait.Schedule("dualpipe-v", ranks=4, microbatches=8)
