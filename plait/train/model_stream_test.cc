@@ -70,7 +70,9 @@ TEST_F(ModelStream, NoRankHoldsMoreThanItsShareAndOneTensor) {
 
 TEST_F(ModelStream, TheFileIsThatOfOneWriterWhoHoldsAll) {
   for (const int replicas : {1, 2}) {
-    const JobPlan plan = make_plan(mixture_job(replicas, 2)).value();
+    JobConfig job = mixture_job(replicas, 2);
+    job.run.steps = 2;
+    const JobPlan plan = make_plan(job).value();
     const DataSplit data = open_data(plan.job.data, plan.job.model.vocab_size).value();
     const std::string streamed = folder_ + "/streamed", whole = folder_ + "/whole";
     RunHooks hooks;

@@ -92,7 +92,7 @@ TEST_F(Precision, WhatStaysBetweenStepsIsFloat32) {
 
 // Losses are of another rounding, and near those of float32.
 TEST_F(Precision, ItLearnsAsInFloat32) {
-  constexpr int kSteps = 20;
+  constexpr int kSteps = 10;
   JobConfig job = in_bfloat16(1, 1);
   job.model.hidden_dropout = 0;
   job.run.steps = kSteps;

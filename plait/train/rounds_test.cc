@@ -42,7 +42,7 @@ class Rounds : public testing::JobTest {};
 
 // Gradients, router loads, dropout and the sampler count through the rounds of a step.
 TEST_F(Rounds, TwoAreOneOfTwiceTheMicrobatches) {
-  for (const auto& [replicas, expert] : {std::pair(1, 1), std::pair(2, 1), std::pair(2, 2)}) {
+  for (const auto& [replicas, expert] : {std::pair(1, 1), std::pair(2, 2)}) {
     SCOPED_TRACE(replicas * expert);
     JobConfig large = mixture_job(replicas, expert);
     large.run.batch_size *= 2;

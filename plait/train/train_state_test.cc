@@ -81,14 +81,14 @@ class JobState : public testing::JobTest {
 };
 
 TEST_F(JobState, AFreshTrainerGoesOnFromItWithTheSameBits) {
-  for (const auto& [replicas, expert] : {std::pair(1, 1), std::pair(2, 1), std::pair(2, 2)}) {
+  for (const auto& [replicas, expert] : {std::pair(1, 1), std::pair(2, 2)}) {
     const JobPlan plan = make_plan(mixture_job(replicas, expert)).value();
     const DataSplit data = open_data(plan.job.data, plan.job.model.vocab_size).value();
     Run first(plan, data);
     first.steps(3);
     const Checkpoint saved = save(first.state());
     for (const char* key : {"parameter/model.norm.weight", "optimizer.first/model.norm.weight",
-                            "optimizer.second/model.layers.2.mlp.experts.7.up_proj.weight",
+                            "optimizer.second/model.layers.2.mlp.experts.3.up_proj.weight",
                             "buffer/model.layers.1.mlp.gate.e_score_correction_bias",
                             "optimizer.steps", "trainer.step", "sampler.seed"})
       EXPECT_TRUE(saved.contains(key)) << key;

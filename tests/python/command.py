@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import tomllib
 import unittest
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PLAIT = os.environ.get("PLAIT", str(ROOT / "build/release/bin/plait"))
@@ -51,13 +51,13 @@ TEXT = bytes(32 + (i * i + i // 7) % 90 for i in range(4000))
 NIGHTLY = os.environ.get("PLAIT_NIGHTLY") == "1"
 
 
-def covering(parameters: dict[str, Sequence]) -> list[dict]:
-    """Combinations in which every pair of values of two parameters occurs: few, the same every time, and where there is a
-    choice with values that stand first."""
+def covering(parameters: dict[str, Sequence], wanted: Callable[[dict], bool] = lambda _: True) -> list[dict]:
+    """Of the combinations that are wanted, some in which every pair of values of two parameters occurs: few, the same every
+    time, and where there is a choice with values that stand first."""
     def pairs(row: tuple) -> set:
         return set(itertools.combinations(enumerate(row), 2))
 
-    product = [(row, pairs(row)) for row in itertools.product(*parameters.values())]
+    product = [(row, pairs(row)) for row in itertools.product(*parameters.values()) if wanted(dict(zip(parameters, row)))]
     missing = set().union(*(of for _, of in product))
     rows = []
     while missing:
@@ -69,7 +69,7 @@ def covering(parameters: dict[str, Sequence]) -> list[dict]:
         needed = pairs(rows[number]) - others
         for value in list(parameters.values())[place]:
             cheaper = (*rows[number][:place], value, *rows[number][place + 1:])
-            if needed <= pairs(cheaper):
+            if needed <= pairs(cheaper) and wanted(dict(zip(parameters, cheaper))):
                 rows[number] = cheaper
                 break
     return [dict(zip(parameters, row)) for row in rows]

@@ -98,20 +98,22 @@ def small_disk(folder: pathlib.Path, size: str) -> Iterator[pathlib.Path]:
 class RunFolders(command.CommandTest):
     @unittest.skipUnless(os.geteuid() == 0, "mounts a disk of 500 KB, needs root")
     def test_a_full_disk_ends_no_run_before_its_model_is_there(self) -> None:
-        # 1,000 lines of metrics need 500 KB; room for the model and the gradients is kept from the first step on.
-        with small_disk(self.folder / "disk", "500k") as disk:
-            result = self.train("--set", "run.steps=1000", "--set", "run.log_every=1000", "--set", "run.folder=disk/run", "--save-gradients")
+        # 200 lines of metrics need 100 KB; room for the model and the gradients is kept from the first step on.
+        small = ("--set", "model.hidden_size=4", "--set", "model.intermediate_size=4", "--set", "model.num_hidden_layers=4",
+                 "--set", "run.steps=200", "--set", "run.log_every=200")
+        with small_disk(self.folder / "disk", "112k") as disk:
+            result = self.train(*small, "--set", "run.folder=disk/run", "--save-gradients")
             self.assertEqual(result.returncode, 1, result.stdout + result.stderr)
             self.assertEqual(result.stderr.count("warning: disk/run/metrics.jsonl: cannot be written: No space left on device; the run goes on"), 1,
                              result.stderr)
             self.assertRegex(result.stderr, r"error: disk/run/metrics.jsonl: [0-9]+ of its lines are missing: .*No space left on device")
-            self.assertIn("step 1000/1000", result.stdout)
+            self.assertIn("step 200/200", result.stdout)
             metrics = (disk / "run/metrics.jsonl").read_text()
             self.assertTrue(metrics.endswith("}\n"))
             steps = [json.loads(line).get("step") for line in metrics.splitlines()[1:]]
             self.assertEqual(steps, list(range(1, len(steps) + 1)))
             model = (disk / "run/model/model.safetensors").read_bytes()
-        self.assertEqual(self.train("--set", "run.steps=1000", "--set", "run.log_every=1000").returncode, 0)
+        self.assertEqual(self.train(*small).returncode, 0)
         self.assertTrue(model == (self.folder / "runs/job/model/model.safetensors").read_bytes())
 
     @unittest.skipUnless(os.geteuid() == 0, "mounts a disk of 16 KB, needs root")

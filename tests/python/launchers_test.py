@@ -82,6 +82,8 @@ class UnderEach:
         self.assertTrue(self.model("job") == self.model("reference"))
 
     def test_two_ranks_train_modules_of_their_own(self) -> None:
+        if self.title != "torchrun" and not command.NIGHTLY:
+            self.skipTest("in the nightly")
         launch = self.launch(2)
         alone = self.end(self.start_line([OWN_MODULE]))
         self.assertEqual(alone[0], 0, alone[1])

@@ -36,7 +36,7 @@ class JobTest : public ::testing::Test {
     job.model.num_hidden_layers = 6;
     job.model.num_attention_heads = 4;
     job.model.num_key_value_heads = 2;
-    job.model.n_routed_experts = 8;
+    job.model.n_routed_experts = 4;
     job.model.n_shared_experts = 1;
     job.model.num_experts_per_tok = 2;
     job.model.moe_intermediate_size = 24;
@@ -44,8 +44,8 @@ class JobTest : public ::testing::Test {
     job.model.bias_update_speed = 0.01;
     job.model.hidden_dropout = 0.1;
     job.data.train = folder_ + "/text";
-    job.data.sequence_length = 32;
-    job.data.validation_share = 0.04;
+    job.data.sequence_length = 16;
+    job.data.validation_share = 0.02;
     job.parallel.pipeline = 2;
     job.parallel.data = data;
     job.parallel.expert = expert;
