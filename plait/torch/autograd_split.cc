@@ -7,6 +7,7 @@
 #include <torch/csrc/autograd/variable.h>
 
 #include <algorithm>
+#include <string>
 #include <unordered_map>
 #include <unordered_set>
 #include <utility>
@@ -85,6 +86,16 @@ std::vector<Leaf> make_leaves(const std::vector<at::Tensor>& inputs, bool for_ba
   return leaves;
 }
 
+/// One of torch's own operations, which computes no more than what it is asked for.
+bool is_of_torch(Node* node) {
+  try {
+    return node->is_traceable();
+  } catch (const std::exception&) {
+    // A custom function of Python whose class does not say: since torch 2 none does.
+    return false;
+  }
+}
+
 /// The graph between the roots and the leaves, seen from I and W.
 ///
 /// A node reaches if an input's accumulator can be reached from it. A node that reaches and has an
@@ -103,6 +114,15 @@ class Walk {
   }
 
   bool reaches(const Edge& edge) const { return visits_[index_.at(edge.function.get())].reaches; }
+
+  /// What torch.compile made of a piece is one node that frees what it saved when it runs: it
+  /// cannot run for I and keep its graph for W.
+  bool holds_compiled() const {
+    return std::any_of(visits_.begin(), visits_.end(), [](const Visit& visit) {
+      return visit.reaches && !visit.node->next_edges().empty() && !is_of_torch(visit.node) &&
+             visit.node->name().find("CompiledFunction") != std::string::npos;
+    });
+  }
 
   /// In the order they were found. A root that does not reach is W's, but not a cut node.
   std::vector<Node*> cut_nodes() const {
@@ -181,15 +201,6 @@ class Walk {
 /// A cut node runs twice, for its inputs and for its parameters. Torch's own operations then
 /// compute only the half that is asked for. Custom functions and in-place copies into views may
 /// compute everything twice, or change state; hooks would run twice.
-bool is_of_torch(Node* node) {
-  try {
-    return node->is_traceable();
-  } catch (const std::exception&) {
-    // A custom function of Python whose class does not say: since torch 2 none does.
-    return false;
-  }
-}
-
 bool can_run_twice(Node* node) {
   return is_of_torch(node) && node->pre_hooks().empty() && node->tensor_pre_hooks().empty() &&
          node->retains_grad_hooks().empty() && node->post_hooks().empty();
@@ -324,7 +335,7 @@ SegmentBackwardInput backward_input(SavedSegment saved, std::vector<at::Tensor> 
   Walk walk(state.roots, state.inputs);
   const std::vector<Node*> cuts = walk.cut_nodes();
   SegmentBackwardInput result;
-  if (!std::all_of(cuts.begin(), cuts.end(), can_run_twice)) {
+  if (!std::all_of(cuts.begin(), cuts.end(), can_run_twice) || walk.holds_compiled()) {
     result.input_gradients = whole_backward(state, std::move(output_gradients));
     result.whole = true;
     return result;

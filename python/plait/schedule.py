@@ -79,7 +79,7 @@ class Schedule:
         placement: str | Sequence[int] | None = None,
     ) -> None:
         self._notes = ()
-        by_name = isinstance(source, str) and "\n" not in source and _core.names_generator(source)
+        by_name = isinstance(source, str) and is_name(source)
         of_name = {"chunks": chunks, "any_m": any_m or None, "costs": costs, "max_activations": max_activations}
         of_file = {"stages": stages, "placement": placement}
         for key, value in (of_file if by_name else of_name).items():
@@ -448,6 +448,15 @@ class Proof:
 
     def __repr__(self) -> str:
         return f"<plait.Proof {self.summary}>"
+
+
+def is_name(source: str) -> bool:
+    """Of a schedule, ours or torch's; else it is a file or a text.
+
+    Raises:
+        InvalidInput: what looks like a name and is none.
+    """
+    return "\n" not in source and _core.names_generator(source)
 
 
 def _cell_text(cell: Cell) -> str:

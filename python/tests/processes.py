@@ -10,16 +10,15 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
 from typing import Any
 
 TIMEOUT_S = 120
 
 
-def on_ranks(function: Callable[..., Any], ranks: int, *args: Any, timeout_s: int = 60) -> list[Any]:
+def on_ranks(function: Any, ranks: int, *args: Any, timeout_s: int = 60) -> list[Any]:
     """What `function(rank, ranks, *args)`, of a test's module, returned on each rank.
 
-    An exception is returned in place of a result. `timeout_s`: the group's.
+    A tuple is the end of a step that failed; one that nobody caught is (type, text, notes). `timeout_s`: the group's.
     """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -30,7 +29,7 @@ def on_ranks(function: Callable[..., Any], ranks: int, *args: Any, timeout_s: in
         processes = []
         for rank in range(ranks):
             task = pathlib.Path(folder, f"task{rank}")
-            task.write_bytes(pickle.dumps((function.__module__, function.__qualname__, rank, ranks, args, timeout_s)))
+            task.write_bytes(pickle.dumps((pathlib.Path(function.__code__.co_filename).stem, function.__qualname__, rank, ranks, args, timeout_s)))
             command = [sys.executable, __file__, str(task), str(pathlib.Path(folder, f"result{rank}"))]
             processes.append(subprocess.Popen(command, env=environment, cwd=pathlib.Path(__file__).parent))
         try:
@@ -60,8 +59,8 @@ def _run(task: str, result: str) -> None:
         notes = "\n".join(getattr(error, "__notes__", []))
         returned = (type(error).__name__, str(error), notes)
     pathlib.Path(result).write_bytes(pickle.dumps(returned))
-    if isinstance(returned, tuple) and returned and returned[0] == "KeyboardInterrupt":
-        os._exit(0)
+    if isinstance(returned, tuple):
+        os._exit(0)  # a step that failed has left messages under way
     dist.barrier()
     dist.destroy_process_group()
 

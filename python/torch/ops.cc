@@ -8,6 +8,7 @@
 
 #include <memory>
 #include <mutex>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <torch/csrc/distributed/c10d/GroupRegistry.hpp>
@@ -114,7 +115,8 @@ at::Tensor times(std::int64_t handle) {
 
 std::vector<std::int64_t> counts(std::int64_t handle) {
   const ProgramCounts counted = table().get(handle)->counts();
-  return {counted.steps, counted.whole_backwards};
+  const std::vector<std::int64_t>& whole = counted.whole_backwards;
+  return {counted.steps, std::accumulate(whole.begin(), whole.end(), std::int64_t{0})};
 }
 
 }  // namespace
@@ -136,5 +138,7 @@ TORCH_LIBRARY(plait, m) {
         [](std::int64_t program) { return ours::table().get(program)->where(); });
   m.def("times(int program) -> Tensor", &ours::times);
   m.def("counts(int program) -> int[]", &ours::counts);
+  m.def("whole_backwards(int program) -> int[]",
+        [](std::int64_t program) { return ours::table().get(program)->counts().whole_backwards; });
   m.def("close(int program) -> ()", [](std::int64_t program) { ours::table().close(program); });
 }

@@ -35,7 +35,7 @@ void Program::begin() {
   position_ = 0;
   handed_out_ = false;
   awaited_ = -1;
-  counts_.whole_backwards = 0;
+  counts_.whole_backwards.assign(static_cast<std::size_t>(stages_), 0);
   ++counts_.steps;
   place_.begin_step();
 }
@@ -181,16 +181,17 @@ void Program::run(const Instruction& instruction) {
 void Program::run_backward(const Instruction& instruction) {
   Slot saved = take(instruction.in[0]);
   std::vector<at::Tensor> gradients = take(instruction.in[1]).crossing.tensors;
+  std::int64_t& whole = counts_.whole_backwards[static_cast<std::size_t>(instruction.action.stage)];
   if (saved.loss.defined()) gradients = {at::ones_like(saved.loss)};
   if (instruction.opcode == Opcode::kBackward) {
     gradients = backward(std::move(saved.saved), std::move(gradients));
   } else if (saved.whole) {
     gradients = backward(std::move(saved.saved), std::move(gradients));
-    ++counts_.whole_backwards;
+    ++whole;
   } else {
     SegmentBackwardInput input = backward_input(std::move(saved.saved), std::move(gradients));
     gradients = std::move(input.input_gradients);
-    counts_.whole_backwards += input.whole ? 1 : 0;
+    whole += input.whole ? 1 : 0;
     slot(instruction.out[1]).weight = std::move(input.saved);
   }
   if (instruction.out[0] == kNoSlot) return;

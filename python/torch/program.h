@@ -33,7 +33,8 @@ struct Handed {
 
 struct ProgramCounts {
   std::int64_t steps = 0;
-  std::int64_t whole_backwards = 0;  ///< of the last step, I's that ran the whole B
+  std::vector<std::int64_t>
+      whole_backwards;  ///< of the last step by stage, I's that ran the whole B
 };
 
 /// A step: begin(), then next() until kDone. After an exception the step is lost; begin() starts a

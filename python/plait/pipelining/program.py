@@ -40,8 +40,8 @@ class Program:
         self.handle: int = torch.ops.plait.make(schedule.text("plait"), rank, group.group_name, _timeout_of(group))
         self.instructions = [_instruction(text) for text in torch.ops.plait.actions(self.handle)]
         # Looked up once: the path through torch.ops costs as much as the call.
-        self.begin: Any = torch.ops.plait.begin.default
-        self.next: Any = torch.ops.plait.next.default
+        self.begin: Any = torch.ops.plait.begin.default._op
+        self.next: Any = torch.ops.plait.next.default._op
 
     def where(self) -> str:
         """ "in 2B4 on rank 1", "waits in 3RECV_F5 from rank 1 on rank 2"."""
@@ -55,6 +55,11 @@ class Program:
         """Steps begun; I's of the last step that ran the whole B."""
         steps, whole = torch.ops.plait.counts(self.handle)
         return steps, whole
+
+    def whole_backwards(self) -> list[int]:
+        """By stage, the I's of the last step that ran the whole B."""
+        whole: list[int] = torch.ops.plait.whole_backwards(self.handle)
+        return whole
 
     def times(self) -> torch.Tensor:
         """Of the last step, int64 [instructions, 2]: begin and end in ns."""
