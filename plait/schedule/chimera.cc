@@ -9,7 +9,7 @@
 #include "plait/schedule/compute_action.h"
 #include "plait/schedule/generators.h"
 #include "plait/schedule/greedy/best_order.h"
-#include "plait/schedule/greedy/order_search.h"
+#include "plait/schedule/greedy/order_walk.h"
 #include "plait/schedule/shape_checks.h"
 
 namespace plait {
@@ -95,7 +95,7 @@ Schedule write_for_any_m(const Schedule& empty, const ScheduleShape& shape) {
   const Nanoseconds goal = idle + Nanoseconds{3} * shape.microbatches;
   BestOrder best(costs, most);
   for (const bool backward_first : {true, false})
-    best.offer(search_order(write(empty, shape, backward_first), costs, most, goal));
+    best.offer(improve_order(write(empty, shape, backward_first), costs, most, goal));
   std::optional<Schedule> order = best.take();
   PLAIT_CHECK(order, "slots are in an order that can run");
   return *std::move(order);

@@ -85,8 +85,8 @@ Expected<Schedule> generate_dualpipe_v(const ScheduleShape& shape);
 Expected<Schedule> generate_dualpipe(const ScheduleShape& shape);
 
 /// Two copies, 1F1B slots in both directions, in units of P micro-batches. P even, M a multiple of
-/// P; any_m: M div P units (at least one) of nearly equal size, neighbours exchanged
-/// (order_search.h) while that is idle longer at unit costs than the multiple of P below. Source:
+/// P; any_m: M div P units (at least one) of nearly equal size, actions moved
+/// (order_walk.h) while that is idle longer at unit costs than the multiple of P below. Source:
 /// arXiv:2107.06925.
 Expected<Schedule> generate_chimera(const ScheduleShape& shape);
 

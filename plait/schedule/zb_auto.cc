@@ -7,7 +7,7 @@
 #include "plait/schedule/generators.h"
 #include "plait/schedule/greedy/best_order.h"
 #include "plait/schedule/greedy/makespan.h"
-#include "plait/schedule/greedy/order_search.h"
+#include "plait/schedule/greedy/order_walk.h"
 #include "plait/schedule/shape_checks.h"
 
 namespace plait {
@@ -68,8 +68,8 @@ Expected<Schedule> make(std::string_view name, const ScheduleShape& shape, Place
                             "least {}, one for each stage of a rank",
                             name, activations, shape.chunks));
   }
-  return search_order(*std::move(order), costs, activations,
-                      least_makespan(empty.placement, costs, shape.microbatches));
+  return improve_order(*std::move(order), costs, activations,
+                       least_makespan(empty.placement, costs, shape.microbatches));
 }
 
 }  // namespace

@@ -19,6 +19,7 @@ int run_command(int argc, char** argv) {
   add_check(app, exit_code);
   add_simulate(app, exit_code);
   add_compare(app, exit_code);
+  add_search(app, exit_code);
   add_braid(app, exit_code);
   add_view(app, exit_code);
   add_train(app, exit_code);

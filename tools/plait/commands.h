@@ -34,6 +34,7 @@ void add_opt(CLI::App& app, int& exit_code);
 void add_check(CLI::App& app, int& exit_code);
 void add_simulate(CLI::App& app, int& exit_code);
 void add_compare(CLI::App& app, int& exit_code);
+void add_search(CLI::App& app, int& exit_code);
 void add_braid(CLI::App& app, int& exit_code);
 void add_view(CLI::App& app, int& exit_code);
 void add_train(CLI::App& app, int& exit_code);
