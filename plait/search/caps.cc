@@ -24,7 +24,8 @@ void set_byte_holds(const CostModel& costs, int stages, OrderCosts& order_costs)
     const Bytes recomputed = entry(costs.recomputed_bytes, stage);
     const Bytes between = entry(costs.between_i_and_w_bytes, stage);
     const auto add = [&](ActionType type, Bytes while_it_runs, Bytes kept) {
-      order_costs.holds[compute_index(type)].push_back({while_it_runs + scratch(type, stage), kept});
+      order_costs.holds[compute_index(type)].push_back(
+          {while_it_runs + scratch(type, stage), kept});
     };
     add(ActionType::kForward, activation, activation);
     add(ActionType::kBackwardInput, recomputed, between - activation);
@@ -48,8 +49,8 @@ struct Need {
   std::int64_t certain = 0;  ///< of any order
 };
 
-// Every order: while a micro-batch's F of stage s runs, its activations of the rank's stages up to s
-// are held, and while its I of s runs too, for the I's of the stages before follow it. Both are
+// Every order: while a micro-batch's F of stage s runs, its activations of the rank's stages up to
+// s are held, and while its I of s runs too, for the I's of the stages before follow it. Both are
 // peaks of one_at_a_time(), which has one micro-batch at a time; what it holds in a W need not be.
 Need need_of(const Schedule& alone, const OrderCosts& costs, std::size_t rank) {
   Need need;
@@ -114,8 +115,8 @@ Expected<OrderCosts> order_costs(const SearchQuestion& question) {
   return costs;
 }
 
-// In bytes: from F's begin to W's end an activation holds its own bytes or those between I and W, so
-// at least the lesser of the two.
+// In bytes: from F's begin to W's end an activation holds its own bytes or those between I and W,
+// so at least the lesser of the two.
 std::vector<int> activation_caps(const SearchQuestion& question) {
   const auto ranks = static_cast<std::size_t>(question.placement.ranks);
   if (question.cap.activations) return std::vector<int>(ranks, *question.cap.activations);

@@ -85,8 +85,8 @@ class Search {
     limits.seed = question_.seed + walks_++;
     limits.go_on = [this](const WalkProgress& progress) {
       if (!question_.go_on) return true;
-      ended_ = !question_.go_on({std::min(progress.makespan, best_.makespan), bound_,
-                                 moves_ + progress.moves});
+      ended_ = !question_.go_on(
+          {std::min(progress.makespan, best_.makespan), bound_, moves_ + progress.moves});
       return !ended_;
     };
     WalkResult result = walk_orders(start.schedule, costs_, limits);
@@ -134,8 +134,7 @@ Expected<SearchResult> search_schedule(const SearchQuestion& question) {
   result.moves = search.moves();
   for (Start& start : starts) {
     PLAIT_TRY(Price priced, price(start.schedule, question.costs, {}));
-    if (!result.how.empty() &&
-        priced.prediction.makespan_ns >= result.price.prediction.makespan_ns)
+    if (!result.how.empty() && priced.prediction.makespan_ns >= result.price.prediction.makespan_ns)
       continue;
     result.price = std::move(priced);
     result.schedule = std::move(start.schedule);

@@ -33,7 +33,7 @@ struct SearchQuestion {
   SearchCap cap{};
   std::int64_t moves = std::numeric_limits<std::int64_t>::max();  ///< at most so many are tried
   std::uint64_t seed = 1;
-  bool exact_bound = false;  ///< one_rank_relaxation()
+  bool exact_bound = false;                            ///< one_rank_relaxation()
   std::function<bool(const SearchProgress&)> go_on{};  ///< false ends the search
 };
 

@@ -39,17 +39,16 @@ TEST(Search, MeetsTheBoundOnASmallV) {
   for (const int p : {4, 8}) {
     for (const int cap : {2 * p, 3 * p / 2, 5 * p / 4}) {
       if (cap < 6) continue;
-      for (const auto& [f, i, w, hop] : {std::array<Nanoseconds, 4>{20, 20, 20, 2},
-                                         {10, 12, 8, 1},
-                                         {20, 24, 16, 1}}) {
+      for (const auto& [f, i, w, hop] :
+           {std::array<Nanoseconds, 4>{20, 20, 20, 2}, {10, 12, 8, 1}, {20, 24, 16, 1}}) {
         SearchQuestion asked = question(*place_v(p, 2 * p), 2 * p, cap);
         scale(asked, f, i, w, hop);
         asked.moves = 3'000'000;
         const Expected<SearchResult> found = search_schedule(asked);
         ASSERT_TRUE(found) << found.error().text();
-        EXPECT_TRUE(found->optimal()) << "P " << p << " cap " << cap << " f " << f << ": "
-                                      << found->price.prediction.makespan_ns << " bound "
-                                      << found->price.bound.makespan;
+        EXPECT_TRUE(found->optimal())
+            << "P " << p << " cap " << cap << " f " << f << ": "
+            << found->price.prediction.makespan_ns << " bound " << found->price.bound.makespan;
         EXPECT_LE(found->price.worst_peak(), cap);
       }
     }

@@ -56,7 +56,8 @@ class Starts {
     shape.activations = activations;
     if (shape.chunks * shape.ranks != empty_.placement.stages()) return;
     for (const GeneratorInfo& info : kGenerators) {
-      if (Expected<Schedule> schedule = info.generate(shape)) offer(info.name, *std::move(schedule));
+      if (Expected<Schedule> schedule = info.generate(shape))
+        offer(info.name, *std::move(schedule));
     }
   }
 

@@ -19,8 +19,8 @@ struct Start {
 /// does before a W. Cost: O(A).
 Schedule one_at_a_time(const Placement& placement, int microbatches);
 
-/// Every schedule of kGenerators over the placement and the greedy orders, those that keep the caps,
-/// the fastest first, without doubles; I and W apart. one_at_a_time() has to keep them.
+/// Every schedule of kGenerators over the placement and the greedy orders, those that keep the
+/// caps, the fastest first, without doubles; I and W apart. one_at_a_time() has to keep them.
 /// `activations`: the caps in stage activations, for those that are made for a cap.
 std::vector<Start> starts_of(const Placement& placement, int microbatches, const OrderCosts& costs,
                              int activations);

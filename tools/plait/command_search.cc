@@ -56,10 +56,11 @@ class Watch {
     next_ = now + kPeriod;
     shown_ = true;
     const TimeUnit unit = TimeUnit::for_times_of(progress.makespan);
-    fmt::print(stderr, "\r\033[K{:.1f} s: makespan {} {}, bound {}, {:.2f} % above, {:.0f} moves/s",
-               now, unit.print(progress.makespan), unit.name, unit.print(progress.bound),
-               100 * (static_cast<double>(progress.makespan) / static_cast<double>(progress.bound) - 1),
-               static_cast<double>(progress.moves) / std::max(now, 1e-9));
+    fmt::print(
+        stderr, "\r\033[K{:.1f} s: makespan {} {}, bound {}, {:.2f} % above, {:.0f} moves/s", now,
+        unit.print(progress.makespan), unit.name, unit.print(progress.bound),
+        100 * (static_cast<double>(progress.makespan) / static_cast<double>(progress.bound) - 1),
+        static_cast<double>(progress.moves) / std::max(now, 1e-9));
     return true;
   }
   double seconds() const { return seconds_since(begin_); }
@@ -109,9 +110,9 @@ std::string summary(const SearchResult& result, double seconds) {
       unit.print(makespan), unit.name, unit.print(price.worst_idle()), price.worst_peak(),
       price.has_bytes ? "bytes" : "stage activations", unit.print(price.bound.makespan),
       price.bound.name,
-      result.optimal() ? std::string("optimal")
-                       : fmt::format("at most {:.2f} % above the best",
-                                     100 * price.share_above_bound()),
+      result.optimal()
+          ? std::string("optimal")
+          : fmt::format("at most {:.2f} % above the best", 100 * price.share_above_bound()),
       seconds, result.moves, result.how);
 }
 

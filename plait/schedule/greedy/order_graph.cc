@@ -100,7 +100,8 @@ void OrderGraph::link(const OrderCosts& costs) {
     if (passes_gradient(reader.action.type) && stage + 1 < stages)
       reader.input = backwards[cell(stage + 1, mb)];
     if (reader.input == kNone) continue;
-    reader.delay = costs.delay(static_cast<int>(at(reader.input).rank), static_cast<int>(reader.rank));
+    reader.delay =
+        costs.delay(static_cast<int>(at(reader.input).rank), static_cast<int>(reader.rank));
     at(reader.input).reader = static_cast<Node>(id);
   }
 }
@@ -295,7 +296,8 @@ Nanoseconds OrderGraph::last_end() const {
 bool OrderGraph::update_heads(std::size_t first, std::size_t last, Nanoseconds limit) {
   for (std::size_t word = first >> 6; word < dirty_.size(); ++word) {
     while (dirty_[word] != 0) {
-      const std::size_t place = 64 * word + static_cast<std::size_t>(std::countr_zero(dirty_[word]));
+      const std::size_t place =
+          64 * word + static_cast<std::size_t>(std::countr_zero(dirty_[word]));
       dirty_[word] &= dirty_[word] - 1;
       const Node node = sorted_[place];
       State& state = at(node);

@@ -138,9 +138,9 @@ class OrderGraph {
   std::vector<std::uint64_t> dirty_;       // by place in sorted_
   std::vector<Changed> changed_;
   std::size_t region_begin_ = 0;
-  std::vector<Node> region_;   // of sorted_, as it was
-  std::vector<Node> moved_;    // of the region
-  std::vector<Node> others_;   // of the region
+  std::vector<Node> region_;  // of sorted_, as it was
+  std::vector<Node> moved_;   // of the region
+  std::vector<Node> others_;  // of the region
   std::vector<std::uint8_t> marked_;
   Nanoseconds makespan_ = 0;
   std::int64_t visits_ = 0;
@@ -162,8 +162,8 @@ void OrderGraph::longest_path(Random& random, std::vector<Node>& path) const {
     const Node previous = before(now);
     const Nanoseconds free = (previous == kNone ? 0 : end_of(previous)) + now.recompute;
     const bool by_rank = free == now.head;
-    const bool by_input = now.input != kNone && at(now.input).head + at(now.input).length +
-                                                        now.delay == now.head;
+    const bool by_input =
+        now.input != kNone && at(now.input).head + at(now.input).length + now.delay == now.head;
     node = by_rank && (!by_input || random() % 2 == 0) ? previous : now.input;
   }
   std::reverse(path.begin(), path.end());

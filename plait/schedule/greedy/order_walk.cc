@@ -32,10 +32,12 @@ class Walk {
   }
 
   WalkResult run() {
-    std::int64_t length = kFirstRound + kFirstRoundPerAction * static_cast<std::int64_t>(graph_->size());
+    std::int64_t length =
+        kFirstRound + kFirstRoundPerAction * static_cast<std::int64_t>(graph_->size());
     for (bool warmer = false; !over_ && !done(); warmer = !warmer, length += length / 2) {
       graph_.emplace(best_, costs_);
-      anneal(std::min(length, limits_.moves - progress_.moves), mean_length_ * (warmer ? kWarmer : 1));
+      anneal(std::min(length, limits_.moves - progress_.moves),
+             mean_length_ * (warmer ? kWarmer : 1));
       visits_ += graph_->visits();
     }
     return {std::move(best_), progress_};

@@ -40,8 +40,8 @@ struct WalkResult {
 /// others. Micro-batches of a stage stay ascending and every rank keeps its cap. A move that makes
 /// the step longer by d is kept with probability exp(-d / T). T falls from about a third of an
 /// action's length to a thirtieth, in rounds of growing length that start at the best order so far,
-/// every second one three times as warm. The same start, limits and seed give the same order, unless
-/// go_on() ends it.
+/// every second one three times as warm. The same start, limits and seed give the same order,
+/// unless go_on() ends it.
 ///
 /// `start` has compute actions alone, no pairs, can finish and keeps the caps.
 /// Cost: O(A) once and for each round; a move as OrderGraph::move().
