@@ -23,6 +23,8 @@ def replicated(rank: int, ranks: int) -> dict[str, tuple[Any, Any]]:
     from torch.nn.parallel import DistributedDataParallel
     from torch.utils.checkpoint import checkpoint
 
+    import plait
+
     groups = [dist.new_group([r]) for r in range(ranks)]
     mesh = dist.device_mesh.init_device_mesh("cpu", (ranks,))
 
@@ -45,12 +47,17 @@ def replicated(rank: int, ranks: int) -> dict[str, tuple[Any, Any]]:
 
     whole: dict[str, int] = {}
 
-    def gradients(library: str, name: str, wrap: str, *, accumulate: bool = False) -> Any:
+    def gradients(library: str, name: str, wrap: str, *, accumulate: bool = False, lowered: bool = False) -> Any:
         pipelining = importlib.import_module(library)
         stages = [
             pipelining.PipelineStage(wraps[wrap](i), i, 2, torch.device("cpu"), group=groups[rank]) for i in range(2)
         ]
         schedule = getattr(pipelining, name)(stages, MICROBATCHES, loss_fn=nn.functional.mse_loss)
+        if lowered:
+            order = plait.Schedule("interleaved-zero-bubble", ranks=1, microbatches=MICROBATCHES, chunks=2)
+            schedule = pipelining.Schedule(
+                order.lower(dialect="torch-2.13", max_active_stages=1), stages, MICROBATCHES, nn.functional.mse_loss
+            )
         found = []
         for seed in (1, 2):
             if not accumulate:
@@ -82,6 +89,9 @@ def replicated(rank: int, ranks: int) -> dict[str, tuple[Any, Any]]:
         theirs = theirs if wrap.startswith("fsdp") else mean(theirs)
         for name in ("ScheduleInterleaved1F1B", "ScheduleZBVZeroBubble", "ScheduleInterleavedZeroBubble"):
             shown[f"{wrap}, {name}"] = gradients(OURS, name, wrap), theirs
+        if wrap.startswith("fsdp"):
+            name = "ScheduleInterleavedZeroBubble"
+            shown[f"{wrap}, with UNSHARD and RESHARD"] = gradients(OURS, name, wrap, lowered=True), theirs
         both = gradients(OURS, "ScheduleZBVZeroBubble", wrap, accumulate=True)
         added = [[(torch.tensor(a) + torch.tensor(b)).tolist() for a, b in zip(*theirs)]]
         shown[f"{wrap}, two steps add up"] = both, [theirs[0], *added]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import signal
+import tempfile
 import threading
 import unittest
 from typing import Any
@@ -75,6 +77,27 @@ def semantics(rank: int, ranks: int) -> dict[str, tuple[Any, Any]]:
     for stage in stages:
         stage.submod = mlp(100 + stage.stage_index)
     shown["another module"] = step(schedule, stages, x, y), of_rank(alone(ranks, x, y, lambda i: mlp(100 + i)), stages)
+    # A parameter of both stages of a rank is divided once.
+    tied = [nn.Parameter(torch.full((16,), 1.5)) for _ in range(ranks)]
+
+    class Tied(nn.Module):
+        def __init__(self, index: int) -> None:
+            super().__init__()
+            self.body, self.gate = mlp(index), tied[min(index, 2 * ranks - 1 - index)]
+
+        def forward(self, h: Any) -> Any:
+            return self.body(h) * self.gate
+
+    alone_tied = of_rank(alone(ranks, x, y, Tied), stages)
+    for gate in tied:
+        gate.grad = None
+    tied_stages = v_stages(pipelining, rank, ranks, Tied)
+    found_tied = step(schedule_of(tied_stages), tied_stages, x, y)
+    gates = [[torch.tensor(result["gradients"].pop(f"{stage.stage_index}.gate")) for stage in tied_stages]
+             for result in (found_tied, alone_tied)]
+    shown["stages with a tied parameter"] = found_tied, alone_tied
+    # Its micro-batches add up in another order.
+    shown["a tied parameter"] = [torch.allclose(*pair, atol=1e-7) for pair in zip(*gates)], [True, True]
     # Forward alone.
     forget_gradients(stages)
     losses: list[Any] = []
@@ -225,14 +248,29 @@ def whole_backwards(rank: int, ranks: int) -> dict[str, tuple[Any, Any]]:
     return shown
 
 
-def fails(rank: int, ranks: int) -> Any:
-    """Stage 2, on rank 1, raises in its forward of micro-batch 5."""
+def fails(rank: int, ranks: int, where: str) -> Any:
+    """Stage 2, on rank 1, raises in its forward or its backward of micro-batch 5."""
+    import torch
     from torch import nn
 
     from plait import pipelining
 
     class Boom(Exception):
         pass
+
+    class Backward(torch.autograd.Function):
+        calls = 0
+
+        @staticmethod
+        def forward(ctx: Any, h: Any) -> Any:
+            return h.clone()
+
+        @staticmethod
+        def backward(ctx: Any, g: Any) -> Any:
+            Backward.calls += 1
+            if Backward.calls == 6:
+                raise Boom("no more")
+            return g
 
     class Failing(nn.Module):
         def __init__(self, index: int) -> None:
@@ -241,9 +279,9 @@ def fails(rank: int, ranks: int) -> Any:
 
         def forward(self, h: Any) -> Any:
             self.calls += 1
-            if self.index == 2 and self.calls == 6:
+            if self.index == 2 and where == "forward" and self.calls == 6:
                 raise Boom("no more")
-            return self.body(h)
+            return self.body(Backward.apply(h) if self.index == 2 and where == "backward" else h)
 
     stages = v_stages(pipelining, rank, ranks, Failing)
     schedule = pipelining.ScheduleDualPipeV(stages, MICROBATCHES, loss_fn=nn.functional.mse_loss)
@@ -251,6 +289,31 @@ def fails(rank: int, ranks: int) -> Any:
     try:
         step(schedule, stages, x, y)
     except Exception as error:
+        return type(error).__name__, str(error), error.__notes__
+    return None
+
+
+def hangs(rank: int, ranks: int, folder: str) -> Any:
+    """Rank 1 does nothing until rank 0 has given up."""
+    import pathlib
+    import time
+
+    from torch import nn
+
+    from plait import pipelining
+
+    gave_up = pathlib.Path(folder, "gave up")
+    stages = v_stages(pipelining, rank, ranks)
+    schedule = pipelining.ScheduleDualPipeV(stages, MICROBATCHES, loss_fn=nn.functional.mse_loss)
+    x, y = batch()
+    if rank == 1:
+        while not gave_up.exists():
+            time.sleep(0.05)
+        return ()
+    try:
+        step(schedule, stages, x, y)
+    except Exception as error:
+        gave_up.touch()
         return type(error).__name__, str(error), error.__notes__
     return None
 
@@ -273,7 +336,7 @@ def interrupted(rank: int, ranks: int) -> Any:
 
         def forward(self, h: Any) -> Any:
             if self.index == 1:
-                store.wait(["interrupted"])
+                store.wait(["interrupted"], datetime.timedelta(seconds=60))
             return self.body(h)
 
     stages = v_stages(pipelining, rank, ranks, Slow)
@@ -288,8 +351,8 @@ def interrupted(rank: int, ranks: int) -> Any:
         time.sleep(0.5)
         return "KeyboardInterrupt", error.__notes__
     except RuntimeError:
-        return "the other is gone"
-    return None
+        pass  # the other is gone
+    return ()
 
 
 def installed(rank: int, ranks: int) -> dict[str, tuple[Any, Any]]:
@@ -342,7 +405,7 @@ def installed(rank: int, ranks: int) -> dict[str, tuple[Any, Any]]:
                 lambda: torchs.schedules.get_schedule_class("1f2b"),
                 lambda: pipelining.nothing,
             )],
-            ["InvalidInput", "InvalidInput", "InvalidInput", "RuntimeError", "NotBuilt", "NotBuilt", "ValueError",
+            ["InvalidInput", "InvalidInput", "InvalidInput", "CheckFailed", "NotBuilt", "NotBuilt", "ValueError",
              "AttributeError"],
         ),
     }
@@ -370,15 +433,22 @@ class Semantics(unittest.TestCase):
         self.check(whole_backwards)
 
     def test_an_exception_arrives_as_itself_and_all_ranks_end(self) -> None:
-        first, second = on_ranks(fails, 2, timeout_s=4)
-        self.assertEqual(second, ("Boom", "no more", ["in 2F5 on rank 1"]))
-        self.assertEqual(first[0], "RuntimeError")
-        self.assertIn("on rank 0", first[2][0])
+        for where, note in (("forward", "in 2F5 on rank 1"), ("backward", "in 2B5 on rank 1")):
+            with self.subTest(where):
+                first, second = on_ranks(fails, 2, where, timeout_s=4)
+                self.assertEqual(second, ("Boom", "no more", [note]))
+                self.assertEqual(first[0], "RuntimeError")
+                self.assertIn("on rank 0", first[2][0])
+
+    def test_a_wait_ends_with_the_groups_timeout(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            first, _ = on_ranks(hangs, 2, folder, timeout_s=2)
+        self.assertEqual(first[:2], ("RuntimeError", "rank 0 waited 2 s in 3RECV_F0 from rank 1"))
 
     def test_ctrl_c_arrives_while_a_rank_waits(self) -> None:
         first, _ = on_ranks(interrupted, 2, timeout_s=20)
         self.assertEqual(first[0], "KeyboardInterrupt")
-        self.assertTrue(first[1][0].startswith("waits in 3RECV_F0 from rank 1") or "RECV" in first[1][0], first)
+        self.assertEqual(first[1], ["waits in 3RECV_F0 from rank 1 on rank 0"])
 
 
 if __name__ == "__main__":

@@ -91,6 +91,7 @@ class _Mirror:
             On the last stage's rank its outputs, merged; else None.
 
         Raises:
+            CheckFailed: in the first step, an order that breaks a rule.
             Whatever a module raises, as itself, with a note of the action and the rank. A rank that waits
             for another longer than the group's timeout raises RuntimeError with the action it waits in.
         """
@@ -185,6 +186,7 @@ class _Mirror:
         if not self._has_backward:
             schedule = _forwards_of(schedule)
         _check_stages(schedule, stages[0].group_rank, stages)
+        schedule.check(messages=True)  # proven below again: here its findings are objects
         program = Program(schedule, stages[0].group_rank, stages[0].group)
         program.stop_before(last_backwards(program, stages))
         programs[self._has_backward] = (order, program)
