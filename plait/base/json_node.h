@@ -9,6 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "plait/base/error.h"
+
 namespace plait {
 
 /// A value as a message shows it: short, and what is no UTF-8 replaced.
@@ -71,7 +73,7 @@ class JsonNode {
     for (const auto& [key, value] : node_->items()) all.push_back(key);
     return all;
   }
-  std::string place(const std::string& file) const { return file; }
+  ErrorPlace place(ErrorPlace document) const { return document; }
   /// Of a short list also its entries.
   std::string shown() const {
     constexpr std::size_t kShort = 8;

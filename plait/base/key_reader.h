@@ -18,7 +18,7 @@
 ///   integer(), number(), text(), flag()   empty of a value of another type
 ///   list()                                the entries, if it is a list
 ///   is_table(), find(key), keys()
-///   place(file)                           where an error of the value is: "costs.toml:7"
+///   place(document)                       where an error of the value is: "costs.toml:7"
 ///   shown()                               the value in a message, cut if it is long; "nothing"
 #pragma once
 
@@ -142,7 +142,13 @@ class KeyReader {
   /// Errors by key. `file`: what they call the document. `name`: what errors of missing and unknown
   /// keys call the table; may be empty.
   KeyReader(Node table, std::string file, FirstError& error, std::string name = {})
-      : table_(std::move(table)), file_(std::move(file)), error_(error), name_(std::move(name)) {}
+      : KeyReader(std::move(table), ErrorPlace{.file = std::move(file)}, error, std::move(name)) {}
+  /// `document`: also the line, of a document that is one of a file.
+  KeyReader(Node table, ErrorPlace document, FirstError& error, std::string name = {})
+      : table_(std::move(table)),
+        document_(std::move(document)),
+        error_(error),
+        name_(std::move(name)) {}
   /// Errors by path; `path` is that of the table: "" for the document, "/plait".
   static KeyReader by_path(Node table, std::string file, const std::string& path,
                            FirstError& error) {
@@ -177,7 +183,7 @@ class KeyReader {
   KeyReader inner(std::string_view key) {
     const Node node = find(key);
     if (!node.is_table()) wrong(key, node, "needed an object");
-    return by_path(node, file_, fmt::format("{}/{}", path_.value_or(""), key), error_);
+    return by_path(node, document_.file, fmt::format("{}/{}", path_.value_or(""), key), error_);
   }
   /// Calls `visit` with a reader of each table of [[key]]; they share this one's first error.
   template <typename Visit>
@@ -188,26 +194,27 @@ class KeyReader {
     const bool tables = entries && std::all_of(entries->begin(), entries->end(),
                                                [](const Node& one) { return one.is_table(); });
     if (!tables) return wrong(key, node, fmt::format("needed tables [{}]", name));
-    for (const Node& one : *entries) visit(KeyReader(one, file_, error_, name));
+    for (const Node& one : *entries) visit(KeyReader(one, document_, error_, name));
   }
 
   /// "KEY is FOUND, DEMAND", or by path "found FOUND, DEMAND".
   void wrong(std::string_view key, const Node& node, std::string_view demand) {
     if (!ok()) return;
     if (path_) return fail_at(key, fmt::format("found {}, {}", node.shown(), demand));
-    fail(fmt::format("{} is {}, {}", key, node.shown(), demand), node);
+    set(fmt::format("{} is {}, {}", key, node.shown(), demand), node, key);
   }
   void missing(std::string_view key) {
-    fail(fmt::format("{} is missing{}", key, in_table()), table_);
+    set(fmt::format("{} is missing{}", key, in_table()), table_, key);
   }
   /// An error of `node`, a part of this reader's document.
   void fail(std::string message, const Node& node, ErrorCode code = ErrorCode::kInvalidInput) {
-    error_.set({code, std::move(message), place(node)});
+    set(std::move(message), node, {}, code);
   }
   /// An error by path, of the key's value.
   void fail_at(std::string_view key, std::string message) {
-    error_.set({ErrorCode::kInvalidInput, std::move(message),
-                fmt::format("{}:{}/{}", file_, path_.value_or(""), key)});
+    ErrorPlace place = document_;
+    place.key = fmt::format("{}/{}", path_.value_or(""), key);
+    error_.set(plait::fail(ErrorCode::kInvalidInput, std::move(message), std::move(place)).value());
   }
   /// The first key that was not looked for is an error.
   void refuse_others() {
@@ -219,22 +226,31 @@ class KeyReader {
   }
   /// `key` is unknown, `suggestion` may be meant.
   void refuse(std::string_view key, std::string_view suggestion) {
-    fail(fmt::format("key '{}' is not known{}, did you mean {}?", key, in_table(), suggestion),
-         table_.find(key));
+    set(fmt::format("key '{}' is not known{}, did you mean {}?", key, in_table(), suggestion),
+        table_.find(key), key);
   }
 
-  std::string place(const Node& node) const {
-    return path_.value_or("").empty() ? node.place(file_) : fmt::format("{}:{}", file_, *path_);
+  ErrorPlace place(const Node& node) const {
+    ErrorPlace place = node.place(document_);
+    place.key = path_.value_or("");
+    return place;
   }
   bool ok() const { return error_.ok(); }
   Expected<void> result() const { return error_.result(); }
   const Node& table() const { return table_; }
 
  private:
+  /// An error of `node`, which has to do with `key`. What is read by path says the table's.
+  void set(std::string message, const Node& node, std::string_view key,
+           ErrorCode code = ErrorCode::kInvalidInput) {
+    ErrorPlace at = place(node);
+    if (!path_) at.key = key;
+    error_.set(plait::fail(code, std::move(message), std::move(at)).value());
+  }
   std::string in_table() const { return name_.empty() ? "" : " in " + name_; }
 
   Node table_;
-  std::string file_;
+  ErrorPlace document_;
   FirstError& error_;
   std::string name_;
   std::optional<std::string> path_;

@@ -56,6 +56,37 @@ std::string json_error(const Json& json, Fields* fields = nullptr) {
   return error.ok() ? "" : error.result().error().text();
 }
 
+TEST(KeyReader, ErrorsHaveTheirPlaceInFields) {
+  const Expected<toml::table> table = parse_toml("pin = true\nranks = 17\n", "f.toml");
+  FirstError of_toml;
+  KeyReader keys(TomlNode(*table), "f.toml", of_toml);
+  int ranks = 0;
+  keys.read("ranks", ranks, 1, 16);
+  const Error error = of_toml.result().error();
+  EXPECT_EQ(error.where, "f.toml:2");
+  EXPECT_EQ(error.place.file, "f.toml");
+  EXPECT_EQ(error.place.line, 2);
+  EXPECT_EQ(error.place.key, "ranks");
+  FirstError of_json;
+  const Json json{{"ranks", 17}};
+  KeyReader<JsonNode<Json>>::by_path(JsonNode(json), "f.json", "/run", of_json)
+      .read("ranks", ranks, 1, 16);
+  EXPECT_EQ(of_json.result().error().where, "f.json:/run/ranks");
+  EXPECT_EQ(of_json.result().error().place.key, "/run/ranks");
+}
+
+TEST(Errors, APlaceIsReadAsItIsWritten) {
+  const Expected<toml::table> broken = parse_toml("pin = true\n ranks 17\n", "f.toml");
+  EXPECT_EQ(broken.error().place.line, 2);
+  EXPECT_EQ(broken.error().where, fmt::format("f.toml:2:{}", broken.error().place.column));
+  const Error flag =
+      fail(ErrorCode::kInvalidInput, "found 0", ErrorPlace{.argument = "most"}).value();
+  EXPECT_EQ(flag.text(), "--most: found 0");
+  EXPECT_EQ((ErrorPlace{.file = "zbv", .rank = 1, .position = 4}).text(), "zbv: rank 1 position 4");
+  EXPECT_EQ((ErrorPlace{.file = "a.csv", .line = 2, .rank = 1}).text(), "a.csv:2");
+  EXPECT_EQ(ErrorPlace{}.text(), "");
+}
+
 const Fields kRead{2, 3, 4, 0.5, false, "x", {1, 0}, 6};
 
 TEST(KeyReader, TomlAndJsonGiveTheSameFields) {

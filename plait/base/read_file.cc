@@ -34,7 +34,8 @@ std::size_t first_size(int descriptor) {
 Expected<std::string> read_file(const std::string& path, std::string_view what) {
   const auto failed = [&] {
     return fail(ErrorCode::kInvalidInput,
-                fmt::format("the {} file cannot be read: {}", what, std::strerror(errno)), path);
+                fmt::format("the {} file cannot be read: {}", what, std::strerror(errno)),
+                ErrorPlace{.file = path});
   };
   const bool standard_input = path == kStandardInput;
   // What it was read for; a second reader would find an empty file.
@@ -44,7 +45,7 @@ Expected<std::string> read_file(const std::string& path, std::string_view what) 
                 fmt::format("standard input was read as the {} file already, needed a file for "
                             "the {}",
                             standard_input_was, what),
-                path);
+                ErrorPlace{.file = path});
   }
   if (standard_input) standard_input_was = what;
   const Input input{standard_input ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
@@ -65,7 +66,7 @@ Expected<std::string> read_file(const std::string& path, std::string_view what) 
         ErrorCode::kInvalidInput,
         fmt::format("is a git-lfs pointer, needed the {} file itself: git lfs pull fetches it",
                     what),
-        path);
+        ErrorPlace{.file = path});
   }
   return text;
 }

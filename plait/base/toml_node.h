@@ -44,8 +44,9 @@ class TomlNode {
     for (const auto& [key, value] : *node_->as_table()) all.push_back(key.str());
     return all;
   }
-  std::string place(const std::string& file) const {
-    return fmt::format("{}:{}", file, node_->source().begin.line);
+  ErrorPlace place(ErrorPlace document) const {
+    document.line = static_cast<int>(node_->source().begin.line);
+    return document;
   }
   /// Cut to 60 bytes.
   std::string shown() const {
@@ -71,7 +72,9 @@ inline Expected<toml::table> parse_toml(std::string_view text, const std::string
   } catch (const toml::parse_error& error) {
     const toml::source_position& place = error.source().begin;
     return fail(ErrorCode::kInvalidInput, std::string(error.description()),
-                fmt::format("{}:{}:{}", file, place.line, place.column));
+                ErrorPlace{.file = file,
+                           .line = static_cast<int>(place.line),
+                           .column = static_cast<int>(place.column)});
   }
 }
 

@@ -18,7 +18,8 @@ namespace {
 namespace fs = std::filesystem;
 
 tl::unexpected<Error> io_error(const std::string& path, std::string_view what) {
-  return fail(ErrorCode::kIo, fmt::format("cannot {}: {}", what, std::strerror(errno)), path);
+  return fail(ErrorCode::kIo, fmt::format("cannot {}: {}", what, std::strerror(errno)),
+              ErrorPlace{.file = path});
 }
 
 /// The number in /dev/stdout, /dev/stderr, /dev/fd/N and /proc/self/fd/N.

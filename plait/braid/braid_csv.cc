@@ -73,10 +73,8 @@ class TableReader {
  private:
   /// `at`: a piece of the text.
   tl::unexpected<Error> error(std::string_view at, std::string message) const {
-    return fail(
-        ErrorCode::kInvalidInput, std::move(message),
-        fmt::format("{}:{}", file_,
-                    line_and_column(text_, static_cast<std::size_t>(at.data() - text_.data()))));
+    return fail(ErrorCode::kInvalidInput, std::move(message),
+                place_of_byte(file_, text_, static_cast<std::size_t>(at.data() - text_.data())));
   }
 
   Expected<void> read_header(std::string_view line) {

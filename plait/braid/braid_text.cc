@@ -43,8 +43,7 @@ class BraidReader {
 
  private:
   tl::unexpected<Error> error(std::size_t offset, std::string message) const {
-    return fail(ErrorCode::kInvalidInput, std::move(message),
-                fmt::format("{}:{}", file_, line_and_column(text_, offset)));
+    return fail(ErrorCode::kInvalidInput, std::move(message), place_of_byte(file_, text_, offset));
   }
 
   /// Skips blanks; true if the line holds nothing more.

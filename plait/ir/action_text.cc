@@ -189,12 +189,14 @@ std::string found_at(std::string_view text, std::size_t offset) {
   return fmt::format("'\\x{:02x}'", static_cast<unsigned char>(c));
 }
 
-std::string line_and_column(std::string_view text, std::size_t offset) {
+ErrorPlace place_of_byte(const std::string& file, std::string_view text, std::size_t offset) {
   const std::string_view before = text.substr(0, offset);
   const std::size_t line_end = before.rfind('\n');
   const std::size_t column =
       line_end == std::string_view::npos ? before.size() : before.size() - line_end - 1;
-  return fmt::format("{}:{}", std::count(before.begin(), before.end(), '\n') + 1, column + 1);
+  return {.file = file,
+          .line = static_cast<int>(std::count(before.begin(), before.end(), '\n') + 1),
+          .column = static_cast<int>(column + 1)};
 }
 
 std::string_view type_name(ActionType type) {

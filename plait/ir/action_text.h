@@ -39,8 +39,8 @@ std::string found_at(std::string_view text, std::size_t offset);
 /// What is wrong with `text` if an action of it ends before `offset` and something else follows.
 ActionTextError junk_after_action(std::string_view text, std::size_t offset);
 
-/// "line:column" of a byte, both from 1; columns are bytes. Cost: O(offset).
-std::string line_and_column(std::string_view text, std::size_t offset);
+/// Of a byte of a file's text. Cost: O(offset).
+ErrorPlace place_of_byte(const std::string& file, std::string_view text, std::size_t offset);
 
 /// Appends the action that `text` holds, a pair as header and members; consumes all of `text`.
 /// Stages and micro-batches are below 2^20 and 2^30. On an error nothing is appended.

@@ -129,11 +129,12 @@ Expected<void> apply_text(JobConfig& job, const std::string& text, const std::st
       return fail(
           ErrorCode::kInvalidInput,
           fmt::format("'{}' stands outside of a section, needed one such as [run]", section),
-          table.place(path));
+          table.place({.file = path}));
     }
     PLAIT_TRY_VOID(read_section(job, section, table, path));
     for (const std::string_view key : table.keys())
-      job.origins.by_key[fmt::format("{}.{}", section, key)] = table.find(key).place(path);
+      job.origins.by_key[fmt::format("{}.{}", section, key)] =
+          table.find(key).place({.file = path}).text();
   }
   return {};
 }
@@ -172,6 +173,7 @@ Expected<void> apply_override(JobConfig& job, const Override& override) {
   table.insert(name, *parsed->get("value"));
   if (Expected<void> read = read_section(job, section, TomlNode(table), ""); !read) {
     read.error().where = override.flag;
+    read.error().place = {.key = override.key};
     return read;
   }
   job.origins.by_key[override.key] = override.flag;

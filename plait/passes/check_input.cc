@@ -101,7 +101,10 @@ Expected<void> check_input(const Schedule& schedule, Communication communication
       const Problem problem = check.find(rank, i);
       if (problem == Problem::kNone) continue;
       return fail(ErrorCode::kInvalidInput, check.describe(problem, rank, i),
-                  fmt::format("{}: rank {} position {}", schedule.name, rank, i));
+                  ErrorPlace{.file = schedule.name,
+                             .rank = static_cast<int>(rank),
+                             .position = static_cast<int>(i),
+                             .action = print_action_at(schedule.ranks[rank], i)});
     }
   }
   return {};

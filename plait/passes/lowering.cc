@@ -24,7 +24,7 @@ Expected<int> parse_number(std::string_view word, std::size_t rank, int most) {
               fmt::format("found '{}' for rank {}, needed a number from 1 to {}, the stages that "
                           "may be active",
                           word.substr(0, 40), rank, most),
-              "--unshard-lookahead");
+              ErrorPlace{.argument = "unshard-lookahead"});
 }
 
 /// By rank; empty: all that may be whole.
@@ -50,14 +50,14 @@ Expected<std::vector<int>> parse_lookahead(const LoweringOptions& options, std::
   return fail(ErrorCode::kInvalidInput,
               fmt::format("found {} numbers, needed full, auto, or one for each of {} ranks",
                           lookahead.size(), ranks),
-              "--unshard-lookahead");
+              ErrorPlace{.argument = "unshard-lookahead"});
 }
 
 Expected<void> check_active_stages(const LoweringOptions& options) {
   if (options.max_active_stages >= 1) return {};
   return fail(ErrorCode::kInvalidInput,
               fmt::format("found {}, needed a number of at least 1", options.max_active_stages),
-              "--max-active-stages");
+              ErrorPlace{.argument = "max-active-stages"});
 }
 
 Expected<void> check_options(const LoweringOptions& options) {
@@ -66,14 +66,14 @@ Expected<void> check_options(const LoweringOptions& options) {
     return fail(ErrorCode::kInvalidInput,
                 fmt::format("found {}, needed a number of at least 0, or min",
                             *options.max_outstanding_sends),
-                "--max-outstanding-sends");
+                ErrorPlace{.argument = "max-outstanding-sends"});
   }
   if (options.dialect != Dialect::kTorch213) return {};
   const bool sends = options.max_outstanding_sends || options.fewest_outstanding_sends;
   if (!sends && !options.defer_reduce_grad_wait) return {};
   return fail(ErrorCode::kInvalidInput,
               "is about waits, torch 2.13 has none: needed --dialect torch-2.15",
-              sends ? "--max-outstanding-sends" : "--defer-reduce-grad-wait");
+              ErrorPlace{.argument = sends ? "max-outstanding-sends" : "defer-reduce-grad-wait"});
 }
 
 /// A pair is needed at once, with all its stages.
@@ -89,7 +89,7 @@ Expected<void> check_pairs(const Schedule& schedule, int most) {
       return fail(ErrorCode::kInvalidInput,
                   fmt::format("found 1, needed at least 2: {} on rank {} computes two stages",
                               print_action_at(list, i), rank),
-                  "--max-active-stages");
+                  ErrorPlace{.argument = "max-active-stages"});
     }
   }
   return {};

@@ -134,6 +134,8 @@ tl::unexpected<Error> MetricsReader::wrong(std::string message) const {
   return fail(ErrorCode::kInvalidInput, std::move(message), place());
 }
 
-std::string MetricsReader::place() const { return fmt::format("{}:{}", name_, line_count_); }
+ErrorPlace MetricsReader::place() const {
+  return {.file = name_, .line = static_cast<int>(line_count_)};
+}
 
 }  // namespace plait

@@ -32,7 +32,7 @@ class MetricsReader {
   Expected<void> read_header(std::string_view line) const;
   Expected<MetricsLine> read_line(std::string_view line) const;
   tl::unexpected<Error> wrong(std::string message) const;
-  std::string place() const;  // of the line
+  ErrorPlace place() const;  // of the line
 
   std::string name_;
   std::string begun_;           // the line that is not complete yet

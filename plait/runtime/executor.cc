@@ -6,6 +6,7 @@
 #include <exception>
 
 #include "plait/base/check.h"
+#include "plait/ir/action_text.h"
 
 namespace plait {
 
@@ -144,6 +145,7 @@ bool Executor::run(std::int32_t index) {
     Error error = std::move(result).error();
     const std::string inside = error.where.empty() ? "" : ", " + error.where;
     error.where = fmt::format("rank {} in {}{}", rank(), describe(instruction), inside);
+    error.place = place_of(instruction);
     fail_step(error);
     return false;
   }
@@ -278,6 +280,10 @@ Expected<void> Executor::run_part(const Instruction& instruction) {
   }
 }
 
+ErrorPlace Executor::place_of(const Instruction& instruction) const {
+  return {.rank = rank(), .action = print_action(instruction.action), .peer = instruction.peer};
+}
+
 std::string Executor::describe(const Instruction& instruction) const {
   return plait::describe(program_, instruction, column_);
 }
@@ -315,6 +321,7 @@ void Executor::completed(std::uint32_t token, Expected<Value> result) noexcept {
   if (error.where.empty()) {
     error.where =
         fmt::format("rank {} waited in {}", rank(), describe(program_.instructions[token]));
+    error.place = place_of(program_.instructions[token]);
   }
   fail_step(error);
 }

@@ -119,6 +119,7 @@ class Executor final : public CompletionSink {
   void count(const Instruction& instruction);
   void begin_memory(std::int32_t index);
   void end_memory(std::int32_t index);
+  ErrorPlace place_of(const Instruction& instruction) const;
   std::string describe(const Instruction& instruction) const;
   Value take(std::int32_t slot);
   void put(std::int32_t slot, Value value);

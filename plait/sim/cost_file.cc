@@ -26,7 +26,7 @@ void read_stage_cost(Keys& keys, std::string_view key, std::optional<StageCost>&
   const TomlNode node = keys.find(key);
   if (!node.exists()) return;
   const auto list = node.list();
-  StageCost cost{{}, list.has_value(), keys.place(node)};
+  StageCost cost{{}, list.has_value(), keys.place(node).text()};
   for (const TomlNode& one : list.value_or(std::vector{node})) {
     std::int64_t value = 0;
     if (!take(one, value, 0).empty()) {
@@ -79,12 +79,12 @@ struct WrittenSegment {
   LayerSegment segment;
   std::vector<std::string> needs;
   std::vector<std::string> needs_of_layer_before;
-  std::string where;
+  ErrorPlace place;
 };
 
 WrittenSegment read_segment(Keys keys, int layers) {
   WrittenSegment written;
-  written.where = keys.place(keys.table());
+  written.place = keys.place(keys.table());
   LayerSegment& segment = written.segment;
   const std::string name = require_text(keys, "name");
   if (const auto word = parse_word(name)) {
@@ -129,7 +129,7 @@ Expected<std::vector<int>> find_segments(const std::map<std::string, int>& index
     return fail(ErrorCode::kInvalidInput,
                 fmt::format("{} needs '{}', which is no segment, did you mean '{}'?",
                             written.segment.word.text(), name, nearest_name(name, known)),
-                written.where);
+                written.place);
   }
   return found;
 }
@@ -141,7 +141,7 @@ Expected<LayerBraid> make_layer_braid(std::vector<WrittenSegment> written, int l
     const std::string name = written[i].segment.word.text();
     if (!index.try_emplace(name, static_cast<int>(i)).second) {
       return fail(ErrorCode::kInvalidInput, fmt::format("two segments are called '{}'", name),
-                  written[i].where);
+                  written[i].place);
     }
   }
   LayerBraid braid;
@@ -166,7 +166,7 @@ Expected<void> read_braid_file(const std::string& name, const std::string& path,
     if (segment.costs.empty()) {
       return fail(ErrorCode::kInvalidInput,
                   fmt::format("{} has no cost, needed one of each segment", segment.word.text()),
-                  file);
+                  ErrorPlace{.file = file});
     }
   }
   return {};
@@ -328,7 +328,7 @@ Expected<CostSettings> parse_cost_file(const std::string& text, const std::strin
                   fmt::format("'{}' stands outside of a section, needed one of [stage], [link], "
                               "[collective], [pair]",
                               section),
-                  table.place(path));
+                  table.place({.file = path}));
     }
     FirstError error;
     Keys keys(table, path, error, fmt::format("[{}]", section));

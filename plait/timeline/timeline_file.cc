@@ -75,7 +75,9 @@ class EventReader {
     return Keys::by_path(event, name_, fmt::format("/traceEvents/{}", entry), error_);
   }
   void wrong(const std::string& path, std::string message) {
-    error_.set({ErrorCode::kInvalidInput, std::move(message), fmt::format("{}:{}", name_, path)});
+    error_.set(
+        fail(ErrorCode::kInvalidInput, std::move(message), ErrorPlace{.file = name_, .key = path})
+            .value());
   }
   static std::string text_of(const JsonNode<Json>& node) { return node.text().value_or(""); }
 
@@ -190,7 +192,7 @@ Expected<std::vector<ClockOffset>> read_clocks(const Json& header, int ranks,
         fmt::format("found {}, needed offset_ns and error_ns, whole numbers, for each of {} "
                     "ranks",
                     shown_json(*list), ranks),
-        name + ":/plait/clocks");
+        ErrorPlace{.file = name, .key = "/plait/clocks"});
   }
   for (const Json& one : *list)
     clocks.push_back({one["offset_ns"].get<Nanoseconds>(), one["error_ns"].get<Nanoseconds>()});
@@ -200,7 +202,8 @@ Expected<std::vector<ClockOffset>> read_clocks(const Json& header, int ranks,
 /// The step, if the rest of the document is that of a timeline of ours.
 Expected<int> read_header(const Json& document, const std::string& name) {
   const auto error = [&](const char* pointer, std::string message) {
-    return fail(ErrorCode::kInvalidInput, std::move(message), name + pointer);
+    return fail(ErrorCode::kInvalidInput, std::move(message),
+                ErrorPlace{.file = name, .key = pointer});
   };
   if (!document.is_object())
     return error("", fmt::format("found {}, needed {}", shown_json(document), kNeeded));
@@ -208,18 +211,18 @@ Expected<int> read_header(const Json& document, const std::string& name) {
   if (header == document.end())
     return error("", fmt::format("found JSON without the key plait, needed {}", kNeeded));
   if (!header->is_object() || !header->contains("format") || (*header)["format"] != "timeline")
-    return error(":/plait",
+    return error("/plait",
                  fmt::format("found {}, needed the header of {}", shown_json(*header), kNeeded));
   if (!header->contains("version") || (*header)["version"] != kTimelineVersion) {
     return error(
-        ":/plait/version",
+        "/plait/version",
         fmt::format("the timeline's version is {}, this program reads {}",
                     header->contains("version") ? shown_json((*header)["version"]) : "missing",
                     kTimelineVersion));
   }
   const auto events = document.find("traceEvents");
   if (events == document.end() || !events->is_array()) {
-    return error(":/traceEvents",
+    return error("/traceEvents",
                  fmt::format("found {}, needed an array of events",
                              events == document.end() ? "nothing" : shown_json(*events)));
   }
@@ -262,7 +265,7 @@ Expected<Timeline> read_timeline(std::string_view text, const std::string& name)
     PLAIT_TRY(const int step, read_header(document, name));
     if (twice)
       return fail(ErrorCode::kInvalidInput, "the key traceEvents stands here twice, needed once",
-                  name);
+                  ErrorPlace{.file = name});
     PLAIT_TRY(Timeline timeline, reader.finish());
     timeline.step = step;
     PLAIT_TRY(timeline.clocks, read_clocks(document["plait"], timeline.ranks, name));
@@ -270,9 +273,10 @@ Expected<Timeline> read_timeline(std::string_view text, const std::string& name)
   } catch (const Json::parse_error& error) {
     const std::size_t offset = error.byte > 0 ? error.byte - 1 : 0;
     return fail(ErrorCode::kInvalidInput, fmt::format("not JSON: {}", reason_of(error)),
-                fmt::format("{}:{}", name, line_and_column(text, offset)));
+                place_of_byte(name, text, offset));
   } catch (const Json::exception& error) {
-    return fail(ErrorCode::kInvalidInput, fmt::format("not JSON: {}", reason_of(error)), name);
+    return fail(ErrorCode::kInvalidInput, fmt::format("not JSON: {}", reason_of(error)),
+                ErrorPlace{.file = name});
   }
 }
 

@@ -12,10 +12,13 @@ Expected<VerifiedSchedule> prove(Schedule schedule, const VerifyOptions& options
   auto verified = verify(std::move(schedule), options);
   if (verified) return *std::move(verified);
   const Diagnostics& findings = verified.error();
-  return fail(ErrorCode::kCheckFailed,
-              fmt::format("the schedule breaks a rule ({} found, plait check lists them): {}",
-                          findings.size(), findings.front().text()),
-              name);
+  const Diagnostic& first = findings.front();
+  return tl::unexpected<Error>(
+      Error{ErrorCode::kCheckFailed,
+            fmt::format("the schedule breaks a rule ({} found, plait check lists them): {}",
+                        findings.size(), first.text()),
+            name,
+            {.rank = first.rank, .position = first.position}});
 }
 
 }  // namespace plait

@@ -19,9 +19,11 @@ Expected<Schedule> read_cells(const Cells& cells, const std::string& name, const
       if (cell.empty()) {
         list.push_back({});
       } else if (const auto read = parse_action(cell, list); !read) {
-        return fail(ErrorCode::kInvalidInput,
-                    fmt::format("in '{}': {}", cell.substr(0, 60), read.error().message),
-                    fmt::format("{}[{}][{}]", name, rank, i));
+        return tl::unexpected<Error>(
+            Error{ErrorCode::kInvalidInput,
+                  fmt::format("in '{}': {}", cell.substr(0, 60), read.error().message),
+                  fmt::format("{}[{}][{}]", name, rank, i),
+                  {.rank = static_cast<int>(rank), .position = static_cast<int>(list.size())}});
       }
     }
   }

@@ -27,6 +27,8 @@ TEST(Cells, ErrorsNameTheCell) {
   const auto wrong = read_cells({{"0F0"}, {"1F0", "1X0"}}, "mine", {});
   ASSERT_FALSE(wrong);
   EXPECT_EQ(wrong.error().where, "mine[1][1]");
+  EXPECT_EQ(wrong.error().place.rank, 1);
+  EXPECT_EQ(wrong.error().place.position, 1);
   EXPECT_NE(wrong.error().message.find("in '1X0'"), std::string::npos);
   EXPECT_FALSE(read_cells({}, "mine", {}));
 }

@@ -19,17 +19,18 @@ std::size_t skip_blanks(std::string_view row, std::size_t at) {
 
 /// The error in the cell that begins at `begin` of a row.
 tl::unexpected<Error> cell_error(std::string_view row, std::size_t begin,
-                                 const ActionTextError& error, const std::string& place) {
+                                 const ActionTextError& error, ErrorPlace place) {
   const std::string_view cell = row.substr(begin, row.find(',', begin) - begin);
   const std::size_t last = cell.find_last_not_of(" \t");
+  place.column = static_cast<int>(begin + error.offset + 1);
   return fail(ErrorCode::kInvalidInput,
               fmt::format("in '{}': {}", cell.substr(0, std::min<std::size_t>(last + 1, 60)),
                           error.message),
-              fmt::format("{}:{}", place, begin + error.offset + 1));
+              std::move(place));
 }
 
-/// `place` is file:line.
-Expected<std::vector<Action>> read_row(std::string_view row, const std::string& place) {
+/// `place`: file, line and rank.
+Expected<std::vector<Action>> read_row(std::string_view row, ErrorPlace place) {
   if (row.empty()) {
     return fail(ErrorCode::kInvalidInput,
                 "the row is empty, needed a rank's actions, as in 0F0,0F1,0B0", place);
@@ -44,6 +45,7 @@ Expected<std::vector<Action>> read_row(std::string_view row, const std::string& 
       list.push_back({});
     } else {
       const std::size_t begin = at;
+      place.position = static_cast<int>(list.size());
       const auto taken = parse_action_prefix(row.substr(at), list);
       if (!taken) return cell_error(row, begin, taken.error(), place);
       at = skip_blanks(row, at + *taken);
@@ -55,19 +57,26 @@ Expected<std::vector<Action>> read_row(std::string_view row, const std::string& 
   }
 }
 
+/// Of the row that is read next.
+ErrorPlace place_of_row(const std::string& file, int line, const Schedule& schedule) {
+  return {.file = file, .line = line, .rank = static_cast<int>(schedule.ranks.size())};
+}
+
 /// Reads the file as torch writes it: each line is a rank's row.
 Expected<void> read_plain(std::string_view text, const std::string& file, Schedule& schedule) {
   for (std::size_t begin = 0; begin < text.size();) {
     const std::size_t end = std::min(text.find('\n', begin), text.size());
     std::string_view row = text.substr(begin, end - begin);
     if (!row.empty() && row.back() == '\r') row.remove_suffix(1);
-    PLAIT_TRY(std::vector<Action> list,
-              read_row(row, fmt::format("{}:{}", file, schedule.ranks.size() + 1)));
+    PLAIT_TRY(
+        std::vector<Action> list,
+        read_row(row, place_of_row(file, static_cast<int>(schedule.ranks.size()) + 1, schedule)));
     schedule.ranks.push_back(std::move(list));
     begin = end + 1;
   }
   if (schedule.ranks.empty())
-    return fail(ErrorCode::kInvalidInput, "the file is empty, needed one row per rank", file);
+    return fail(ErrorCode::kInvalidInput, "the file is empty, needed one row per rank",
+                ErrorPlace{.file = file});
   return {};
 }
 
@@ -78,15 +87,17 @@ Expected<void> read_sheet(std::string_view text, const std::string& file, Error 
   if (sheet.plain) return tl::unexpected<Error>(std::move(plain_error));
   schedule.ranks.clear();
   for (const CsvRow& row : sheet.rows) {
-    auto list = read_row(row.text, fmt::format("{}:{}", file, row.line));
+    auto list = read_row(row.text, place_of_row(file, row.line, schedule));
     if (!list) {
       // The row has lost its quotes and labels: its columns are not those of the file.
-      return fail(list.error().code, list.error().message, fmt::format("{}:{}", file, row.line));
+      list.error().place.column = 0;
+      return fail(list.error().code, list.error().message, list.error().place);
     }
     schedule.ranks.push_back(*std::move(list));
   }
   if (schedule.ranks.empty())
-    return fail(ErrorCode::kInvalidInput, "the file is empty, needed one row per rank", file);
+    return fail(ErrorCode::kInvalidInput, "the file is empty, needed one row per rank",
+                ErrorPlace{.file = file});
   if (notes != nullptr) *notes = std::move(sheet.notes);
   return {};
 }

@@ -58,7 +58,7 @@ Expected<int> count_named(const Schedule& schedule, const std::string& file, std
   return fail(ErrorCode::kInvalidInput,
               fmt::format("{} names {} {}, which cannot be among {} actions", found, what, largest,
                           entries),
-              fmt::format("{}:{}", file, line));
+              ErrorPlace{.file = file, .line = line, .rank = line - 1, .action = found});
 }
 
 /// By stage, the rank that has more than half of its compute actions, found by the majority vote of
@@ -100,7 +100,7 @@ Expected<void> infer_placement(Schedule& schedule, const std::string& file, int 
       return fail(ErrorCode::kInvalidInput,
                   fmt::format("no row computes stage {} of {}, needed all; is a row missing?",
                               stage, stages),
-                  file);
+                  ErrorPlace{.file = file});
     }
     holder = std::max(holder, 0);
   }
@@ -126,7 +126,8 @@ Expected<void> infer_shape(Schedule& schedule, const std::string& file, const Cs
   const auto rows = static_cast<int>(schedule.ranks.size());
   if (shape.ranks && *shape.ranks != rows) {
     return fail(ErrorCode::kInvalidInput,
-                fmt::format("the file has {} rows, --ranks needs {}", rows, *shape.ranks), file);
+                fmt::format("the file has {} rows, --ranks needs {}", rows, *shape.ranks),
+                ErrorPlace{.file = file});
   }
   bool empty = true;
   schedule.forward_only = true;
@@ -135,7 +136,8 @@ Expected<void> infer_shape(Schedule& schedule, const std::string& file, const Cs
     if (is_backward(action.type)) schedule.forward_only = false;
   });
   if (empty)
-    return fail(ErrorCode::kInvalidInput, "the file holds no action, needed at least one", file);
+    return fail(ErrorCode::kInvalidInput, "the file holds no action, needed at least one",
+                ErrorPlace{.file = file});
   if (shape.microbatches) {
     schedule.microbatches = *shape.microbatches;
   } else {
@@ -148,7 +150,9 @@ Expected<void> infer_shape(Schedule& schedule, const std::string& file, const Cs
   }
   if (!shape.placement) return infer_placement(schedule, file, *stages, !shape.stages);
   auto placement = parse_placement(*shape.placement, rows, stages);
-  if (!placement) return fail(ErrorCode::kInvalidInput, placement.error().message, "--placement");
+  if (!placement)
+    return fail(ErrorCode::kInvalidInput, placement.error().message,
+                ErrorPlace{.argument = "placement"});
   schedule.placement = *std::move(placement);
   return {};
 }

@@ -131,7 +131,7 @@ class SheetReader {
       ++line;
       if (!cells) {
         return fail(ErrorCode::kInvalidInput, "a quote is not closed, needed another on its line",
-                    fmt::format("{}:{}", file_, line));
+                    ErrorPlace{.file = file_, .line = line});
       }
       rows_.push_back({*std::move(cells), line});
       begin = end + 1;
@@ -173,7 +173,7 @@ class SheetReader {
                   fmt::format("the rows' labels are {}, needed the ranks in ascending order, as in "
                               "rank0, rank1",
                               shown(labels)),
-                  fmt::format("{}:{}", file_, rows_[i].line));
+                  ErrorPlace{.file = file_, .line = rows_[i].line});
     }
     note(fmt::format("the first column is taken for labels: {}", shown(labels)));
     for (SheetRow& row : rows_) row.cells.erase(row.cells.begin());
@@ -230,7 +230,7 @@ tl::unexpected<Error> letters_of_torch_2_5(const std::string& file) {
       ErrorCode::kInvalidInput,
       "the letters are those of torch 2.5, where B is the backward for inputs (now I) and BW "
       "the whole one (now B); sed -E 's/([0-9])B([0-9])/\\1I\\2/g; s/BW/B/g' translates them",
-      file);
+      ErrorPlace{.file = file});
 }
 
 }  // namespace plait

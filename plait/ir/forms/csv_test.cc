@@ -1,5 +1,6 @@
 #include "plait/ir/forms/csv.h"
 
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 #include <rapidcheck.h>
 
@@ -136,6 +137,17 @@ std::string notes_of(const std::string& text) {
   std::string all;
   for (const std::string& note : notes) all += (all.empty() ? "" : "; ") + note;
   return all;
+}
+
+TEST(Csv, ErrorsHaveTheirPlaceInFields) {
+  const auto wrong = read_csv("0F0,0B0\n(1F0;1B1)OVERLAP_F_B, 1X0\n", "f.csv", {});
+  ASSERT_FALSE(wrong);
+  const ErrorPlace& place = wrong.error().place;
+  EXPECT_EQ(place.file, "f.csv");
+  EXPECT_EQ(place.line, 2);
+  EXPECT_EQ(wrong.error().where, fmt::format("f.csv:2:{}", place.column));
+  EXPECT_EQ(place.rank, 1);
+  EXPECT_EQ(place.position, 3);  // behind the pair's header and its members
 }
 
 TEST(CsvSheet, QuotesLabelsHeadersAndSeparatorsAreReadAndNoted) {

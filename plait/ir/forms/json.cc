@@ -67,7 +67,7 @@ class JsonReader {
  private:
   tl::unexpected<Error> error(std::string_view pointer, std::string message) const {
     return fail(ErrorCode::kInvalidInput, std::move(message),
-                pointer.empty() ? file_ : fmt::format("{}:{}", file_, pointer));
+                ErrorPlace{.file = file_, .key = std::string(pointer)});
   }
 
   /// Writes the placement as our text form has it and reads that, so that both forms accept the
@@ -230,15 +230,16 @@ Expected<Schedule> read_json(std::string_view text, const std::string& file) {
     if (!twice.empty()) {
       return fail(ErrorCode::kInvalidInput,
                   fmt::format("the key {} stands here twice, needed once", shown_json(Json(twice))),
-                  file);
+                  ErrorPlace{.file = file});
     }
     return JsonReader(file).read(document);
   } catch (const Json::parse_error& error) {
     const std::size_t offset = error.byte > 0 ? error.byte - 1 : 0;
     return fail(ErrorCode::kInvalidInput, fmt::format("not JSON: {}", reason_of(error)),
-                fmt::format("{}:{}", file, line_and_column(text, offset)));
+                place_of_byte(file, text, offset));
   } catch (const Json::exception& error) {
-    return fail(ErrorCode::kInvalidInput, fmt::format("not JSON: {}", reason_of(error)), file);
+    return fail(ErrorCode::kInvalidInput, fmt::format("not JSON: {}", reason_of(error)),
+                ErrorPlace{.file = file});
   }
 }
 

@@ -45,8 +45,7 @@ class TextReader {
 
  private:
   tl::unexpected<Error> error(std::size_t offset, std::string message) const {
-    return fail(ErrorCode::kInvalidInput, std::move(message),
-                fmt::format("{}:{}", file_, line_and_column(text_, offset)));
+    return fail(ErrorCode::kInvalidInput, std::move(message), place_of_byte(file_, text_, offset));
   }
 
   std::string_view line() const { return text_.substr(0, end_); }

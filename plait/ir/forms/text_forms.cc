@@ -35,7 +35,8 @@ Expected<void> check_number(std::string_view what, int found, std::optional<int>
                             const std::string& file) {
   if (!needed || found == *needed) return {};
   return fail(ErrorCode::kInvalidInput,
-              fmt::format("the file says {} {}, --{} says {}", what, found, what, *needed), file);
+              fmt::format("the file says {} {}, --{} says {}", what, found, what, *needed),
+              ErrorPlace{.file = file});
 }
 
 /// Compares the schedule that a file describes with what the caller knows of it.
@@ -47,13 +48,15 @@ Expected<void> check_shape(const Schedule& schedule, const std::string& file,
   PLAIT_TRY_VOID(check_number("microbatches", schedule.microbatches, shape.microbatches, file));
   if (!shape.placement) return {};
   const auto needed = parse_placement(*shape.placement, placement.ranks, placement.stages());
-  if (!needed) return fail(ErrorCode::kInvalidInput, needed.error().message, "--placement");
+  if (!needed)
+    return fail(ErrorCode::kInvalidInput, needed.error().message,
+                ErrorPlace{.argument = "placement"});
   if (needed->copies == placement.copies && needed->rank_of_stage == placement.rank_of_stage)
     return {};
   return fail(ErrorCode::kInvalidInput,
               fmt::format("the file says placement {}, --placement says {}",
                           print_placement(placement), *shape.placement),
-              file);
+              ErrorPlace{.file = file});
 }
 
 }  // namespace
@@ -61,7 +64,8 @@ Expected<void> check_shape(const Schedule& schedule, const std::string& file,
 Expected<Schedule> read_schedule(std::string_view text, const std::string& file,
                                  const CsvShape& shape, std::vector<std::string>* notes) {
   if (text.starts_with("\xff\xfe") || text.starts_with("\xfe\xff"))
-    return fail(ErrorCode::kInvalidInput, "found UTF-16, needed UTF-8", file + ":1:1");
+    return fail(ErrorCode::kInvalidInput, "found UTF-16, needed UTF-8",
+                ErrorPlace{.file = file, .line = 1, .column = 1});
   if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
   const std::string_view begin = first_text(text);
   const char first = begin.empty() ? '\0' : begin.front();
