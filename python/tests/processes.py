@@ -12,7 +12,7 @@ import tempfile
 import traceback
 from typing import Any
 
-TIMEOUT_S = 120
+TIMEOUT_S = 400
 
 
 def on_ranks(function: Any, ranks: int, *args: Any, timeout_s: int = 60) -> list[Any]:

@@ -14,7 +14,8 @@ from processes import on_ranks
 
 MICROBATCHES, WIDTH = 8, 16
 V_SCHEDULES = ("ScheduleZBVZeroBubble", "ScheduleDualPipeV")
-NAMES = ("ScheduleGPipe", "Schedule1F1B", *V_SCHEDULES)
+LOOPS = ("ScheduleInterleaved1F1B", "ScheduleLoopedBFS", "ScheduleInterleavedZeroBubble")
+NAMES = ("ScheduleGPipe", "Schedule1F1B", *V_SCHEDULES, *LOOPS)
 OURS, TORCHS = "plait.pipelining", "torch.distributed.pipelining"
 WITH_TORCH = unittest.skipUnless(
     plait_torch.built_for() and importlib.util.find_spec("torch"), "plait was built without torch"
@@ -82,8 +83,10 @@ def train(rank: int, ranks: int, library: str, name: str, steps: int) -> Any:
     if name in V_SCHEDULES:
         stages = v_stages(pipelining, rank, ranks)
     else:
-        stages = [pipelining.PipelineStage(mlp(rank), rank, ranks, torch.device("cpu"))]
-    given = stages if name in V_SCHEDULES else stages[0]
+        own = (rank, ranks + rank) if name in LOOPS else (rank,)
+        count = len(own) * ranks
+        stages = [pipelining.PipelineStage(mlp(i), i, count, torch.device("cpu")) for i in own]
+    given = stages if len(stages) > 1 else stages[0]
     schedule = getattr(pipelining, name)(given, MICROBATCHES, loss_fn=nn.functional.mse_loss)
     x, y = batch()
     results = []

@@ -401,11 +401,12 @@ def installed(rank: int, ranks: int) -> dict[str, tuple[Any, Any]]:
                 lambda: pipelining.Schedule([["0F0", "0B0", "1F0", "1B0"]], stages, 1, nn.functional.mse_loss).step(
                     torch.zeros(1, 16), target=torch.zeros(1, 16)),
                 lambda: pipelining.PipelineStage(mlp(0), 0, 2, torch.device("cpu"), dw_builder=lambda: None),
+                lambda: pipelining.PipelineStage(mlp(0), 0, 2, torch.device("cuda")),
                 lambda: made.register_custom_function("F", print),
                 lambda: torchs.schedules.get_schedule_class("1f2b"),
                 lambda: pipelining.nothing,
             )],
-            ["InvalidInput", "InvalidInput", "InvalidInput", "CheckFailed", "NotBuilt", "NotBuilt", "ValueError",
+            ["InvalidInput", "InvalidInput", "InvalidInput", "CheckFailed", "NotBuilt", "NotBuilt", "NotBuilt", "ValueError",
              "AttributeError"],
         ),
     }

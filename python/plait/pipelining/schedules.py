@@ -17,6 +17,7 @@ from torch.distributed.pipelining.schedules import PipelineScheduleMulti as _Tor
 from torch.distributed.pipelining.schedules import PipelineScheduleSingle as _TorchSingle
 from torch.distributed.pipelining.schedules import _Action
 from torch.distributed.pipelining.schedules import _PipelineScheduleRuntime as _TorchRuntime
+from torch.nn.parallel import DistributedDataParallel
 
 import plait.schedule
 from plait.costs import CostsLike
@@ -176,12 +177,12 @@ class _Mirror:
 
     def _program(self) -> Program:
         """Made at the first step: a subclass may fill `pipeline_order` after it was made."""
-        programs: dict[bool, tuple[Any, Program]] = self.__dict__.setdefault("_programs", {})
-        order = self._order()
+        programs: dict[bool, tuple[Any, list[bool], Program]] = self.__dict__.setdefault("_programs", {})
+        order, stages = self._order(), self._own_stages()
+        under_ddp = [isinstance(stage.submod, DistributedDataParallel) for stage in stages]
         made = programs.get(self._has_backward)
-        if made is not None and made[0] is order:
-            return made[1]
-        stages = self._own_stages()
+        if made is not None and made[0] is order and made[1] == under_ddp:
+            return made[2]
         schedule = self._schedule()
         if not self._has_backward:
             schedule = _forwards_of(schedule)
@@ -189,7 +190,7 @@ class _Mirror:
         schedule.check(messages=True)  # proven below again: here its findings are objects
         program = Program(schedule, stages[0].group_rank, stages[0].group)
         program.stop_before(last_backwards(program, stages))
-        programs[self._has_backward] = (order, program)
+        programs[self._has_backward] = (order, under_ddp, program)
         return program
 
     def _take(self, schedule: plait.schedule.Schedule) -> None:

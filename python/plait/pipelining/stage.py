@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 import torch.distributed.pipelining.stage as torch_stage
 
 from plait.errors import NotBuilt
@@ -18,7 +19,7 @@ class PipelineStage(torch_stage.PipelineStage):
     from what the module returns, and may change from step to step.
 
     Raises:
-        NotBuilt: `dw_builder`, as plait splits backwards itself (docs/split.md).
+        NotBuilt: `dw_builder`, as plait splits backwards itself (docs/split.md); a device that is no CPU.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -30,3 +31,6 @@ def refuse_what_is_not_run(stage: Any) -> None:
     """Of a stage of torch's own, too."""
     if getattr(stage, "dw_builder", None) is not None:
         raise NotBuilt("is not supported, plait splits the backward of a stage itself", "dw_builder")
+    device = torch.device(stage.device)
+    if device.type != "cpu":
+        raise NotBuilt(f"found {device}, needed cpu: plait.pipelining runs over Gloo", "device")
