@@ -10,6 +10,7 @@
 #include "plait/ir/list_clock.h"
 #include "plait/schedule/greedy/order_walk.h"
 #include "plait/search/caps.h"
+#include "plait/search/repeat.h"
 #include "plait/search/starts.h"
 
 namespace plait {
@@ -59,6 +60,34 @@ class Search {
  public:
   Search(const SearchQuestion& question, const OrderCosts& costs, Nanoseconds bound)
       : question_(question), costs_(costs), bound_(bound) {}
+
+  /// Where there are many micro-batches: what is found for fewer, with its steady part repeated.
+  void add_repeated(int activations, std::vector<Start>& starts) {
+    const int ranks = question_.placement.ranks;
+    const int few = 2 * ranks + (question_.microbatches - 2 * ranks) % 12;
+    if (question_.microbatches <= 2 * few || question_.placement.copies > 1) return;
+    SearchQuestion smaller = question_;
+    smaller.microbatches = few;
+    BoundInput input =
+        bound_input(empty_schedule("search", question_.placement, few), question_.costs);
+    input.activations = activation_caps(question_);
+    const Expected<Bound> bound = best_bound(input);
+    if (!bound) return;
+    smaller.moves = question_.moves / 2;
+    Search search(smaller, costs_, bound->makespan);
+    search.run(starts_of(question_.placement, few, costs_, activations));
+    moves_ = search.moves_;
+    ended_ = search.ended_;
+    Start found = search.best_;
+    std::optional<Schedule> more = repeat_steady(found.schedule, question_.microbatches, costs_);
+    if (!more) return;
+    Start repeated{fmt::format("{}, repeated from {} micro-batches", found.how, few),
+                   *std::move(more)};
+    repeated.makespan = OrderGraph(repeated.schedule, costs_).makespan();
+    starts.push_back(std::move(repeated));
+    std::stable_sort(starts.begin(), starts.end(),
+                     [](const Start& a, const Start& b) { return a.makespan < b.makespan; });
+  }
 
   void run(std::vector<Start> starts) {
     best_ = starts.front();
@@ -116,13 +145,14 @@ Expected<SearchResult> search_schedule(const SearchQuestion& question) {
   PLAIT_TRY(const BoundProblem problem, BoundProblem::make(input));
   const Bound bound =
       question.exact_bound ? one_rank_relaxation(problem).bound : best_bound(problem);
-  const int activations =
+  const int most_activations =
       input.activations.empty()
           ? question.microbatches * question.placement.stages()
           : *std::min_element(input.activations.begin(), input.activations.end());
-  std::vector<Start> starts =
-      starts_of(question.placement, question.microbatches, costs, activations);
   Search search(question, costs, bound.makespan);
+  std::vector<Start> starts =
+      starts_of(question.placement, question.microbatches, costs, most_activations);
+  if (starts.front().makespan > bound.makespan) search.add_repeated(most_activations, starts);
   search.run(starts);
   // The walk knows no queues of messages on links; an order it began with may suffer less of them.
   if (!question.costs.network) starts.clear();

@@ -1,6 +1,7 @@
 #include "plait/search/starts.h"
 
 #include <algorithm>
+#include <cmath>
 #include <optional>
 #include <utility>
 
@@ -67,6 +68,38 @@ class Starts {
     if (std::optional<Schedule> order = best.take()) offer("greedy", *std::move(order));
   }
 
+  /// Greedy orders with a limit for each stage too: what its micro-batches need to go through the
+  /// ranks behind it and back in a steady state, and a part of what the cap leaves.
+  void offer_steady(int activations) {
+    const Placement& placement = empty_.placement;
+    if (placement.copies > 1) return;
+    const std::vector<double> needed = steady_activations();
+    for (const double share : {0.0, 0.25, 0.5, 0.75, 1.0, 1.5}) {
+      std::vector<int> of_stage(needed.size());
+      for (int rank = 0; rank < placement.ranks; ++rank) {
+        const std::vector<int> stages = placement.stages_of(rank);
+        double all = 0;
+        for (const int stage : stages) all += needed[static_cast<std::size_t>(stage)];
+        const double left = activations - all;
+        int given = 0;
+        for (std::size_t i = stages.size(); i-- > 0;) {
+          const auto at = static_cast<std::size_t>(stages[i]);
+          const double part = (1 - share) / static_cast<double>(stages.size()) +
+                              share * (all > 0 ? needed[at] / all : 0);
+          const int rest = activations - given - static_cast<int>(i);
+          of_stage[at] = i == 0
+                             ? rest
+                             : std::clamp(static_cast<int>(std::lround(needed[at] + left * part)),
+                                          1, std::max(rest, 1));
+          given += of_stage[at];
+        }
+      }
+      BestOrder best(costs_.actions, activations);
+      best.offer_greedy(empty_, activations, 0, of_stage);
+      if (std::optional<Schedule> order = best.take()) offer("steady", *std::move(order));
+    }
+  }
+
   std::vector<Start> take() {
     std::stable_sort(starts_.begin(), starts_.end(),
                      [](const Start& a, const Start& b) { return a.makespan < b.makespan; });
@@ -81,6 +114,30 @@ class Starts {
   }
 
  private:
+  /// By stage: how long one micro-batch alone is held there, in periods of the rank with most work.
+  std::vector<double> steady_activations() const {
+    const Placement& placement = empty_.placement;
+    const ActionCosts& costs = costs_.actions;
+    const auto stages = static_cast<std::size_t>(placement.stages());
+    std::vector<Nanoseconds> work(static_cast<std::size_t>(placement.ranks));
+    std::vector<double> held(stages);
+    Nanoseconds behind = 0;  // from the end of the stage's F to the begin of its I
+    for (std::size_t stage = stages; stage-- > 0;) {
+      const int rank = placement.rank_of(static_cast<int>(stage));
+      const Nanoseconds own = costs.forward[stage] + costs.recompute_of(stage) +
+                              costs.backward_input[stage] + costs.backward_weight[stage];
+      work[static_cast<std::size_t>(rank)] += own;
+      held[stage] = static_cast<double>(own + behind);
+      if (stage == 0) break;
+      const int before = placement.rank_of(static_cast<int>(stage) - 1);
+      behind += costs.forward[stage] + costs.backward_input[stage] + costs_.delay(before, rank) +
+                costs_.delay(rank, before);
+    }
+    const auto period = static_cast<double>(*std::max_element(work.begin(), work.end()));
+    for (double& one : held) one = period > 0 ? one / period : 0;
+    return held;
+  }
+
   Schedule empty_;
   const OrderCosts& costs_;
   std::vector<Start> starts_;
@@ -110,6 +167,7 @@ std::vector<Start> starts_of(const Placement& placement, int microbatches, const
   Starts starts(placement, microbatches, costs);
   starts.offer_generated(activations);
   starts.offer_greedy(activations);
+  starts.offer_steady(activations);
   starts.offer("one-at-a-time", one_at_a_time(placement, microbatches));
   return starts.take();
 }

@@ -18,7 +18,8 @@ void BestOrder::offer(Schedule schedule) {
   makespan_ = price->makespan;
 }
 
-void BestOrder::offer_greedy(const Schedule& empty, int activations, Nanoseconds enough) {
+void BestOrder::offer_greedy(const Schedule& empty, int activations, Nanoseconds enough,
+                             const std::vector<int>& of_stage) {
   for (const WeightRule weight : {WeightRule::kAlways, WeightRule::kFits, WeightRule::kHalf}) {
     for (const bool alternate : {false, true}) {
       for (const bool low_memory_first : {false, true}) {
@@ -28,6 +29,7 @@ void BestOrder::offer_greedy(const Schedule& empty, int activations, Nanoseconds
         policy.alternate = alternate;
         policy.low_memory_first = low_memory_first;
         policy.activations = activations;
+        policy.of_stage = of_stage;
         policy.microbatches = empty.microbatches;
         Schedule schedule = empty;
         if (append_list_schedule(schedule, costs_, policy)) offer(std::move(schedule));

@@ -6,6 +6,7 @@
 #include <limits>
 #include <optional>
 #include <string_view>
+#include <vector>
 
 #include "plait/base/error.h"
 #include "plait/base/units.h"
@@ -23,8 +24,9 @@ class BestOrder {
   /// Orders that cannot finish or hold too much are passed over. Cost: O(A).
   void offer(Schedule schedule);
   /// Every policy of the list scheduler with I and W apart, until one takes no more than `enough`.
-  /// `empty` has no actions yet. Cost: O(A log P) for each of twelve.
-  void offer_greedy(const Schedule& empty, int activations, Nanoseconds enough = 0);
+  /// `empty` has no actions yet; `of_stage` as in ListPolicy. Cost: O(A log P) for each of twelve.
+  void offer_greedy(const Schedule& empty, int activations, Nanoseconds enough = 0,
+                    const std::vector<int>& of_stage = {});
   std::optional<Schedule> take() { return std::move(best_); }
 
  private:

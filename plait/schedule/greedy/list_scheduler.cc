@@ -95,6 +95,11 @@ class ListScheduler {
 
   /// The first chunks leave one place for each later one, or nothing could ever be released.
   bool has_room(const RankState& rank, std::size_t stage) const {
+    if (!policy_.of_stage.empty()) {
+      const StageState& state = stages_[stage];
+      const int ended = policy_.split ? state.weights : state.backwards;
+      if (state.forwards - ended >= policy_.of_stage[in_copy(stage)]) return false;
+    }
     if (policy_.activations == 0) return true;
     const auto later =
         rank.stages.end() - std::find(rank.stages.begin(), rank.stages.end(), stage) - 1;

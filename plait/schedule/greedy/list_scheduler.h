@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "plait/base/error.h"
 #include "plait/base/units.h"
@@ -24,6 +25,7 @@ struct ListPolicy {
   bool alternate = false;  ///< a forward that is there goes before the second of two backwards
   bool low_memory_first = false;  ///< a forward of a later chunk goes before one of an earlier
   int activations = 0;            ///< cap of a rank in stage activations, 0: none
+  std::vector<int> of_stage{};    ///< most activations of each stage of a copy; empty: no limit
   int first_microbatch = 0;
   int microbatches = 0;  ///< how many from there
 };

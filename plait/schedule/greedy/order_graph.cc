@@ -181,9 +181,18 @@ void OrderGraph::rotate(std::size_t rank, std::size_t from, std::size_t to) {
   at(node).position = static_cast<std::uint32_t>(to);
 }
 
+void OrderGraph::save_region(std::size_t first, std::size_t last) {
+  Done& done = done_.back();
+  done.region_begin = first;
+  done.region_saved = saved_.size();
+  done.region_size = last - first + 1;
+  saved_.insert(saved_.end(), sorted_.begin() + static_cast<std::ptrdiff_t>(first),
+                sorted_.begin() + static_cast<std::ptrdiff_t>(last) + 1);
+  visits_ += static_cast<std::int64_t>(done.region_size);
+}
+
 /// Writes moved_ and others_ to sorted_ from `first` on.
 void OrderGraph::put_region(std::size_t first) {
-  region_begin_ = first;
   for (const std::vector<Node>* part : {&others_, &moved_}) {
     for (const Node node : *part) {
       sorted_[first] = node;
@@ -198,15 +207,13 @@ void OrderGraph::put_region(std::size_t first) {
 bool OrderGraph::reorder_before(Node later, Node earlier) {
   const std::size_t first = at(earlier).topological;
   const std::size_t last = at(later).topological;
-  region_.assign(sorted_.begin() + static_cast<std::ptrdiff_t>(first),
-                 sorted_.begin() + static_cast<std::ptrdiff_t>(last) + 1);
+  save_region(first, last);
   marked_[static_cast<std::size_t>(later)] = 1;
   others_.clear();
   moved_.clear();
-  visits_ += static_cast<std::int64_t>(region_.size());
   bool cycle = false;
-  for (std::size_t i = region_.size(); i-- > 0;) {
-    const Node node = region_[i];
+  for (std::size_t place = last + 1; place-- > first;) {
+    const Node node = sorted_[place];
     const auto id = static_cast<std::size_t>(node);
     if (marked_[id] == 0) {
       moved_.push_back(node);
@@ -233,14 +240,13 @@ bool OrderGraph::reorder_before(Node later, Node earlier) {
 bool OrderGraph::reorder_after(Node earlier, Node later) {
   const std::size_t first = at(earlier).topological;
   const std::size_t last = at(later).topological;
-  region_.assign(sorted_.begin() + static_cast<std::ptrdiff_t>(first),
-                 sorted_.begin() + static_cast<std::ptrdiff_t>(last) + 1);
+  save_region(first, last);
   marked_[static_cast<std::size_t>(earlier)] = 1;
   others_.clear();
   moved_.clear();
-  visits_ += static_cast<std::int64_t>(region_.size());
   bool cycle = false;
-  for (const Node node : region_) {
+  for (std::size_t place = first; place <= last; ++place) {
+    const Node node = sorted_[place];
     const auto id = static_cast<std::size_t>(node);
     if (marked_[id] == 0) {
       others_.push_back(node);
@@ -333,41 +339,70 @@ void OrderGraph::update_tails() {
   }
 }
 
-bool OrderGraph::move(Node node, std::size_t to, Nanoseconds limit) {
-  const std::size_t rank = at(node).rank;
-  const std::size_t from = at(node).position;
-  if (from == to || !may_pass(node, from, to)) return false;
-  const std::size_t first = std::min(from, to);
-  const std::size_t last = std::max(from, to);
-  const Node passed = orders_[rank][to];
-  rotate(rank, from, to);
-  const bool fine = fits(rank, first, last) &&
-                    (to < from ? reorder_before(node, passed) : reorder_after(node, passed));
-  if (!fine) {
-    rotate(rank, to, from);
-    return false;
+bool OrderGraph::shift(const Shift& shift) {
+  const std::size_t from = at(shift.node).position;
+  if (from == shift.to || !may_pass(shift.node, from, shift.to)) return false;
+  const Node passed = orders_[at(shift.node).rank][shift.to];
+  rotate(at(shift.node).rank, from, shift.to);
+  done_.push_back({shift.node, from, 0, 0, 0});
+  if (shift.to < from ? reorder_before(shift.node, passed) : reorder_after(shift.node, passed))
+    return true;
+  rotate(at(shift.node).rank, shift.to, from);
+  saved_.resize(done_.back().region_saved);
+  done_.pop_back();
+  return false;
+}
+
+void OrderGraph::undo_shifts() {
+  for (auto done = done_.rbegin(); done != done_.rend(); ++done) {
+    rotate(at(done->node).rank, at(done->node).position, done->from);
+    for (std::size_t i = 0; i < done->region_size; ++i) {
+      const Node node = saved_[done->region_saved + i];
+      sorted_[done->region_begin + i] = node;
+      at(node).topological = static_cast<std::uint32_t>(done->region_begin + i);
+    }
+  }
+}
+
+OrderGraph::Moved OrderGraph::move(std::span<const Shift> shifts, Nanoseconds limit) {
+  done_.clear();
+  saved_.clear();
+  const std::size_t rank = at(shifts.front().node).rank;
+  std::size_t first = nodes_.size();
+  std::size_t last = 0;
+  std::size_t region_begin = nodes_.size();
+  std::size_t region_end = 0;
+  for (const Shift& one : shifts) {
+    const std::size_t from = at(one.node).position;
+    first = std::min({first, from, one.to});
+    last = std::max({last, from, one.to});
+    if (!shift(one)) {
+      undo_shifts();
+      return Moved::kNo;
+    }
+    region_begin = std::min(region_begin, done_.back().region_begin);
+    region_end = std::max(region_end, done_.back().region_begin + done_.back().region_size - 1);
+  }
+  if (!fits(rank, first, last)) {
+    undo_shifts();
+    return Moved::kOverCap;
   }
   const std::vector<Node>& order = orders_[rank];
-  const std::size_t end = region_begin_ + region_.size() - 1;
   for (std::size_t i = first; i <= last; ++i) mark(order[i]);
   if (last + 1 < order.size()) mark(order[last + 1]);
   changed_.clear();
-  if (!update_heads(region_begin_, end, limit)) {
+  if (!update_heads(region_begin, region_end, limit)) {
     for (auto change = changed_.rbegin(); change != changed_.rend(); ++change)
       at(change->node).head = change->head;
-    rotate(rank, to, from);
-    for (std::size_t i = 0; i < region_.size(); ++i) {
-      sorted_[region_begin_ + i] = region_[i];
-      at(region_[i]).topological = static_cast<std::uint32_t>(region_begin_ + i);
-    }
-    return false;
+    undo_shifts();
+    return Moved::kNo;
   }
   makespan_ = last_end();
   set_held(rank, first, last);
   for (std::size_t i = first; i <= last; ++i) mark(order[i]);
   if (first > 0) mark(order[first - 1]);
   update_tails();
-  return true;
+  return Moved::kYes;
 }
 
 Schedule OrderGraph::schedule(const std::vector<std::vector<Node>>& orders) const {

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "plait/base/units.h"
@@ -60,13 +61,25 @@ class OrderGraph {
   std::size_t position_of(Node node) const { return at(node).position; }
   const Action& action_of(Node node) const { return at(node).action; }
   Nanoseconds end_of(Node node) const { return at(node).head + at(node).length; }
+  /// What its rank holds more once it has run.
+  std::int64_t kept_by(Node node) const { return at(node).hold.kept; }
   /// The longest path from its end to the end of the step.
   Nanoseconds tail_of(Node node) const { return at(node).tail; }
 
-  /// Moves a node to another position of its rank's list, if it passes nothing that it depends on
-  /// or that depends on it, the rank keeps its cap and the makespan is not above `limit`. Otherwise
-  /// returns false and leaves everything as it was. Cost: what changes.
-  bool move(Node node, std::size_t to, Nanoseconds limit);
+  struct Shift {
+    Node node = kNone;
+    std::size_t to = 0;  ///< position in its rank's list
+  };
+  enum class Moved : std::uint8_t {
+    kYes,
+    kNo,
+    kOverCap,  ///< no: the rank would hold too much
+  };
+
+  /// Shifts nodes of one rank, one after the other, to other positions of its list, if none passes
+  /// what it depends on or what depends on it, the rank keeps its cap afterwards and the makespan
+  /// is not above `limit`. Otherwise everything stays as it was. Cost: what changes.
+  Moved move(std::span<const Shift> shifts, Nanoseconds limit);
 
   /// The nodes of a longest path, from the first to the last; where there are several, `random`
   /// chooses.
@@ -119,6 +132,9 @@ class OrderGraph {
   void rotate(std::size_t rank, std::size_t from, std::size_t to);
   bool reorder_before(Node later, Node earlier);
   bool reorder_after(Node earlier, Node later);
+  bool shift(const Shift& shift);
+  void undo_shifts();
+  void save_region(std::size_t first, std::size_t last);
   void put_region(std::size_t first);
   Nanoseconds head_of(const State& state) const;
   Nanoseconds tail_of(const State& state) const;
@@ -137,8 +153,15 @@ class OrderGraph {
   std::vector<Node> sorted_;               // topologically
   std::vector<std::uint64_t> dirty_;       // by place in sorted_
   std::vector<Changed> changed_;
-  std::size_t region_begin_ = 0;
-  std::vector<Node> region_;  // of sorted_, as it was
+  struct Done {
+    Node node;
+    std::size_t from;
+    std::size_t region_begin;  // of sorted_
+    std::size_t region_saved;  // in saved_
+    std::size_t region_size;
+  };
+  std::vector<Done> done_;    // shifts of the move in progress
+  std::vector<Node> saved_;   // their regions of sorted_, as they were
   std::vector<Node> moved_;   // of the region
   std::vector<Node> others_;  // of the region
   std::vector<std::uint8_t> marked_;

@@ -11,9 +11,12 @@ namespace plait {
 namespace {
 
 using Node = OrderGraph::Node;
+using Shift = OrderGraph::Shift;
+using Moved = OrderGraph::Moved;
 
 constexpr std::size_t kFurthest = 6;      // positions in one move
 constexpr std::uint64_t kAnyOneIn = 50;   // moves of any action
+constexpr std::uint64_t kSwapOneIn = 8;   // moves of two actions of one type
 constexpr std::uint64_t kNewPathIn = 64;  // fruitless moves
 constexpr std::int64_t kAsk = 1024;       // moves between two questions whether to go on
 constexpr std::int64_t kFirstRound = 20'000;
@@ -67,8 +70,7 @@ class Walk {
       if (progress_.makespan <= limits_.goal || progress_.moves == limits_.moves) break;
       if (blocks_.empty()) find_blocks();
       ++progress_.moves;
-      const auto [node, to] = choose();
-      if (!graph_->move(node, to, graph_->makespan() + allowance(temperature))) {
+      if (!try_one(graph_->makespan() + allowance(temperature))) {
         if (random_() % kNewPathIn == 0) blocks_.clear();
         continue;
       }
@@ -102,7 +104,20 @@ class Walk {
     }
   }
 
-  std::pair<Node, std::size_t> choose() {
+  bool try_one(Nanoseconds limit) {
+    shifts_.clear();
+    if (random_() % kSwapOneIn == 0) {
+      add_swap();
+    } else {
+      shifts_.push_back(choose());
+    }
+    if (shifts_.empty()) return false;
+    Moved moved = graph_->move(shifts_, limit);
+    if (moved == Moved::kOverCap && make_room()) moved = graph_->move(shifts_, limit);
+    return moved == Moved::kYes;
+  }
+
+  Shift choose() {
     if (blocks_.empty() || random_() % kAnyOneIn == 0) return choose_any();
     const auto [first, last] = blocks_[random_() % blocks_.size()];
     const std::size_t far = 1 + random_() % std::min(last - first, kFurthest);
@@ -119,13 +134,56 @@ class Walk {
     }
   }
 
-  std::pair<Node, std::size_t> choose_any() {
+  Shift choose_any() {
     const auto node = static_cast<Node>(random_() % graph_->size());
     const std::size_t position = graph_->position_of(node);
     const std::size_t last = graph_->orders()[graph_->rank_of(node)].size() - 1;
     const std::size_t far = 1 + random_() % kFurthest;
     if (random_() % 2 == 0) return {node, std::min(position + far, last)};
     return {node, position - std::min(position, far)};
+  }
+
+  /// An action of the path and the next one of its type and another stage change places, which
+  /// leaves what the rank holds as it is.
+  void add_swap() {
+    if (path_.empty()) return;
+    const Node node = path_[random_() % path_.size()];
+    const Action& action = graph_->action_of(node);
+    const std::vector<Node>& order = graph_->orders()[graph_->rank_of(node)];
+    const std::size_t position = graph_->position_of(node);
+    const bool up = random_() % 2 == 0;
+    for (std::size_t far = 1; far <= 2 * kFurthest; ++far) {
+      if (up ? position + far >= order.size() : far > position) return;
+      const std::size_t to = up ? position + far : position - far;
+      const Action& other = graph_->action_of(order[to]);
+      if (other.type != action.type || other.stage == action.stage) continue;
+      shifts_.push_back({node, to});
+      if (far > 1) shifts_.push_back({order[to], position});
+      return;
+    }
+  }
+
+  /// A forward that went too far forward takes along the first release that it passed; a release
+  /// that went too far back the last forward that it passed.
+  bool make_room() {
+    if (shifts_.size() > 1) return false;
+    const auto [node, to] = shifts_.front();
+    const std::vector<Node>& order = graph_->orders()[graph_->rank_of(node)];
+    const std::size_t from = graph_->position_of(node);
+    const auto keeps = [&](std::size_t position) { return graph_->kept_by(order[position]); };
+    if (to < from) {
+      std::size_t release = to;
+      while (release < from && keeps(release) >= 0) ++release;
+      if (release == from) return false;
+      shifts_ = {{node, to}, {order[release], to}};
+      return true;
+    }
+    std::size_t forward = to;
+    while (forward > from && keeps(forward) <= 0) --forward;
+    if (forward == from) return false;
+    const Node taken = order[forward];
+    shifts_ = {{node, to}, {taken, to}};
+    return true;
   }
 
   const OrderCosts& costs_;
@@ -138,6 +196,7 @@ class Walk {
   std::int64_t visits_ = 0;  // in the rounds before
   bool over_ = false;
   std::vector<Node> path_;
+  std::vector<Shift> shifts_;
   std::vector<std::pair<std::size_t, std::size_t>> blocks_;  // first and last, in path_
 };
 
