@@ -55,13 +55,6 @@ TEST(Search, MeetsTheBoundOnASmallV) {
   }
 }
 
-// The optimum that a solver proves (tests/python/bound_solver_test.py); the bounds are below it.
-TEST(Search, ReachesAKnownOptimumBelowPActivations) {
-  SearchQuestion asked = question(*place_loop(4, 4), 8, 3);
-  asked.moves = 300'000;
-  EXPECT_EQ(search_schedule(asked)->price.prediction.makespan_ns, 342);
-}
-
 TEST(Search, TheSameSeedAndMovesGiveTheSameSchedule) {
   SearchQuestion asked = question(*place_v(4, 8), 8, 4);
   asked.moves = 40'000;
