@@ -34,6 +34,13 @@ struct RaisedError : std::exception {
   Error error;
 };
 
+/// An argument of Python's is wrong.
+inline RaisedError wrong_argument(std::string name, std::string message) {
+  return RaisedError(
+      fail(ErrorCode::kInvalidInput, std::move(message), ErrorPlace{.argument = std::move(name)})
+          .value());
+}
+
 /// The value, or an exception.
 template <typename T>
 T value_of(Expected<T> result) {

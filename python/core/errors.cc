@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "python/core/bind.h"
 
 namespace plait::python {
@@ -24,7 +26,16 @@ void translate(const std::exception_ptr& thrown, void* /*payload*/) {
     std::rethrow_exception(thrown);
   } catch (const RaisedError& raised) {
     const nb::object type = nb::module_::import_("plait.errors").attr(class_of(raised.error.code));
-    const nb::object exception = type(raised.error.message, raised.error.where);
+    const ErrorPlace& place = raised.error.place;
+    // What is a flag of the command is an argument here.
+    std::string argument = place.argument;
+    std::replace(argument.begin(), argument.end(), '-', '_');
+    using namespace nb::literals;
+    const nb::object exception =
+        type(raised.error.message, argument.empty() ? raised.error.where : argument,
+             "argument"_a = argument, "file"_a = place.file, "line"_a = place.line,
+             "column"_a = place.column, "key"_a = place.key, "rank"_a = place.rank,
+             "position"_a = place.position, "action"_a = place.action, "peer"_a = place.peer);
     PyErr_SetObject(type.ptr(), exception.ptr());
   }
 }

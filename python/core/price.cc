@@ -18,9 +18,9 @@ void check_shape(int ranks, int microbatches, int chunks) {
         std::tuple("stages", chunks, 0)}) {
     for (const HeaderNumber& number : kHeaderNumbers) {
       if (number.name != name || (value >= least && value <= number.limit)) continue;
-      throw RaisedError({ErrorCode::kInvalidInput,
-                         fmt::format("found {}, needed a number from 1 to {}", value, number.limit),
-                         number.name == "stages" ? "chunks" : name});
+      throw wrong_argument(
+          number.name == "stages" ? "chunks" : name,
+          fmt::format("found {}, needed a number from 1 to {}", value, number.limit));
     }
   }
 }

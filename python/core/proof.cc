@@ -29,8 +29,7 @@ std::vector<Matching> matchings_named(const std::vector<std::string>& names) {
       known += fmt::format("{}{}", known.empty() ? "" : ", ", info.name);
     }
     if (matchings.size() == before) {
-      throw RaisedError({ErrorCode::kInvalidInput,
-                         fmt::format("found '{}', needed one of {}", name, known), "matching"});
+      throw wrong_argument("matching", fmt::format("found '{}', needed one of {}", name, known));
     }
   }
   return matchings;

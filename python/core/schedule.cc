@@ -54,8 +54,7 @@ Dialect dialect_named(const std::optional<std::string>& name) {
     if (info.name == *name) return info.dialect;
     known += fmt::format("{}{}", known.empty() ? "" : ", ", info.name);
   }
-  throw RaisedError({ErrorCode::kInvalidInput,
-                     fmt::format("found '{}', needed one of {}", *name, known), "dialect"});
+  throw wrong_argument("dialect", fmt::format("found '{}', needed one of {}", *name, known));
 }
 
 /// A CSV is in the newest dialect unless another is asked for; the other forms are as the lists
@@ -69,8 +68,7 @@ std::string print_as(const Schedule& schedule, const std::string& form,
     known += fmt::format("{}{}", known.empty() ? "" : ", ", info.name);
   }
   if (found == nullptr) {
-    throw RaisedError({ErrorCode::kInvalidInput,
-                       fmt::format("found '{}', needed one of {}", form, known), "form"});
+    throw wrong_argument("form", fmt::format("found '{}', needed one of {}", form, known));
   }
   const Dialect wanted = dialect_named(dialect);
   return value_of(without_gil([&]() -> Expected<std::string> {
@@ -99,8 +97,7 @@ std::pair<Schedule, std::vector<std::string>> lower(
 const std::vector<Action>& list_of(const Schedule& schedule, int rank) {
   const int ranks = static_cast<int>(schedule.ranks.size());
   if (rank < 0 || rank >= ranks) {
-    throw RaisedError({ErrorCode::kInvalidInput,
-                       fmt::format("found {}, needed one of {} ranks", rank, ranks), "rank"});
+    throw wrong_argument("rank", fmt::format("found {}, needed one of {} ranks", rank, ranks));
   }
   return schedule.ranks[static_cast<std::size_t>(rank)];
 }

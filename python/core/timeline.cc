@@ -1,6 +1,11 @@
 #include "plait/timeline/timeline.h"
+
+#include <fmt/core.h>
+#include <nanobind/stl/pair.h>
+
 #include "plait/base/read_file.h"
 #include "plait/draw/svg.h"
+#include "plait/ir/action_text.h"
 #include "plait/timeline/timeline_file.h"
 #include "python/core/bind.h"
 #include "viewer/view_page.h"
@@ -43,6 +48,35 @@ nb::object of_metrics(nb::handle_t<StepMetrics> self) {
   const std::vector<RankMetrics>& ranks = nb::cast<const StepMetrics&>(self).ranks;
   return column(ranks.empty() ? nullptr : &(ranks.front().*Member), ranks.size(),
                 sizeof(RankMetrics), self);
+}
+
+/// rank, lane, instruction, action, pair, awaited rank, awaited instruction, begin, end, waits.
+using EventRow =
+    std::tuple<int, int, int, std::string, int, int, int, Nanoseconds, Nanoseconds, Nanoseconds>;
+
+/// What another runtime has measured; pairs ran in sequence. A clock is an offset and its error.
+Timeline timeline_of(int ranks, int step, const std::vector<EventRow>& rows,
+                     const std::vector<std::pair<Nanoseconds, Nanoseconds>>& clocks) {
+  Timeline timeline{.ranks = ranks, .events = {}, .step = step};
+  for (const auto& [rank, lane, instruction, text, pair, awaited_rank, awaited_instruction, begin,
+                    end, waits] : rows) {
+    std::vector<Action> actions;
+    const auto parsed = parse_action(text, actions);
+    if (!parsed || actions.size() != 1 || rank < 0 || rank >= ranks || lane < 0 || lane > 1)
+      throw wrong_argument("rows", fmt::format("found {} on rank {}", text, rank));
+    timeline.events.push_back({.rank = rank,
+                               .lane = static_cast<Lane>(lane),
+                               .instruction = instruction,
+                               .action = actions.front(),
+                               .pair = pair,
+                               .awaited_rank = awaited_rank,
+                               .awaited_instruction = awaited_instruction,
+                               .begin = begin,
+                               .end = end,
+                               .waits_ns = waits});
+  }
+  for (const auto& [offset, error] : clocks) timeline.clocks.push_back({offset, error});
+  return timeline;
 }
 
 std::string view_page(const std::vector<std::tuple<std::string, bool, const Timeline*>>& shown) {
@@ -108,6 +142,8 @@ void bind_timeline(nb::module_& m) {
         }));
       },
       nb::arg("path"));
+  m.def("timeline_of", timeline_of, nb::arg("ranks"), nb::arg("step"), nb::arg("rows"),
+        nb::arg("clocks"));
   m.def("view_page", view_page, nb::arg("shown"));
 }
 

@@ -15,6 +15,7 @@ from plait.costs import Costs
 from plait.errors import CheckFailed, Error, FileProblem, Finding, InvalidInput, Note, NotBuilt
 from plait.metrics import MetricInfo, metric_fields, read_metrics
 from plait.price import CriticalStep, Price
+from plait.recording import Recording, record
 from plait.schedule import ACTION, Proof, Schedule
 from plait.tables import ScheduleInfo, action_types, dialects, passes, placements, rules, schedules
 from plait.timeline import StepMetrics, Timeline
@@ -37,6 +38,7 @@ __all__ = [
     "Note",
     "Price",
     "Proof",
+    "Recording",
     "Schedule",
     "ScheduleInfo",
     "StepMetrics",
@@ -48,6 +50,7 @@ __all__ = [
     "passes",
     "placements",
     "read_metrics",
+    "record",
     "rules",
     "schedules",
     "view",

@@ -111,10 +111,10 @@ def compare(
     """
     any_active = max_active_stages == "any"
     if isinstance(max_active_stages, str) and not any_active:
-        raise InvalidInput(f"found '{max_active_stages}', needed any or a number", "max_active_stages")
+        raise InvalidInput(f"found '{max_active_stages}', needed any or a number", argument="max_active_stages")
     active = max_active_stages if isinstance(max_active_stages, int) else None
     if max_active_stages is None and unshard_lookahead != "full":
-        raise InvalidInput("is of a lowering, needed max_active_stages too", "unshard_lookahead")
+        raise InvalidInput("is of a lowering, needed max_active_stages too", argument="unshard_lookahead")
     rows, left_out, tried, kept_out = _core.compare(
         ranks, microbatches, chunks or 0, any_m, "" if memory is None else str(memory), as_costs(costs)._handle,
         active, any_active, unshard_lookahead, exact_bound,

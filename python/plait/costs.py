@@ -110,4 +110,4 @@ def _toml_value(key: str, value: object) -> str:
         return _toml_value(key, value.tolist())
     if isinstance(value, Sequence):
         return "[" + ", ".join(_toml_value(key, one) for one in value) + "]"
-    raise InvalidInput(f"found {type(value).__name__}, needed a number or a list of numbers", key)
+    raise InvalidInput(f"found {type(value).__name__}, needed a number or a list of numbers", argument=key)

@@ -7,22 +7,53 @@ Each also is the class of Python's own that one would expect, so that ``except V
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 __all__ = ["CheckFailed", "Error", "FileProblem", "Finding", "InvalidInput", "Note", "NotBuilt"]
 
 
 class Error(Exception):
-    """The base of all.
+    """The base of all. What of its fields does not apply is "", 0 of lines and columns, -1 of numbers.
 
     Attributes:
         message: what was found and what was needed; lower case, no full stop.
         where: file:line, an argument's name, a cell; empty if the message says it.
+        argument: of the function that was called.
+        file: or what stands for it: "text", a schedule's name.
+        line, column: of the file, from 1; columns are bytes.
+        key: of a TOML file or a line of JSON; of a document of JSON the path to it, as in "/plait/step".
+        rank, position, action: in a schedule; see `Note`.
+        peer: the rank at the other end of a message.
     """
 
-    def __init__(self, message: str, where: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        where: str = "",
+        *,
+        argument: str = "",
+        file: str = "",
+        line: int = 0,
+        column: int = 0,
+        key: str = "",
+        rank: int = -1,
+        position: int = -1,
+        action: str = "",
+        peer: int = -1,
+    ) -> None:
+        where = where or argument
         super().__init__(f"{where}: {message}" if where else message)
         self.message = message
         self.where = where
+        self.argument = argument
+        self.file = file
+        self.line = line
+        self.column = column
+        self.key = key
+        self.rank = rank
+        self.position = position
+        self.action = action
+        self.peer = peer
 
 
 class InvalidInput(Error, ValueError):
@@ -34,7 +65,11 @@ class NotBuilt(Error, NotImplementedError):
 
 
 class FileProblem(Error, OSError):
-    """A file could not be written."""
+    """A file could not be written: `file`, which is `filename` of OSError too."""
+
+    def __init__(self, message: str, where: str = "", *, file: str = "", **place: Any) -> None:
+        super().__init__(message, where, file=file, **place)
+        self.filename = file or None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,30 +121,18 @@ class Finding:
 
 
 class CheckFailed(Error):
-    """A schedule breaks rules.
+    """A schedule breaks rules. `rank`, `position` and `action` are the first finding's.
 
     Attributes:
         findings: every violation, in the order of the rules.
     """
 
-    def __init__(self, message: str, where: str = "", findings: tuple[Finding, ...] = ()) -> None:
-        super().__init__(message, where)
+    def __init__(self, message: str, where: str = "", findings: tuple[Finding, ...] = (), **place: Any) -> None:
+        if findings:
+            first = findings[0]
+            place.update(rank=first.rank, position=first.position, action=first.action)
+        super().__init__(message, where, **place)
         self.findings = findings
-
-    @property
-    def rank(self) -> int:
-        """Of the first finding; -1 if it is of no rank."""
-        return self.findings[0].rank if self.findings else -1
-
-    @property
-    def position(self) -> int:
-        """Of the first finding; -1 if it is of no action."""
-        return self.findings[0].position if self.findings else -1
-
-    @property
-    def action(self) -> str:
-        """Of the first finding, as text; "" if it is of no action."""
-        return self.findings[0].action if self.findings else ""
 
     @property
     def other(self) -> Note | None:

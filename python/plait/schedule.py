@@ -85,12 +85,12 @@ class Schedule:
         for key, value in (of_file if by_name else of_name).items():
             if value is not None:
                 needs = "a file or lists" if by_name else "a schedule by name"
-                raise InvalidInput(f"is of {needs}, found {'a name' if by_name else 'another source'}", key)
+                raise InvalidInput(f"is of {needs}, found {'a name' if by_name else 'another source'}", argument=key)
         shape = (ranks, stages, microbatches, _placement_text(placement))
         if by_name:
             for key, number in (("ranks", ranks), ("microbatches", microbatches)):
                 if number is None:
-                    raise InvalidInput("is missing, a schedule by name needs it", key)
+                    raise InvalidInput("is missing, a schedule by name needs it", argument=key)
             assert isinstance(source, str) and ranks is not None and microbatches is not None
             made_for = None if costs is None else as_costs(costs)._handle
             self._handle = _core.generate(
@@ -229,7 +229,7 @@ class Schedule:
         if form is None and suffix == "svg":
             return _core.write_file(name, self.timeline().svg(title=self.name))
         if form is None and suffix not in ("csv", "json", "plait"):
-            raise InvalidInput(f"found '.{suffix}', needed .csv, .json, .plait, .svg or form=", name)
+            raise InvalidInput(f"found '.{suffix}', needed .csv, .json, .plait, .svg or form=", name, file=name)
         return _core.write_file(name, self.text(form or suffix, dialect=dialect))
 
     def findings(
@@ -327,7 +327,7 @@ class Schedule:
         """
         fewest = max_outstanding_sends == "min"
         if isinstance(max_outstanding_sends, str) and not fewest:
-            raise InvalidInput(f"found '{max_outstanding_sends}', needed min or a number", "max_outstanding_sends")
+            raise InvalidInput(f"found '{max_outstanding_sends}', needed min or a number", argument="max_outstanding_sends")
         ahead = unshard_lookahead if isinstance(unshard_lookahead, str) else ",".join(map(str, unshard_lookahead))
         sends = max_outstanding_sends if isinstance(max_outstanding_sends, int) else None
         return self._made(
@@ -349,7 +349,7 @@ class Schedule:
             InvalidInput: an unknown pass (with the nearest known one), what a pass finds.
         """
         if max_activations is not None and costs is None:
-            raise InvalidInput("is for what pair chooses by costs, needed both", "max_activations")
+            raise InvalidInput("is for what pair chooses by costs, needed both", argument="max_activations")
         if isinstance(passes, str):
             passes = [passes]
         spec = ",".join(one if isinstance(one, str) else f"{one[0]}={one[1]}" for one in passes)

@@ -24,6 +24,12 @@ class Documents(unittest.TestCase):
                     os.chdir(before)
                 self.assertEqual(opened.call_count, 1 if "view()" in blocks[0] else 0)
 
+    def test_tests_that_are_named_exist(self) -> None:
+        named = re.findall(r"`(test_\w+)\.(\w+)\.(test_\w+)`", (ROOT / "docs/coming-from-torch.md").read_text())
+        self.assertGreater(len(named), 15)
+        for file, group, test in named:
+            text = (ROOT / "python/tests" / f"{file}.py").read_text()
+            self.assertRegex(text, rf"class {group}\(unittest.TestCase\):(?:\n(?!class ).*)*?\n    def {test}\(", f"{file}.{group}.{test}")
 
 
 if __name__ == "__main__":

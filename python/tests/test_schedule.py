@@ -68,6 +68,30 @@ class Sources(unittest.TestCase):
             self.assertIn(needed, str(caught.exception))
             self.assertIsInstance(caught.exception, ValueError)
 
+    def test_errors_have_fields(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            file = str(pathlib.Path(folder, "costs.toml"))
+            pathlib.Path(file).write_text("[stage]\nf_ns = -1\n")
+            nowhere = str(pathlib.Path(folder, "no", "a.csv"))
+            lowered = plait.Schedule(LISTS).opt("insert-comm")
+            for make, fields in (
+                (lambda: plait.Schedule("0F0\n1X0\n"), {"file": "text", "line": 2, "column": 2, "rank": 1, "position": 0}),
+                (lambda: plait.Schedule("plait 1\nranks x\n"), {"file": "text", "line": 2, "column": 7}),
+                (lambda: plait.Schedule([["0F0", ["0F1", "0B0"], "0X0"]]), {"rank": 0, "position": 4, "line": 0}),
+                (lambda: plait.Schedule("1f1b", ranks=0, microbatches=8), {"argument": "ranks", "where": "ranks", "rank": -1}),
+                (lambda: plait.Schedule(LISTS, chunks=2), {"argument": "chunks"}),
+                (lambda: plait.Schedule(LISTS, placement="x"), {"argument": "placement", "where": "placement"}),
+                (lambda: plait.Schedule(LISTS).lower(max_active_stages=0), {"argument": "max_active_stages", "where": "max_active_stages"}),
+                (lambda: plait.Schedule(LISTS).check(matching="x"), {"argument": "matching"}),
+                (lambda: lowered.opt("insert-comm"), {"rank": 0, "position": 1, "action": "0SEND_F0"}),
+                (lambda: plait.Costs.read(file), {"file": file, "line": 2, "key": "f_ns"}),
+                (lambda: plait.Timeline.read(file), {"file": file, "line": 1}),
+                (lambda: plait.Schedule(LISTS).save(nowhere), {"file": nowhere, "filename": nowhere}),
+            ):
+                with self.subTest(fields), self.assertRaises(plait.Error) as caught:
+                    make()
+                self.assertEqual({name: getattr(caught.exception, name) for name in fields}, fields)
+
     def test_what_is_expected_of_a_file_is_proven(self) -> None:
         findings = plait.Schedule(LISTS, microbatches=1).findings()
         self.assertEqual({(one.rule, one.action) for one in findings},
