@@ -62,6 +62,7 @@ class JsonNode {
     for (const Json& entry : *node_) entries.emplace_back(entry);
     return entries;
   }
+  bool is_null() const { return exists() && node_->is_null(); }
   bool is_table() const { return exists() && node_->is_object(); }
   JsonNode find(std::string_view key) const {
     if (!is_table()) return {};

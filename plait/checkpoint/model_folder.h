@@ -8,10 +8,10 @@
 
 #include "plait/base/error.h"
 #include "plait/checkpoint/safetensors.h"
-#include "plait/checkpoint/tensor_sink.h"
 #include "plait/model/model_config.h"
 #include "plait/nn/model.h"
 #include "plait/nn/parameter_store.h"
+#include "plait/saved/tensor_sink.h"
 #include "plait/torch/segment.h"
 
 namespace plait {

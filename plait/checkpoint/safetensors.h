@@ -15,7 +15,8 @@
 
 #include "plait/base/error.h"
 #include "plait/base/write_file.h"
-#include "plait/checkpoint/tensor_sink.h"
+#include "plait/saved/safetensors_header.h"
+#include "plait/saved/tensor_sink.h"
 #include "plait/torch/segment.h"
 
 namespace plait {
@@ -25,18 +26,13 @@ namespace plait {
 /// the tensor, what was found and what was needed; kIo if it cannot be read.
 class SafetensorsFile {
  public:
-  struct Entry {
-    std::string dtype;  ///< as in the file: "F32", "BF16", "F16", …
-    std::vector<std::int64_t> shape;
-    std::int64_t begin = 0;  ///< bytes from the start of the data
-    std::int64_t end = 0;
-  };
+  using Entry = SafetensorsEntry;
 
   static Expected<SafetensorsFile> open(const std::string& path);
 
   const std::string& path() const { return path_; }
-  const std::map<std::string, Entry>& entries() const { return entries_; }
-  const std::map<std::string, std::string>& metadata() const { return metadata_; }
+  const std::map<std::string, Entry>& entries() const { return header_.entries; }
+  const std::map<std::string, std::string>& metadata() const { return header_.metadata; }
   /// An error (kNotBuilt) if the tensor is of a dtype that read() cannot read.
   Expected<void> check_dtype(const std::string& name) const;
   /// F64, F32, BF16 and F16, in the dtype of the model's parameters (nn/tensor_options.h).
@@ -49,9 +45,7 @@ class SafetensorsFile {
  private:
   SafetensorsFile() = default;
   std::string path_;
-  std::int64_t data_ = 0;  ///< offset of the data in the file
-  std::map<std::string, Entry> entries_;
-  std::map<std::string, std::string> metadata_;
+  SafetensorsHeader header_;
 };
 
 /// Writes a file tensor by tensor; it takes its name when it is whole. Errors (kInvalidInput): a

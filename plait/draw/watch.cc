@@ -120,6 +120,10 @@ class Screen {
       return fmt::format("{} after step {}, the model is in {}/model",
                          step < run_.steps ? "stopped" : "ended", step, run_.folder);
     }
+    if (run_.killed) {
+      return fmt::format("was killed after step {}: no process runs it any more, since {} s", step,
+                         run_.quiet_ns / 1'000'000'000);
+    }
     std::string text;
     if (step > 0) text = bar_text(std::min(step, run_.steps), run_.steps, run_.elapsed_ns);
     const ProgressShape shape{run_.steps, ranks(), style_.cores, run_.threads};

@@ -69,6 +69,14 @@ ScreenStyle style(int columns, int rows, std::string keys = "") {
   return {.colour = false, .columns = columns, .rows = rows, .cores = 0, .keys = std::move(keys)};
 }
 
+TEST(Watch, AKilledRunIsNotTakenForASlowOne) {
+  RunView run = example();
+  run.killed = true;
+  run.quiet_ns = 61'000'000'000;
+  const std::vector<std::string> lines = draw_run(run, style(80, 24));
+  EXPECT_EQ(lines[1], "was killed after step 12: no process runs it any more, since 61 s");
+}
+
 RunView of_ranks(int ranks) {
   RunView run = example();
   const auto size = static_cast<std::size_t>(ranks);

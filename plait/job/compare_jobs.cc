@@ -9,7 +9,7 @@ namespace plait {
 namespace {
 
 /// Bits do not depend on these (docs/checkpoint.md).
-constexpr std::array<std::string_view, 26> kFree{
+constexpr std::array<std::string_view, 28> kFree{
     "model.init",
     "parallel.pipeline",
     "parallel.chunks",
@@ -30,6 +30,8 @@ constexpr std::array<std::string_view, 26> kFree{
     "run.threads",
     "run.pin",
     "run.comm",
+    "run.on_not_finite",
+    "run.on_loss",
     "run.timeout_s",
     "run.start_timeout_s",
     "checkpoint.every",

@@ -79,6 +79,8 @@ struct RunConfig {
   std::string comm = "inproc";
   std::string device = "cpu";
   std::string dtype = "float32";
+  std::string on_not_finite = "stop";
+  std::string on_loss = "stop";
   double timeout_s = 60.0;
   double start_timeout_s = 300.0;
 

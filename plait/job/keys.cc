@@ -115,6 +115,14 @@ constexpr std::array kOtherSections = {
     KeyInfo{"run", "dtype", PLAIT_FIELD(run.dtype),
             "`float32`; `bfloat16`: hidden states and products, while parameters, gradients and "
             "moments stay float32"},
+    KeyInfo{
+        "run", "on_not_finite", PLAIT_FIELD(run.on_not_finite),
+        "a step with an infinity or NaN in a loss, a value between stages or a gradient: `stop` "
+        "ends the run; `skip` leaves parameters and optimiser as they were, and goes on"},
+    KeyInfo{
+        "run", "on_loss", PLAIT_FIELD(run.on_loss),
+        "when a rank's process dies: `stop` ends the run; `restart` starts all ranks again from "
+        "the newest checkpoint ([checkpoint](checkpoint.md))"},
     KeyInfo{"run", "timeout_s", PLAIT_FIELD(run.timeout_s),
             "a step in which nothing completes for so long has failed"},
     KeyInfo{"run", "start_timeout_s", PLAIT_FIELD(run.start_timeout_s),

@@ -200,6 +200,12 @@ void validate_run(const JobConfig& job, Validator& v) {
                      run.comm),
          ErrorCode::kNotBuilt);
   v.one_of("run.dtype", run.dtype, {"float32", "bfloat16"}, {}, "");
+  v.one_of("run.on_not_finite", run.on_not_finite, {"stop", "skip"}, {}, "");
+  v.one_of("run.on_loss", run.on_loss, {"stop", "restart"}, {"shrink"},
+           "stops or starts all ranks again");
+  v.need(run.on_loss == "stop" || run.comm == "gloo", "run.on_loss",
+         fmt::format("on_loss is {}, needs comm gloo: ranks that are threads are lost together",
+                     run.on_loss));
   v.positive("run.timeout_s", run.timeout_s);
   v.positive("run.start_timeout_s", run.start_timeout_s);
 }

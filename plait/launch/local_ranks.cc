@@ -20,6 +20,7 @@
 #include "plait/base/check.h"
 #include "plait/base/running_clock.h"
 #include "plait/launch/launch.h"
+#include "plait/launch/process_state.h"
 #include "plait/launch/signals.h"
 
 namespace plait {
@@ -31,6 +32,8 @@ std::array<std::atomic<pid_t>, kMaxChildren> child_pids;
 
 /// In a rank's pipe, among its words: it has met the others.
 constexpr char kMet = '\x06';
+/// Around a report.
+constexpr char kReportBegins = '\x02', kReportEnds = '\x03';
 
 std::string signal_name(int number) {
   const char* name = sigabbrev_np(number);
@@ -211,6 +214,17 @@ void LocalRanks::pass_on_suspension() {
   }
 }
 
+/// Not to one that has not met the others: it may not have its handler yet.
+void LocalRanks::pass_on_report_signal() {
+  if (!ReportSignal::take()) return;
+  for (const Child& child : children_) {
+    if (child.ended || !child.met || state_of_process(child.pid) != ProcessState::kRuns) continue;
+    kill(child.pid, SIGUSR1);
+    return;
+  }
+  if (options_.on_report) options_.on_report("no rank runs that has met the others");
+}
+
 bool LocalRanks::all_ended() const {
   for (const Child& child : children_) {
     if (!child.ended) return false;
@@ -233,15 +247,23 @@ void LocalRanks::reap() {
     }
   }
   // Afterwards: what a rank said before another one died counts as said before.
-  for (Child& child : children_) child.hear();
+  for (Child& child : children_) child.hear(options_.on_report);
 }
 
-void LocalRanks::Child::hear() {
+void LocalRanks::Child::hear(const std::function<void(const std::string&)>& on_report) {
   std::array<char, 4096> buffer{};
   for (ssize_t count = 0; (count = read(pipe, buffer.data(), buffer.size())) > 0;) {
     for (const char one : std::string_view(buffer.data(), static_cast<std::size_t>(count))) {
       if (one == kMet) {
         met = true;
+      } else if (one == kReportBegins) {
+        in_report = true;
+        report.clear();
+      } else if (one == kReportEnds) {
+        in_report = false;
+        if (on_report) on_report(report);
+      } else if (in_report) {
+        report += one;
       } else {
         words += one;
       }
@@ -267,6 +289,7 @@ LocalRanks::Outcome LocalRanks::wait() {
   while (true) {
     pass_on_suspension();
     pass_on_stop_signal();
+    pass_on_report_signal();
     reap();
     if (all_ended()) break;
     if (first_dead_ >= 0 && !deadline) {
@@ -307,6 +330,8 @@ LocalRanks::Outcome LocalRanks::judge_stop() const {
 LocalRanks::Outcome LocalRanks::judge() const {
   Outcome outcome;
   if (first_dead_ < 0) return outcome;
+  for (const Child& child : children_)
+    outcome.lost_a_rank = outcome.lost_a_rank || WIFSIGNALED(child.status);
   const Child& dead = children_[static_cast<std::size_t>(first_dead_)];
   outcome.exit_code = WIFSIGNALED(dead.status) ? 1 : WEXITSTATUS(dead.status);
   const std::string last_words = without_line_end(dead.words);
@@ -343,6 +368,10 @@ bool write_to_parent(std::string_view text, std::string_view end) {
 }
 
 }  // namespace
+
+bool tell_parent_report(std::string_view text) {
+  return write_to_parent(kReportBegins + std::string(text), std::string_view(&kReportEnds, 1));
+}
 
 bool tell_parent(std::string_view words) { return write_to_parent(words, "\n"); }
 

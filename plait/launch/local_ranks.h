@@ -2,6 +2,8 @@
 #pragma once
 
 #include <sys/types.h>
+
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,10 +24,14 @@ class LocalRanks {
     int master_port = 0;
     double grace_s = 10;  ///< how long the others may take to end after the first has died
     std::string program = "/proc/self/exe";
+    /// Told of what ranks say by tell_parent_report().
+    std::function<void(const std::string&)> on_report{};
   };
   struct Outcome {
     int exit_code = 0;
     std::string message;  ///< empty if all ended well; names who died and who waited for what
+    /// A rank was killed, or had to be because it did not end: the others may do it over again.
+    bool lost_a_rank = false;
   };
 
   /// Errors (kRuntime): a process cannot be started.
@@ -36,7 +42,8 @@ class LocalRanks {
 
   /// Waits until all have ended. Passes on the first of StopSignals, and Ctrl-Z: the ranks stop
   /// with this process and go on with it. When a rank dies, those that have not met the others are
-  /// ended at once; those that have notice by themselves and get grace_s before they are killed.
+  /// ended at once; those that have notice by themselves and get grace_s before they are killed. A
+  /// ReportSignal goes to the first rank that runs.
   Outcome wait();
   /// Ends all at once; async-signal-safe.
   static void kill_all();
@@ -45,17 +52,21 @@ class LocalRanks {
   LocalRanks() = default;
   struct Child {
     pid_t pid = -1;
-    int pipe = -1;      ///< what the rank has to say
-    std::string words;  ///< why it fails
-    bool met = false;   ///< it has met all other ranks
+    int pipe = -1;       ///< what the rank has to say
+    std::string words;   ///< why it fails
+    std::string report;  ///< what has come of a report
+    bool in_report = false;
+    bool met = false;  ///< it has met all other ranks
     int status = 0;
     bool ended = false;
     bool stopped_by_us = false;  ///< it did not end by itself when another had
 
-    void hear();  ///< takes what has come through the pipe
+    /// Takes what has come through the pipe.
+    void hear(const std::function<void(const std::string&)>& on_report);
   };
   void pass_on_stop_signal();
   void pass_on_suspension();
+  void pass_on_report_signal();
   void reap();
   void end_those_that_have_not_met();
   bool all_ended() const;
@@ -72,6 +83,10 @@ class LocalRanks {
 /// In a rank started by LocalRanks: tells the parent in a line why it fails or what it waited for.
 /// False if there is no such parent. Async-signal-safe.
 bool tell_parent(std::string_view words);
+
+/// In a rank started by LocalRanks: text for Options::on_report; the run goes on. False if there is
+/// no such parent.
+bool tell_parent_report(std::string_view text);
 
 /// In a rank started by LocalRanks: tells the parent that this rank has met all others, and so
 /// would notice the death of one. Does nothing if there is no such parent.

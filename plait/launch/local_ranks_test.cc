@@ -21,8 +21,10 @@ class LocalRanksTest : public ::testing::Test {
   }
   void TearDown() override { std::filesystem::remove_all(folder_); }
 
-  Expected<LocalRanks> start(int ranks, const std::string& script) const {
+  Expected<LocalRanks> start(int ranks, const std::string& script,
+                             std::function<void(const std::string&)> on_report = {}) const {
     LocalRanks::Options options;
+    options.on_report = std::move(on_report);
     options.ranks = ranks;
     options.master_port = 1;
     options.grace_s = 600;  // a test that waits for it hangs
@@ -46,6 +48,23 @@ class LocalRanksTest : public ::testing::Test {
 TEST_F(LocalRanksTest, AllWell) {
   const LocalRanks::Outcome outcome = run(3, "[ $PLAIT_RANKS = 3 ]");
   EXPECT_EQ(outcome.exit_code, 0);
+  EXPECT_EQ(outcome.message, "");
+}
+
+TEST_F(LocalRanksTest, AReportGoesFromTheFirstRankThatRunsToWhoAskedForIt) {
+  const ReportSignal signal;
+  std::string report;
+  Expected<LocalRanks> ranks =
+      start(2,
+            "trap 'printf \"\\002rank $PLAIT_RANK reports\\003\" > "
+            "/proc/self/fd/$PLAIT_PARENT_PIPE; touch done' USR1; met; touch ready.$PLAIT_RANK; "
+            "wait_for ready.0; wait_for ready.1; "
+            "if [ $PLAIT_RANK = 0 ]; then (sleep 0.2; kill -USR1 $PPID; wait_for done; "
+            "kill -CONT $$) & kill -STOP $$; else wait_for done; fi",
+            [&](const std::string& text) { report = text; });
+  ASSERT_TRUE(ranks);
+  const LocalRanks::Outcome outcome = ranks->wait();
+  EXPECT_EQ(report, "rank 1 reports");
   EXPECT_EQ(outcome.message, "");
 }
 

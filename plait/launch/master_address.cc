@@ -6,6 +6,7 @@
 #include <ifaddrs.h>
 #include <net/if.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -86,6 +87,33 @@ Expected<void> wait_for_listener(const std::string& address, int port, double ti
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }
+}
+
+bool is_loopback(const std::string& address) {
+  return address == "localhost" || address == "::1" || address.starts_with("127.");
+}
+
+Expected<BoundSocket> bind_to_loopback(int port) {
+  const int socket = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(static_cast<std::uint16_t>(port));
+  const int yes = 1;
+  socklen_t size = sizeof(address);
+  if (socket >= 0 && setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes)) == 0 &&
+      bind(socket, reinterpret_cast<const sockaddr*>(&address), size) == 0 &&
+      getsockname(socket, reinterpret_cast<sockaddr*>(&address), &size) == 0)
+    return BoundSocket{socket, ntohs(address.sin_port)};
+  const int reason = errno;
+  if (socket >= 0) close(socket);
+  if (reason == EADDRINUSE || reason == EACCES) {
+    return fail(ErrorCode::kInvalidInput,
+                reason == EACCES ? fmt::format("port {} is not open to this user", port)
+                                 : fmt::format("port {} is in use", port));
+  }
+  return fail(ErrorCode::kRuntime,
+              fmt::format("a port of 127.0.0.1 cannot be bound: {}", std::strerror(reason)));
 }
 
 std::vector<std::string> network_interfaces() {

@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -74,6 +75,27 @@ TEST(Interfaces, AreAListWithCommasOrNone) {
 TEST(Interfaces, OfThisMachineHaveLoopback) {
   const std::vector<std::string> here = network_interfaces();
   EXPECT_NE(std::find(here.begin(), here.end(), "lo"), here.end());
+}
+
+TEST(Loopback, APortIsOfThisMachineAlone) {
+  const Expected<BoundSocket> bound = bind_to_loopback(0);
+  ASSERT_TRUE(bound) << bound.error().text();
+  sockaddr_in address{};
+  socklen_t size = sizeof(address);
+  ASSERT_EQ(getsockname(bound->socket, reinterpret_cast<sockaddr*>(&address), &size), 0);
+  EXPECT_EQ(ntohl(address.sin_addr.s_addr), INADDR_LOOPBACK);
+  EXPECT_EQ(ntohs(address.sin_port), bound->port);
+  ASSERT_EQ(listen(bound->socket, 1), 0);
+  EXPECT_EQ(bind_to_loopback(bound->port).error().message,
+            "port " + std::to_string(bound->port) + " is in use");
+  close(bound->socket);
+}
+
+TEST(Loopback, IsToldByHowItIsWritten) {
+  for (const char* address : {"localhost", "127.0.0.1", "127.0.1.1", "::1"})
+    EXPECT_TRUE(is_loopback(address)) << address;
+  for (const char* address : {"node1", "10.0.0.1", "localhost.example.org", ""})
+    EXPECT_FALSE(is_loopback(address)) << address;
 }
 
 }  // namespace

@@ -15,6 +15,7 @@ constexpr std::array<int, 3> kStopSignals = {SIGINT, SIGTERM, SIGHUP};
 // A signal handler can reach nothing but globals.
 std::atomic<int> stop_signal = 0;
 std::atomic<bool> deferred = false;
+std::atomic<bool> report_wanted = false;
 std::atomic<bool> installed = false;
 void (*last_action)(int) = nullptr;
 
@@ -50,6 +51,7 @@ StopSignals::StopSignals(void (*before_exit)(int)) {
   stop_signal = 0;
   deferred = false;
   install(handle);
+  std::signal(SIGXFSZ, SIG_IGN);
 }
 
 StopSignals::~StopSignals() {
@@ -61,6 +63,24 @@ StopSignals::~StopSignals() {
 void StopSignals::defer() { deferred = true; }
 
 int StopSignals::requested() { return stop_signal.load(std::memory_order_relaxed); }
+
+ReportSignal::ReportSignal() {
+  report_wanted = false;
+  struct sigaction action {};
+  action.sa_handler = [](int) { report_wanted = true; };
+  sigemptyset(&action.sa_mask);
+  action.sa_flags = SA_RESTART;
+  sigaction(SIGUSR1, &action, nullptr);
+}
+
+ReportSignal::~ReportSignal() {
+  struct sigaction action {};
+  action.sa_handler = SIG_DFL;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGUSR1, &action, nullptr);
+}
+
+bool ReportSignal::take() { return report_wanted.exchange(false, std::memory_order_relaxed); }
 
 const char* stop_word(int signal) {
   return signal == SIGINT ? "interrupted" : signal == SIGHUP ? "hung up" : "terminated";

@@ -37,6 +37,10 @@ tl::unexpected<Error> held_by_another(const std::string& folder, int file) {
               folder);
 }
 
+/// Who only looks whether it is held (state(), check()) holds it for a moment.
+constexpr int kTries = 5;
+constexpr useconds_t kPauseUs = 10'000;
+
 enum class Answer { kLocked, kHeld, kNoLocks };
 
 Answer lock(int file, int how) {
@@ -65,7 +69,11 @@ Expected<FolderLock> FolderLock::take(const std::string& folder) {
       return fail(ErrorCode::kInvalidInput,
                   fmt::format("the run folder cannot be written: {}", std::strerror(errno)), path);
     }
-    const Answer answer = lock(file, LOCK_EX);
+    Answer answer = lock(file, LOCK_EX);
+    for (int tries = 1; answer == Answer::kHeld && tries < kTries; ++tries) {
+      usleep(kPauseUs);
+      answer = lock(file, LOCK_EX);
+    }
     if (answer == Answer::kHeld) {
       tl::unexpected<Error> error = held_by_another(folder, file);
       close(file);
@@ -88,6 +96,15 @@ Expected<void> FolderLock::check(const std::string& folder) {
   if (lock(file, LOCK_SH) == Answer::kHeld) result = held_by_another(folder, file);
   close(file);
   return result;
+}
+
+FolderLock::State FolderLock::state(const std::string& folder) {
+  const int file = open(path_in(folder).c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) return State::kAbsent;
+  const Answer answer = lock(file, LOCK_SH);
+  close(file);
+  if (answer == Answer::kNoLocks) return State::kUnknown;
+  return answer == Answer::kHeld ? State::kHeld : State::kLeft;
 }
 
 FolderLock::FolderLock(FolderLock&& other) noexcept

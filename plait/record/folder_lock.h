@@ -1,6 +1,7 @@
 /// Keeps a second run out of a folder while one is alive in it.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -17,6 +18,13 @@ class FolderLock {
   /// Errors (kInvalidInput): another process holds it, by its number and its machine; the file
   /// cannot be made. Where the file system keeps no locks, the run goes on and is_kept() is false.
   static Expected<FolderLock> take(const std::string& folder);
+  enum class State : std::uint8_t {
+    kHeld,    ///< a run is alive
+    kLeft,    ///< one was killed: the file is there, and nobody holds it
+    kAbsent,  ///< none is alive
+    kUnknown  ///< the file system keeps no locks
+  };
+  static State state(const std::string& folder);
   /// The first of these errors, without making anything.
   static Expected<void> check(const std::string& folder);
 

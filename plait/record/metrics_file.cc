@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <type_traits>
 #include <utility>
@@ -23,8 +24,17 @@ using Keys = KeyReader<JsonNode<Json>>;
 
 StepLine read_step(Keys& keys) {
   StepLine line;
-  each_stored_field(
-      [&](const StepField& field, const auto place) { keys.require(field.name, line.*place); });
+  const bool skipped = keys.find("skipped").integer() == 1;
+  each_stored_field([&](const StepField& field, const auto place) {
+    if constexpr (std::is_same_v<decltype(place), double StepLine::*const>) {
+      // JSON has no name for what is not finite.
+      if (skipped && keys.find(field.name).is_null()) {
+        line.*place = std::numeric_limits<double>::quiet_NaN();
+        return;
+      }
+    }
+    keys.require(field.name, line.*place);
+  });
   const std::size_t ranks = line.peak_activation_bytes.size();
   const std::size_t timed = line.bubble_share.empty() ? 0 : ranks;
   each_stored_field([&](const StepField& field, const auto place) {

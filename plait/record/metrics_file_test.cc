@@ -1,7 +1,9 @@
 #include "plait/record/metrics_file.h"
 
 #include <gtest/gtest.h>
+
 #include <unistd.h>
+#include <limits>
 
 #include <filesystem>
 #include <fstream>
@@ -104,6 +106,17 @@ TEST(MetricsReader, AReferenceRunHasNoTimes) {
     list->clear();
   line.bubble_share.clear();
   EXPECT_TRUE(MetricsReader("m.jsonl").read(file_of({print_json(line)})));
+}
+
+TEST(MetricsReader, OfASkippedStepLossAndNormMayBeMissing) {
+  StepLine line = step_line(1);
+  line.loss = std::numeric_limits<double>::quiet_NaN();
+  line.grad_norm = std::numeric_limits<double>::infinity();
+  EXPECT_EQ(error_of(file_of({print_json(line)})), "m.jsonl:2: loss is null, needed a number");
+  line.skipped = 1;
+  const auto read = MetricsReader("m.jsonl").read(file_of({print_json(line)}));
+  ASSERT_TRUE(read) << read.error().text();
+  EXPECT_EQ(print_json(std::get<StepLine>(read->front())), print_json(line));
 }
 
 TEST(MetricsReader, ErrorsNameFileAndLine) {

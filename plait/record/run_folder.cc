@@ -34,7 +34,8 @@ std::vector<std::string> entries_of(const fs::path& folder) {
 
 /// Also what a write leaves that was cut short: job.toml.<process>.tmp.
 bool is_written_by_runs(const std::string& name) {
-  if (name.starts_with("rank-") && name.ends_with(".log")) return true;
+  if (name.starts_with("rank-") && (name.ends_with(".log") || name.ends_with(".stall")))
+    return true;
   return std::any_of(
       kRunFolderEntries.begin(), kRunFolderEntries.end(), [&](std::string_view entry) {
         return name == entry ||

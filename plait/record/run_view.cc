@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <limits>
@@ -13,6 +14,7 @@
 
 #include "plait/base/read_file.h"
 #include "plait/job/job_config.h"
+#include "plait/record/folder_lock.h"
 #include "plait/record/run_folder.h"
 #include "plait/timeline/timeline_file.h"
 
@@ -101,6 +103,7 @@ Expected<void> RunFollower::refresh() {
   // The last file that a run writes.
   PLAIT_TRY(const auto model, stamp_of("model/config.json"));
   view_.ended = model.has_value();
+  view_.killed = !view_.ended && FolderLock::state(view_.folder) == FolderLock::State::kLeft;
   return {};
 }
 
@@ -137,7 +140,8 @@ Expected<void> RunFollower::read_metrics(const Stamp& metrics) {
         continue;
       }
       view_.last = std::get<StepLine>(line);
-      view_.losses.push_back({view_.last->step, view_.last->loss});
+      if (std::isfinite(view_.last->loss))
+        view_.losses.push_back({view_.last->step, view_.last->loss});
       constexpr Nanoseconds kMost = std::numeric_limits<Nanoseconds>::max();
       view_.elapsed_ns += std::min(view_.last->step_ns, kMost - view_.elapsed_ns);
     }

@@ -27,6 +27,7 @@ struct RunView {
   Nanoseconds quiet_ns = 0;            ///< since the last line was written
   bool begun = false;                  ///< its folder is made
   bool ended = false;                  ///< its model is written
+  bool killed = false;                 ///< it has not ended, and no process runs it any more
 };
 
 /// Keeps a RunView up to date. Only reads.

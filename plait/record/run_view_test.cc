@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "plait/record/folder_lock.h"
 #include "plait/record/run_folder.h"
 
 namespace plait {
@@ -54,6 +55,26 @@ class RunFollowerTest : public ::testing::Test {
 
   fs::path root_;
 };
+
+TEST_F(RunFollowerTest, TellsAKilledRunFromASlowOne) {
+  begin_run();
+  RunFollower run(folder());
+  {
+    const Expected<FolderLock> lock = FolderLock::take(folder());
+    ASSERT_TRUE(lock);
+    ASSERT_TRUE(run.refresh());
+    EXPECT_FALSE(run.view().killed);
+  }
+  ASSERT_TRUE(run.refresh());
+  EXPECT_FALSE(run.view().killed);  // it has let go of its lock, as one that fails does
+  write(".lock", "process 1 on nowhere");
+  ASSERT_TRUE(run.refresh());
+  EXPECT_TRUE(run.view().killed);
+  fs::create_directories(root_ / "run/model");
+  write("model/config.json", "{}");
+  ASSERT_TRUE(run.refresh());
+  EXPECT_FALSE(run.view().killed);
+}
 
 TEST_F(RunFollowerTest, FollowsAsFilesGrow) {
   RunFollower run(folder() + "/");

@@ -95,6 +95,11 @@ inline constexpr std::array kStepFields{
               {},
               "how well the rank's clock is known on rank 0's, at most; 0 where it is the same "
               "clock ([runtime](runtime.md))"},
+    StepField{"skipped",
+              &StepLine::skipped,
+              {},
+              "1: a number was not finite, and the step left parameters and optimiser as they were "
+              "(`run.on_not_finite`); its loss or norm is then `null`"},
     StepField{"checkpoint_ns",
               &StepLine::checkpoint_ns,
               {},

@@ -27,6 +27,23 @@ static void from_json(const Json& json, SquareSums& sums) {
   json.at(2).get_to(sums.sums);
 }
 
+static void to_json(Json& json, const NotFinite& one) {
+  json = {static_cast<int>(one.phase), one.microbatch, one.stage, one.what};
+}
+static void from_json(const Json& json, NotFinite& one) {
+  one.phase = static_cast<NotFinite::Phase>(json.at(0).get<int>());
+  json.at(1).get_to(one.microbatch);
+  json.at(2).get_to(one.stage);
+  json.at(3).get_to(one.what);
+}
+
+std::string NotFinite::text() const {
+  std::string text = what;
+  if (microbatch >= 0) text += fmt::format(" at micro-batch {}", microbatch);
+  if (stage >= 0) text += fmt::format(", stage {}", stage);
+  return text;
+}
+
 namespace {
 
 /// What there is of each instruction goes as bytes: as lists of numbers it took most of the time
@@ -60,7 +77,7 @@ void each_reported_field(const Visit& visit) {
 
 std::string RankReport::pack() const {
   Json fields = {square_sums,  losses,      bytes_of(times), bytes_of(memory),
-                 router_loads, stop_signal, passage};
+                 router_loads, stop_signal, passage,         not_finite};
   each_reported_field([&](const auto member) { fields.push_back(this->*member); });
   std::string bytes;
   Json::to_cbor(fields, bytes);
@@ -78,7 +95,8 @@ Expected<RankReport> RankReport::unpack(std::string_view bytes) {
     fields.at(4).get_to(report.router_loads);
     fields.at(5).get_to(report.stop_signal);
     fields.at(6).get_to(report.passage);
-    std::size_t next = 7;
+    fields.at(7).get_to(report.not_finite);
+    std::size_t next = 8;
     each_reported_field([&](const auto member) { fields.at(next++).get_to(report.*member); });
     return report;
   } catch (const Json::exception& error) {

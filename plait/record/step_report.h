@@ -6,6 +6,7 @@
 #include <map>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <vector>
 
 #include "plait/base/error.h"
@@ -29,6 +30,24 @@ struct SquareSums {
   friend bool operator==(const SquareSums&, const SquareSums&) = default;
 };
 
+/// A number of a step that is infinite or not a number.
+struct NotFinite {
+  enum class Phase : std::uint8_t { kForward, kLoss, kBackward, kGradient };
+  Phase phase = Phase::kForward;
+  int microbatch = -1;  ///< -1: of a parameter's gradient, which all have added to
+  int stage = -1;       ///< -1: as above
+  std::string what;     ///< "loss is nan", "tensor 0 of its output is inf"
+
+  /// The earlier in a step, the smaller.
+  std::tuple<Phase, int, int> place() const {
+    return {phase, microbatch, phase == Phase::kBackward ? -stage : stage};
+  }
+  /// "loss is nan at micro-batch 2, stage 3".
+  std::string text() const;
+
+  friend bool operator==(const NotFinite&, const NotFinite&) = default;
+};
+
 /// One rank's part of a step, gathered by all ranks.
 struct RankReport {
   /// Of the gradients divided by M; of all ranks, each chunk of each parameter is in one.
@@ -44,7 +63,8 @@ struct RankReport {
   int pairs_in_sequence = 0;
   int whole_backwards = 0;  ///< I's of which a part ran as B because a module cannot be split
   std::map<int, std::vector<std::int64_t>> router_loads;  ///< rows per expert, by layer
-  int stop_signal = 0;  ///< the signal that asked this rank to stop, 0 if none
+  int stop_signal = 0;                ///< the signal that asked this rank to stop, 0 if none
+  std::vector<NotFinite> not_finite;  ///< the earliest that it met, if any
   /// When it entered and left the exchange of reports before this one, by its clock.
   std::array<Nanoseconds, 2> passage{};
 
@@ -70,6 +90,7 @@ struct StepLine {
   int pairs_braided = 0;
   int pairs_in_sequence = 0;
   int whole_backwards = 0;
+  int skipped = 0;                ///< 1: it changed nothing, because a number was not finite
   Nanoseconds checkpoint_ns = 0;  ///< in which the step waited for its checkpoint
   Nanoseconds span_ns = 0;        ///< from the first to the last action of any rank
   double mean_bubble_share = 0;   ///< of the pipeline
@@ -87,8 +108,9 @@ struct StepLine {
 /// A step as every rank knows it when it has ended.
 struct StepOutcome {
   StepLine line;
-  Timeline timeline;    ///< of all ranks; empty in the reference
-  int stop_signal = 0;  ///< of the first rank that was asked to stop; all ranks see the same
+  Timeline timeline;        ///< of all ranks; empty in the reference
+  int stop_signal = 0;      ///< of the first rank that was asked to stop; all ranks see the same
+  std::string skipped_for;  ///< of a step that was skipped: NotFinite::text() of the earliest
 };
 
 /// Fills in what the ranks have reported and what was measured (step_fields.h). `reports` by rank.

@@ -112,6 +112,19 @@ TEST(ValidationLine, TurnsNatsIntoBits) {
   EXPECT_DOUBLE_EQ(read.at("validation_bits_per_byte").get<double>(), 2);
 }
 
+TEST(NotFinite, TheEarlierInAStepTheSmaller) {
+  using Phase = NotFinite::Phase;
+  const std::vector<NotFinite> in_order = {
+      {Phase::kForward, 0, 1, ""},  {Phase::kForward, 1, 0, ""},  {Phase::kLoss, 0, 3, ""},
+      {Phase::kBackward, 0, 2, ""}, {Phase::kBackward, 0, 1, ""}, {Phase::kGradient, -1, -1, ""}};
+  for (std::size_t i = 1; i < in_order.size(); ++i)
+    EXPECT_LT(in_order[i - 1].place(), in_order[i].place()) << i;
+  EXPECT_EQ((NotFinite{Phase::kLoss, 2, 3, "loss is nan"}.text()),
+            "loss is nan at micro-batch 2, stage 3");
+  EXPECT_EQ((NotFinite{Phase::kGradient, -1, -1, "the gradient of w is inf"}.text()),
+            "the gradient of w is inf");
+}
+
 TEST(RankReport, PackThenUnpackIsTheIdentity) {
   RankReport report;
   report.square_sums = {{"model.norm.weight", 0, {1.0 / 3}},
@@ -128,10 +141,12 @@ TEST(RankReport, PackThenUnpackIsTheIdentity) {
   report.whole_backwards = 3;
   report.stop_signal = 15;
   report.passage = {-5, 123456789012345678};
+  report.not_finite = {{NotFinite::Phase::kLoss, 2, 3, "loss is nan"}};
   const Expected<RankReport> read = RankReport::unpack(report.pack());
   ASSERT_TRUE(read) << read.error().text();
   EXPECT_EQ(read->square_sums, report.square_sums);
   EXPECT_EQ(read->losses, report.losses);
+  EXPECT_EQ(read->not_finite, report.not_finite);
   EXPECT_TRUE(std::signbit(read->losses[1]));
   EXPECT_EQ(read->times, report.times);
   EXPECT_EQ(read->peak_activation_bytes, report.peak_activation_bytes);

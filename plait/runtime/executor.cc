@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <exception>
+#include <limits>
 
 #include "plait/base/check.h"
 #include "plait/ir/action_text.h"
@@ -489,17 +490,44 @@ std::int32_t Executor::awaited_send_before(std::int32_t message) const {
 }
 
 std::string Executor::status() const {
-  const std::int32_t index = stuck_instruction();
-  if (index < 0) return "has ended its step";
-  const Instruction& instruction = program_.instructions[static_cast<std::size_t>(index)];
-  return (instruction.lane == Lane::kCompute ? "is in " : "waits in ") + describe(instruction);
+  const Doing now = doing();
+  if (!now.in_step) return "has ended its step";
+  return (now.computes ? "is in " : "waits in ") + now.instruction;
 }
 
-int Executor::awaited_rank() const {
+Executor::Doing Executor::doing() const {
   const std::int32_t index = stuck_instruction();
-  if (index < 0) return -1;
-  const std::int32_t peer = program_.instructions[static_cast<std::size_t>(index)].peer;
-  return peer < 0 ? -1 : column_.rank_of(peer);
+  if (index < 0) return {};
+  const Instruction& instruction = program_.instructions[static_cast<std::size_t>(index)];
+  Doing now{true, instruction.lane == Lane::kCompute, describe(instruction), -1, {}};
+  if (instruction.peer >= 0) {
+    now.awaited_rank = column_.rank_of(instruction.peer);
+  } else if (!now.computes) {
+    now.awaited_group = instruction.group;
+  }
+  return now;
+}
+
+std::vector<std::string> Executor::last_completed(std::size_t most) const {
+  std::vector<std::size_t> completed;
+  Nanoseconds first = std::numeric_limits<Nanoseconds>::max();
+  for (std::size_t i = 0; i < times_.size(); ++i) {
+    // On an asynchronous device "done" is "issued", and times are read when the step has ended.
+    if (!done_[i].load(std::memory_order_acquire)) continue;
+    completed.push_back(i);
+    first = std::min(first, times_[i][0]);
+  }
+  std::stable_sort(completed.begin(), completed.end(),
+                   [&](std::size_t a, std::size_t b) { return times_[a][1] < times_[b][1]; });
+  if (completed.size() > most)
+    completed.erase(completed.begin(), completed.end() - static_cast<std::ptrdiff_t>(most));
+  std::vector<std::string> lines;
+  for (const std::size_t i : completed) {
+    lines.push_back(fmt::format(
+        "{:10.3f} … {:10.3f} ms  {}", static_cast<double>(times_[i][0] - first) / 1e6,
+        static_cast<double>(times_[i][1] - first) / 1e6, describe(program_.instructions[i])));
+  }
+  return lines;
 }
 
 }  // namespace plait

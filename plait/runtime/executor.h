@@ -85,8 +85,18 @@ class Executor final : public CompletionSink {
   /// What the rank does now: "in 2W4", "waits in 3RECV_F5 from rank 1", "has ended its step". From
   /// any thread.
   std::string status() const;
-  /// The rank it waits for a message from or to, -1 if none. From any thread.
-  int awaited_rank() const;
+  struct Doing {
+    bool in_step = false;
+    bool computes = false;                 ///< it does not wait
+    std::string instruction{};             ///< "2W4", "3RECV_F5 from rank 1"; empty outside a step
+    int awaited_rank = -1;                 ///< at the other end of the message that it waits for
+    std::optional<Group> awaited_group{};  ///< whose collective it waits for
+  };
+  /// The same, taken apart. From any thread.
+  Doing doing() const;
+  /// The last `most` instructions that have completed in this step, oldest first: "2.000 ms … 2.100
+  /// ms  2W4", from the step's first. From any thread while nothing completes any more.
+  std::vector<std::string> last_completed(std::size_t most) const;
 
   const RankProgram& program() const { return program_; }
   /// Among all ranks of the run.

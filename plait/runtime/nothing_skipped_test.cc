@@ -107,7 +107,7 @@ TEST(NothingIsSkipped, ARankThatWaitsForASendNamesIt) {
   }
   // All its forwards have run, and only the first was sent.
   EXPECT_EQ(first.status(), "waits in 0WAIT_SEND_F0 to rank 1");
-  EXPECT_EQ(first.awaited_rank(), 1);
+  EXPECT_EQ(first.doing().awaited_rank, 1);
   EXPECT_EQ(run.world.most_outstanding(), 1);
 }
 

@@ -95,7 +95,7 @@ TEST(Runtime, ADeadlockIsAState) {
   SeededRun run(programs, schedule.placement(), {Matching::kRank, false, -1});
   EXPECT_EQ(run_seeded(run.executors, run.world, 1), Outcome::kDeadlock);
   EXPECT_EQ(run.executors[1]->status(), "waits in 1RECV_F0 from rank 0");
-  EXPECT_EQ(run.executors[1]->awaited_rank(), 0);
+  EXPECT_EQ(run.executors[1]->doing().awaited_rank, 0);
 }
 
 TEST(Runtime, ABrokenLinkFailsTheStepAndNamesTheAction) {
@@ -262,7 +262,8 @@ TEST(Runtime, TheWatchdogNamesWhoWaitsForWhat) {
                                                    world.comm(program.rank)));
     watched.push_back(executors.back().get());
   }
-  Watchdog watchdog(watched, [&](const Error& error) { world.abort(error); });
+  Watchdog watchdog(watched,
+                    {.abort = [&](const Error& error) { world.abort(error); }, .grid = {2}});
   watchdog.set_timeout(50'000'000);
   watchdog.enter_step();
   const Expected<void> result = run_ranks(
@@ -276,9 +277,10 @@ TEST(Runtime, TheWatchdogNamesWhoWaitsForWhat) {
   ASSERT_FALSE(result);
   EXPECT_EQ(result.error().code, ErrorCode::kTimeout);
   EXPECT_EQ(result.error().message,
-            "nothing has completed for 0.1 s: rank 0 waits in 0RECV_B0 from rank 1, which waits in "
-            "1RECV_F0 from rank 0; "
-            "rank 1 waits in 1RECV_F0 from rank 0, which waits in 0RECV_B0 from rank 1");
+            "nothing has completed for 0.1 s: the ranks wait for one another: rank 0 waits for "
+            "rank 1\n"
+            "  rank 0 waits in 0RECV_B0 from rank 1, for 0.1 s\n"
+            "  rank 1 waits in 1RECV_F0 from rank 0, for 0.1 s");
 }
 
 TEST(Lowering, TheExampleOfTheDocsIsWhatIsLowered) {

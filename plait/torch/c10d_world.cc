@@ -24,6 +24,7 @@
 #include "plait/base/running_clock.h"
 #include "plait/torch/comm_gloo.h"
 #include "plait/torch/rendezvous.h"
+#include "plait/torch/store_board.h"
 
 namespace plait {
 namespace {
@@ -100,6 +101,7 @@ struct C10dWorld::State {
           fmt::format("rank {} waited for all ranks between two steps: {}", options.rank,
                       error.code == ErrorCode::kTimeout ? "not all came in time"
                                                         : "one of them closed the connection");
+      if (error.code == ErrorCode::kTimeout && explain) error.message += ": " + explain();
       comm->abort(error);
       return tl::unexpected<Error>(std::move(error));
     }
@@ -145,6 +147,8 @@ struct C10dWorld::State {
   c10::intrusive_ptr<c10d::Backend> group;  ///< of all ranks, for host data
   double exchange_timeout_s = 0;
   std::unique_ptr<Comm> comm;
+  std::unique_ptr<StoreBoard> board;
+  std::function<std::string()> explain;
   WorldExchange exchange{*this};
 };
 
@@ -179,12 +183,17 @@ Expected<std::unique_ptr<C10dWorld>> C10dWorld::connect(const C10dOptions& optio
     return fail(ErrorCode::kPeer, fmt::format("the ranks cannot connect to one another: {}",
                                               first_line(exception.what())));
   }
+  state.board = std::make_unique<StoreBoard>(state.store, options.rank, options.ranks);
   if (options.on_met) options.on_met();
   return world;
 }
 
 Comm& C10dWorld::comm() { return *state_->comm; }
 Exchange& C10dWorld::exchange() { return state_->exchange; }
+StatusBoard& C10dWorld::board() { return *state_->board; }
+void C10dWorld::explain_timeouts(std::function<std::string()> explain) {
+  state_->explain = std::move(explain);
+}
 void C10dWorld::end_start() { state_->exchange_timeout_s = state_->options.timeout_s; }
 void C10dWorld::abort(const Error& error) { state_->comm->abort(error); }
 

@@ -10,6 +10,7 @@
 #include "plait/base/error.h"
 #include "plait/base/units.h"
 #include "plait/runtime/comm.h"
+#include "plait/runtime/stall.h"
 #include "plait/torch/comm_gloo.h"
 #include "plait/torch/memory.h"
 
@@ -41,6 +42,10 @@ class C10dWorld {
   ~C10dWorld();
   Comm& comm();
   Exchange& exchange();
+  /// What the other ranks say they do.
+  StatusBoard& board();
+  /// `explain` is asked why ranks did not come to the exchange in time.
+  void explain_timeouts(std::function<std::string()> explain);
   /// From here on the exchange waits for timeout_s instead of start_timeout_s.
   void end_start();
   /// After an abort the waits under way cannot be called back: leave the process with _exit.

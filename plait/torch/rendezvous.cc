@@ -72,6 +72,11 @@ Expected<c10::intrusive_ptr<c10d::Store>> open_store(const Attendee& attendee) {
   options.isServer = attendee.hosts_store;
   options.waitWorkers = false;
   options.timeout = milliseconds(attendee.timeout_s);
+  if (attendee.hosts_store && is_loopback(attendee.address)) {
+    const Expected<BoundSocket> bound = bind_to_loopback(attendee.port);
+    if (!bound) return port_in_use(attendee);
+    options.masterListenFd = bound->socket;
+  }
   try {
     c10::intrusive_ptr<c10d::Store> store =
         c10::make_intrusive<c10d::TCPStore>(attendee.address, options);
@@ -166,8 +171,15 @@ int StoreServer::port() const { return state_->store->getPort(); }
 
 Expected<StoreServer> StoreServer::start(int port) {
   hide_c10d_lines();
+  Expected<BoundSocket> bound = bind_to_loopback(port);
+  if (!bound) {
+    bound.error().message += ", needed a free one";
+    bound.error().where = "--port";
+    return tl::unexpected<Error>(bound.error());
+  }
   c10d::TCPStoreOptions options;
-  options.port = static_cast<std::uint16_t>(port);
+  options.port = static_cast<std::uint16_t>(bound->port);
+  options.masterListenFd = bound->socket;
   options.isServer = true;
   options.waitWorkers = false;
   StoreServer server;
@@ -175,10 +187,6 @@ Expected<StoreServer> StoreServer::start(int port) {
   try {
     server.state_->store = c10::make_intrusive<c10d::TCPStore>("127.0.0.1", options);
   } catch (const std::exception& exception) {
-    if (says_port_in_use(exception.what())) {
-      return fail(ErrorCode::kInvalidInput,
-                  fmt::format("port {} is in use, needed a free one", port), "--port");
-    }
     return fail(ErrorCode::kRuntime,
                 fmt::format("the store cannot be started: {}", first_line(exception.what())));
   }

@@ -20,7 +20,8 @@ namespace plait {
 /// what they report becomes an error in our words.
 void hide_c10d_lines();
 
-/// A TCPStore server of this process. Others connect to `port`.
+/// A TCPStore server of this process, which only processes of this machine reach. They connect to
+/// `port` of 127.0.0.1.
 class StoreServer {
  public:
   /// `port` 0 takes a free one. Errors (kInvalidInput): the port is in use.
@@ -41,7 +42,9 @@ struct Attendee {
   int ranks = 1;
   std::string address;
   int port = 0;
-  bool hosts_store = false;  ///< rank 0, unless a launcher has the store
+  /// Rank 0, unless a launcher has the store. Where `address` is this machine to itself, other
+  /// machines do not reach it.
+  bool hosts_store = false;
   /// Runs that come to the same store one after the other, as after a restart by torchrun, differ
   /// in it.
   std::string run_id;

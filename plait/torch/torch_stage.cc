@@ -142,7 +142,7 @@ Expected<void> LossSink::read() {
   const at::Tensor numbers = on_device_.cpu();
   std::copy_n(numbers.const_data_ptr<double>(), losses_.size(), losses_.begin());
   for (std::size_t mb = 0; mb < losses_.size(); ++mb) {
-    if (recorded_[mb] && !std::isfinite(losses_[mb])) {
+    if (recorded_[mb] && !lets_pass_ && !std::isfinite(losses_[mb])) {
       return fail(ErrorCode::kNotFinite,
                   fmt::format("loss is {} at micro-batch {}", losses_[mb], mb));
     }
@@ -205,6 +205,7 @@ Expected<ForwardResult> TorchStage::forward(PartOf which, Value input, bool for_
         saved->segments.push_back(std::move(result.saved));
       }
       tensors = std::move(result.outputs);
+      if (observer_) observer_(segments[i]->name(), true, which.microbatch, tensors);
     }));
   }
   ForwardResult result;
@@ -233,6 +234,7 @@ Expected<BackwardInputResult> TorchStage::backward_input(PartOf which, Value sav
       SegmentBackwardInput one =
           plait::backward_input(std::move(kept->segments[i]), std::move(gradients));
       gradients = std::move(one.input_gradients);
+      if (observer_) observer_(segments[i]->name(), false, which.microbatch, gradients);
       result.whole = result.whole || one.whole;
       weight->segments.push_back(std::move(one.saved));
     }));
@@ -281,6 +283,7 @@ Expected<Value> TorchStage::backward(PartOf which, Value saved, Value output_gra
   for (std::size_t i = segments.size(); i-- > 0;) {
     PLAIT_TRY_VOID(guarded(*segments[i], which.microbatch, [&] {
       gradients = plait::backward(std::move(kept->segments[i]), std::move(gradients));
+      if (observer_) observer_(segments[i]->name(), false, which.microbatch, gradients);
     }));
   }
   return input_gradient_value(std::move(gradients));

@@ -4,9 +4,11 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
 
+#include <functional>
 #include <memory>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "plait/program/grid.h"
@@ -23,6 +25,8 @@ class LossSink {
   void reset(int microbatches);
   /// `loss`: one number of any floating dtype. Does not wait for the device.
   void record(int microbatch, const at::Tensor& loss);
+  /// From here on a loss that is not finite is no error of read(): its reader looks.
+  void let_pass_not_finite() { lets_pass_ = true; }
   /// Copies the losses to the host when the step has ended. Errors: kNotFinite, the first loss that
   /// is not finite.
   Expected<void> read();
@@ -35,6 +39,7 @@ class LossSink {
   at::Tensor on_device_ = at::empty({0}, at::kDouble);
   std::vector<double> losses_;
   std::vector<bool> recorded_;
+  bool lets_pass_ = false;
 };
 
 /// Segments run in order, joined to parts by join_segments() (program/join_segments.h). What a
@@ -69,6 +74,12 @@ class TorchStage final : public Stage {
 
   StageShape shape() const;
 
+  /// Told of what each segment that computes has made, on the thread that ran it: its outputs, or
+  /// the gradients of its inputs.
+  using Observer = std::function<void(const std::string& segment, bool forward, int microbatch,
+                                      const std::vector<at::Tensor>& made)>;
+  void observe(Observer observer) { observer_ = std::move(observer); }
+
   /// Of all segments, in order.
   std::vector<Parameter> parameters() const;
 
@@ -88,6 +99,7 @@ class TorchStage final : public Stage {
   std::vector<std::shared_ptr<Segment>> segments_;
   std::vector<Part> parts_;
   std::shared_ptr<LossSink> losses_;
+  Observer observer_;
   int member_;
 };
 

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "plait/checkpoint/checkpoint_folder.h"
 #include "plait/job/job_config.h"
+#include "plait/saved/checkpoint_folder.h"
 #include "plait/train/checkpoint_state.h"
 
 namespace plait {

@@ -17,8 +17,8 @@
 
 #include "plait/base/error.h"
 #include "plait/base/units.h"
-#include "plait/checkpoint/checkpoint_folder.h"
 #include "plait/runtime/comm.h"
+#include "plait/saved/checkpoint_folder.h"
 #include "plait/train/checkpoint_state.h"
 
 namespace plait {

@@ -15,10 +15,10 @@
 
 #include "plait/base/error.h"
 #include "plait/base/units.h"
-#include "plait/checkpoint/file_hash.h"
-#include "plait/checkpoint/manifest.h"
 #include "plait/checkpoint/safetensors.h"
 #include "plait/runtime/comm.h"
+#include "plait/saved/file_hash.h"
+#include "plait/saved/manifest.h"
 #include "plait/train/train_state.h"
 
 namespace plait {
@@ -45,6 +45,11 @@ class SavedState {
   static Expected<SavedState> open(const std::string& folder, const Manifest& manifest);
 
   std::set<std::string> keys() const;
+  /// Of a key that is there.
+  const std::string& dtype(const std::string& key) const { return tensors_.at(key).dtype; }
+  const std::vector<std::int64_t>& shape(const std::string& key) const {
+    return tensors_.at(key).shape;
+  }
   /// Why the slice cannot be filled, "KEY: what was found, what was needed"; empty: it can.
   std::string mismatch(const StateSlice& slice) const;
   /// Requires that there is no mismatch. Errors: a file cannot be read.

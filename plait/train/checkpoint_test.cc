@@ -10,7 +10,7 @@
 #include <utility>
 #include <vector>
 
-#include "plait/checkpoint/checkpoint_folder.h"
+#include "plait/saved/checkpoint_folder.h"
 #include "plait/train/checkpoint_resume.h"
 #include "plait/train/checkpoint_saver.h"
 #include "plait/train/checkpoint_state.h"

@@ -15,8 +15,11 @@ namespace plait {
 /// of an exchange go to activations, whichever rank's thread has moved them.
 class ColumnShare::ReceivingStage final : public Stage {
  public:
-  ReceivingStage(TorchStage stage, at::Device device, Accounts accounts)
+  ReceivingStage(TorchStage stage, int number, at::Device device, Accounts accounts,
+                 FiniteWatch& finite)
       : stage_(std::move(stage)),
+        number_(number),
+        finite_(finite),
         device_(device),
         last_part_(static_cast<int>(stage_.shape().size()) - 1),
         received_(accounts.received),
@@ -34,14 +37,20 @@ class ColumnShare::ReceivingStage final : public Stage {
   Expected<ForwardResult> forward(PartOf which, Value input, bool for_backward) override {
     bring(input);
     if (which.part == 0) receive(input);
-    return stage_.forward(which, std::move(input), for_backward);
+    PLAIT_TRY(ForwardResult result, stage_.forward(which, std::move(input), for_backward));
+    if (which.part == last_part_)
+      look(NotFinite::Phase::kForward, which.microbatch, "its output", result.output);
+    return result;
   }
   Expected<BackwardInputResult> backward_input(PartOf which, Value saved,
                                                Value output_gradient) override {
     bring(output_gradient);
     if (which.part == last_part_) receive(output_gradient);
     need_gradients();
-    return stage_.backward_input(which, std::move(saved), std::move(output_gradient));
+    PLAIT_TRY(BackwardInputResult result,
+              stage_.backward_input(which, std::move(saved), std::move(output_gradient)));
+    if (which.part == 0) look_at_gradient(which.microbatch, result.input_gradient);
+    return result;
   }
   Expected<Value> recompute(PartOf which, Value saved) override {
     return stage_.recompute(which, std::move(saved));
@@ -54,7 +63,9 @@ class ColumnShare::ReceivingStage final : public Stage {
     bring(output_gradient);
     if (which.part == last_part_) receive(output_gradient);
     need_gradients();
-    return stage_.backward(which, std::move(saved), std::move(output_gradient));
+    PLAIT_TRY(Value gradient, stage_.backward(which, std::move(saved), std::move(output_gradient)));
+    if (which.part == 0) look_at_gradient(which.microbatch, gradient);
+    return gradient;
   }
   Expected<ExchangeStart> start_exchange(PartOf which, Value input, bool for_backward) override {
     const ScopedAccount scope(activations_);
@@ -72,7 +83,28 @@ class ColumnShare::ReceivingStage final : public Stage {
   }
   Expected<void> end_step() override { return stage_.end_step(); }
 
+  /// What each segment makes is looked at too.
+  void look_at_segments() {
+    stage_.observe([this](const std::string& segment, bool forward, int microbatch,
+                          const std::vector<at::Tensor>& made) {
+      finite_.look(forward ? NotFinite::Phase::kForward : NotFinite::Phase::kBackward, microbatch,
+                   number_,
+                   forward ? "the output of segment " + segment
+                           : "the gradient that segment " + segment + " passes back",
+                   made);
+    });
+  }
+
  private:
+  /// Of a stage that ends in an exchange the next one's output is looked at.
+  void look(NotFinite::Phase phase, int microbatch, const char* what, const Value& value) {
+    if (const auto* made = dynamic_cast<const Tensors*>(value.get()))
+      finite_.look(phase, microbatch, number_, what, made->tensors);
+  }
+  void look_at_gradient(int microbatch, const Value& gradient) {
+    look(NotFinite::Phase::kBackward, microbatch, "its input's gradient", gradient);
+  }
+
   /// Ranks of one process may be on several GPUs: what another one has made is copied, on the lane
   /// that reads it. What a segment has brought to the host stays there.
   void bring(const Value& value) {
@@ -101,6 +133,8 @@ class ColumnShare::ReceivingStage final : public Stage {
   }
 
   TorchStage stage_;
+  int number_;
+  FiniteWatch& finite_;
   at::Device device_;
   int last_part_;
   MemoryAccount& received_;
@@ -114,7 +148,9 @@ ColumnShare::ColumnShare(const TrainSetup& setup, int column, at::Device device)
     : setup_(setup),
       column_(column),
       model_(setup.source.make_rank(column, device)),
-      store_(device) {}
+      store_(device) {
+  losses_->let_pass_not_finite();  // the trainers decide what follows
+}
 ColumnShare::~ColumnShare() = default;
 
 Expected<void> ColumnShare::build(const std::vector<int>& stages, Accounts accounts,
@@ -134,7 +170,8 @@ Expected<void> ColumnShare::build(const std::vector<int>& stages, Accounts accou
     owned_.push_back(std::make_unique<ReceivingStage>(
         TorchStage(std::move(segments), last ? losses_ : nullptr, plan.grid().expert_place(column_),
                    setup_.settings.recompute),
-        store_.device(), accounts));
+        stage, store_.device(), accounts, finite_));
+    if (setup_.settings.checks_segments) owned_.back()->look_at_segments();
     PLAIT_CHECK(owned_.back()->shape() == plan.shapes[static_cast<std::size_t>(stage)],
                 "a stage has the parts that its program was lowered for");
     stages_[static_cast<std::size_t>(stage)] = owned_.back().get();
@@ -186,6 +223,8 @@ std::vector<Parameter> ColumnShare::spoken_for() const {
 }
 
 void ColumnShare::begin_round(int step, int round) {
+  if (round == 0) finite_.begin_step();
+  finite_.begin_round(round * setup_.plan.microbatches());
   const ScopedAccount scope(*received_);
   if (round == 0) {
     store_.zero_gradients();

@@ -12,6 +12,7 @@
 #include "plait/torch/memory.h"
 #include "plait/torch/torch_stage.h"
 #include "plait/train/copies.h"
+#include "plait/train/finite_watch.h"
 #include "plait/train/reduce.h"
 #include "plait/train/shards.h"
 #include "plait/train/train_setup.h"
@@ -48,6 +49,8 @@ class ColumnShare {
   ParameterStore& store() { return store_; }
   const LossSink& losses() const { return *losses_; }
   bool has_last_stage() const { return has_last_stage_; }
+  /// What of this step's numbers was not finite.
+  FiniteWatch& finite() { return finite_; }
   /// By stage, the names of the parameters that its segments use.
   const std::map<int, std::set<std::string>>& names() const { return names_; }
   /// Several columns may hold the same tensor; the lowest of them reports it and saves it. True if
@@ -82,6 +85,7 @@ class ColumnShare {
   const TrainSetup& setup_;
   int column_;
   std::unique_ptr<RankModel> model_;
+  FiniteWatch finite_;
   std::shared_ptr<LossSink> losses_ = std::make_shared<LossSink>();
   ParameterStore store_;
   std::vector<std::unique_ptr<ReceivingStage>> owned_;

@@ -36,6 +36,8 @@ TrainSetup job_setup(const JobPlan& plan, JobModel& model) {
   settings.pin = job.run.pin;
   settings.timeout_s = job.run.timeout_s;
   settings.start_timeout_s = job.run.start_timeout_s;
+  settings.folder = run_folder_path(job);
+  settings.skips_not_finite = job.run.on_not_finite == "skip";
   settings.recompute = plan.recomputed();
   settings.tokens_per_step = std::int64_t{job.run.batch_size} * job.data.sequence_length;
   settings.clip_norm = job.optimizer.clip_norm;

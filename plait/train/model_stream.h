@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "plait/base/error.h"
-#include "plait/checkpoint/tensor_sink.h"
 #include "plait/runtime/comm.h"
+#include "plait/saved/tensor_sink.h"
 #include "plait/torch/memory.h"
 #include "plait/train/tensor_slices.h"
 

@@ -6,8 +6,8 @@
 #include <set>
 #include <string>
 
-#include "plait/checkpoint/tensor_sink.h"
 #include "plait/runtime/emulated_link.h"
+#include "plait/saved/tensor_sink.h"
 #include "plait/torch/c10d_world.h"
 #include "plait/train/checkpoint_saver.h"
 #include "plait/train/checkpoint_state.h"

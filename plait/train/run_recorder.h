@@ -8,8 +8,8 @@
 #include <string>
 
 #include "plait/base/error.h"
-#include "plait/checkpoint/tensor_sink.h"
 #include "plait/record/recorder.h"
+#include "plait/saved/tensor_sink.h"
 #include "plait/sim/profile.h"
 #include "plait/train/job_costs.h"
 

@@ -28,6 +28,13 @@ struct TrainSettings {
   std::function<double(int step)> learning_rate = [](int) { return 0.0; };
   /// Null: gradients are left for the caller's own step.
   std::function<std::unique_ptr<Optimizer>(const std::vector<TrainedSlice>&)> optimizer = nullptr;
+  bool skips_not_finite = false;  ///< a step with a number that is not finite; else the run ends
+  bool checks_segments = false;   ///< what every segment makes is looked at for such numbers
+  /// Where ranks that stall write what they did last; empty: nowhere.
+  std::string folder{};
+  /// Watchdog::Options.
+  std::function<bool()> report_wanted = nullptr;
+  std::function<void(const std::string&)> on_report = nullptr;
   /// Tensors are hashed as they are made, for RankTrainer::check_copies().
   bool compares_copies = false;
 };

@@ -30,6 +30,17 @@ Nanoseconds thread_cpu_time() {
   return static_cast<Nanoseconds>(time.tv_sec) * 1'000'000'000 + time.tv_nsec;
 }
 
+/// Of what the ranks have met; empty: all numbers are finite.
+std::string earliest_not_finite(const std::vector<RankReport>& reports, double norm) {
+  const NotFinite* first = nullptr;
+  for (const RankReport& report : reports) {
+    for (const NotFinite& one : report.not_finite)
+      if (first == nullptr || one.place() < first->place()) first = &one;
+  }
+  if (first != nullptr) return first->text();
+  return std::isfinite(norm) ? "" : fmt::format("the gradient's norm is {}", norm);
+}
+
 /// What the two trainers share: what comes before and after the step's own work.
 class TrainerBase : public RankTrainer {
  public:
@@ -67,8 +78,11 @@ class TrainerBase : public RankTrainer {
       const LaneScope lane(gpu_.get(), Lane::kCompute);
       for (const auto& share : shares_) {
         share->finish_gradients();
-        for (SquareSums& sums : square_sums(share->slices()))
+        for (SquareSums& sums : square_sums(share->slices())) {
+          share->finite().look_at_gradient(sums);
           report.square_sums.push_back(std::move(sums));
+        }
+        if (share->finite().found()) report.not_finite.push_back(*share->finite().found());
       }
     }
     report.peak_state_bytes = lasting_.peak();
@@ -105,8 +119,8 @@ class TrainerBase : public RankTrainer {
       }
       PLAIT_TRY_VOID(run_validation());
       for (std::size_t i = 0; i < sums.size(); ++i) {
-        if (shares_[i]->has_last_stage())
-          sums[i] += shares_[i]->model().validation_sum(batch, shares_[i]->losses().losses());
+        if (!shares_[i]->has_last_stage()) continue;
+        sums[i] += shares_[i]->model().validation_sum(batch, shares_[i]->losses().losses());
       }
     }
     RankReport report;
@@ -121,7 +135,9 @@ class TrainerBase : public RankTrainer {
       for (const double loss : one.losses) total += loss;
     }
     line.loss = total / static_cast<double>(held_out.rows);
-    return line;
+    if (std::isfinite(line.loss)) return line;
+    return fail(ErrorCode::kNotFinite,
+                fmt::format("behind step {}: the validation's loss is {}", line.step, line.loss));
   }
 
   Expected<void> stream(Saved what, TensorSink* sink) override {
@@ -217,6 +233,8 @@ class TrainerBase : public RankTrainer {
         add_loads(share.model().loads(), report.router_loads);
         if (!share.has_last_stage()) continue;
         const std::vector<double>& more = share.losses().losses();
+        for (std::size_t mb = 0; mb < more.size(); ++mb)
+          share.finite().look_at_loss(static_cast<int>(mb), plan_.stages() - 1, more[mb]);
         losses[i].insert(losses[i].end(), more.begin(), more.end());
       }
     }
@@ -285,15 +303,19 @@ class TrainerBase : public RankTrainer {
     }
     line.loss /= plan_.losses();
     line.grad_norm = global_norm(std::move(sums));
-    if (!std::isfinite(line.grad_norm)) {
-      return fail(ErrorCode::kNotFinite,
-                  fmt::format("step {}: the gradient's norm is {}", line.step, line.grad_norm));
-    }
+    const std::string not_finite = earliest_not_finite(reports, line.grad_norm);
+    if (!not_finite.empty() && !settings.skips_not_finite)
+      return fail(ErrorCode::kNotFinite, fmt::format("step {}: {}", line.step, not_finite));
     outcome.timeline = timeline_of(
         reports, clocks_->is_one_clock() ? std::vector<ClockOffset>{} : clocks_->offsets());
     outcome.timeline.step = line.step;
     fill_step_line(reports, measure(outcome.timeline), line);
     for (const ClockOffset& clock : clocks_->offsets()) line.clock_error_ns.push_back(clock.error);
+    if (!not_finite.empty()) {
+      line.skipped = 1;
+      outcome.skipped_for = not_finite;
+      return outcome;
+    }
     const double limit = settings.clip_norm;
     const double scale = limit > 0 && line.grad_norm > limit ? limit / line.grad_norm : 1.0;
     const LaneScope lane(gpu_.get(), Lane::kCompute);

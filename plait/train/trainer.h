@@ -6,10 +6,10 @@
 #include <vector>
 
 #include "plait/base/error.h"
-#include "plait/checkpoint/tensor_sink.h"
 #include "plait/record/step_report.h"
 #include "plait/runtime/comm.h"
 #include "plait/runtime/watchdog.h"
+#include "plait/saved/tensor_sink.h"
 #include "plait/torch/memory.h"
 #include "plait/train/train_setup.h"
 #include "plait/train/train_state.h"

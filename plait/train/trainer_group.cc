@@ -113,7 +113,16 @@ void TrainerGroup::start_watchdog() {
   for (const auto& trainer : trainers_) {
     for (Executor* executor : trainer->executors()) executors.push_back(executor);
   }
-  watchdog_ = std::make_unique<Watchdog>(executors, [this](const Error& error) { abort(error); });
+  const TrainSettings& settings = setup_.settings;
+  Watchdog::Options options;
+  options.abort = [this](const Error& error) { abort(error); };
+  options.grid = setup_.plan.grid();
+  options.folder = settings.folder;
+  options.report_wanted = settings.report_wanted;
+  options.on_report = settings.on_report;
+  if (process_world_) options.board = &process_world_->board();
+  watchdog_ = std::make_unique<Watchdog>(executors, std::move(options));
+  if (process_world_) process_world_->explain_timeouts([this] { return watchdog_->report(); });
   watchdog_->set_timeout(nanoseconds(setup_.settings.start_timeout_s));
   for (const auto& trainer : trainers_) trainer->set_watchdog(watchdog_.get());
 }

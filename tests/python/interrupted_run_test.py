@@ -37,9 +37,12 @@ class InterruptedRun(command.CommandTest):
     def launch(self, *arguments: str, steps: str = "1000000", environment: dict[str, str] | None = None,
                before: Callable[[], object] | None = None) -> subprocess.Popen:
         """Starts a run that lasts long enough."""
-        process = subprocess.Popen([command.PLAIT, "train", "job.toml", "--steps", steps, *arguments], cwd=self.folder,
-                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-                                   env={**os.environ, **(environment or {})}, preexec_fn=before)
+        line = ["train", "job.toml", "--steps", steps, *arguments]
+        if environment is None and before is None:
+            process = command.start(*line, folder=self.folder)
+        else:
+            process = subprocess.Popen([command.PLAIT, *line], cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                       start_new_session=True, env={**os.environ, **(environment or {})}, preexec_fn=before)
         self.addCleanup(process.communicate)
         self.addCleanup(process.kill)
         return process
@@ -159,12 +162,12 @@ class InterruptedRun(command.CommandTest):
     def test_time_in_which_it_was_stopped_does_not_count(self) -> None:
         for comm in ("inproc", "gloo"):
             with self.subTest(comm=comm):
-                process = self.start("--comm", comm, "--overwrite", "--set", "run.timeout_s=2.0")
+                process = self.start("--comm", comm, "--overwrite", "--set", "run.timeout_s=1.0")
                 everyone = [process.pid, *children(process.pid)]
-                for _ in range(3):
+                for _ in range(2):
                     for pid in everyone:
                         os.kill(pid, signal.SIGSTOP)
-                    time.sleep(2.5)
+                    time.sleep(1.3)
                     for pid in everyone:
                         os.kill(pid, signal.SIGCONT)
                     steps = self.steps_done()
@@ -175,12 +178,12 @@ class InterruptedRun(command.CommandTest):
                 self.assertEqual(process.returncode, 143, output)
 
     def test_ctrl_z_stops_the_ranks_too(self) -> None:
-        process = self.start("--comm", "gloo", "--set", "run.timeout_s=2.0")
+        process = self.start("--comm", "gloo", "--set", "run.timeout_s=1.0")
         everyone = [process.pid, *children(process.pid)]
         process.send_signal(signal.SIGTSTP)
         self.wait_until(lambda: all(state(pid) == "T" for pid in everyone))
         steps = self.steps_done()
-        time.sleep(2.5)
+        time.sleep(1.3)
         self.assertEqual(self.steps_done(), steps)
         process.send_signal(signal.SIGCONT)
         self.wait_until(lambda: self.steps_done() > steps + 2)
@@ -298,13 +301,67 @@ class InterruptedRun(command.CommandTest):
         self.assert_gone(ranks)
 
     def test_stopped_rank_runs_into_the_timeout(self) -> None:
-        process = self.start("--comm", "gloo", "--set", "run.timeout_s=3.0")
+        process = self.start("--comm", "gloo", "--set", "run.timeout_s=1.5")
         ranks = children(process.pid)
         os.kill(ranks[1], signal.SIGSTOP)
         output = "".join(self.end(process, ranks))
         self.assertEqual(process.returncode, 1, output)
-        self.assertRegex(output, r"rank 0 (waited|waits) (in|for) \S+")
+        self.assertRegex(output, r"the cause is rank 1, which is stopped \(SIGSTOP\): rank 0 waits for rank 1\n")
+        self.assertRegex(output, r"\n  rank 0 waits (in \S+|between two steps).*, for \d+\.\d s\n")
+        self.assertRegex(output, r"\n  rank 1 is stopped \(SIGSTOP\) .*, for \d+\.\d s")
         self.assertIn("rank 1 did not end by itself and was killed", output)
+        if "nothing has completed" in output:  # else it was stopped between two steps
+            last = (self.folder / "runs/job/rank-0.stall").read_text()
+            self.assertRegex(last, r" ms  0F0\n(.*\n)*waits in .*, and did not complete it\n$")
+
+    def test_a_report_is_printed_when_it_is_asked_for(self) -> None:
+        for comm in ("inproc", "gloo"):
+            with self.subTest(comm=comm):
+                process = self.start("--comm", comm, "--overwrite")
+                ranks = children(process.pid)
+                process.send_signal(signal.SIGUSR1)
+                steps = self.steps_done()
+                self.wait_until(lambda: self.steps_done() > steps + 2 or process.poll() is not None)
+                if ranks:
+                    os.kill(ranks[1], signal.SIGSTOP)
+                    time.sleep(0.2)
+                    process.send_signal(signal.SIGUSR1)
+                    time.sleep(0.5)
+                    os.kill(ranks[1], signal.SIGCONT)
+                    steps = self.steps_done()
+                    self.wait_until(lambda: self.steps_done() > steps + 2 or process.poll() is not None)
+                process.send_signal(signal.SIGTERM)
+                output = "".join(self.end(process, ranks))
+                self.assertEqual(process.returncode, 143, output)
+                self.assertRegex(output, r"plait train: .*\n  rank 0 .*, for \d+\.\d s\n  rank 1 .*, for \d+\.\d s\n")
+                if ranks:
+                    self.assertIn("the cause is rank 1, which is stopped (SIGSTOP)", output)
+
+    def test_a_killed_run_is_not_taken_for_a_slow_one(self) -> None:
+        process = self.start("--comm", "gloo")
+        ranks = children(process.pid)
+        self.assertNotIn("killed", self.plait("top", "runs/job", "--once").stdout)
+        process.kill()
+        self.end(process, ranks)
+        self.assertRegex(self.plait("top", "runs/job", "--once").stdout, r"was killed after step \d+: no process runs it any more")
+
+    def test_a_run_that_loses_a_rank_starts_again(self) -> None:
+        restarts = ["--comm", "gloo", "--set", "run.on_loss=restart", "--set", "checkpoint.every=1"]
+        lost_ranks = (1, 0) if command.NIGHTLY else (0,)
+        process = self.start(*restarts, steps="150")
+        for lost in lost_ranks:
+            before = children(process.pid)
+            steps = self.steps_done()
+            os.kill(before[lost], signal.SIGKILL)
+            self.wait_until(lambda: process.poll() is not None or (len(children(process.pid)) == 2 and self.steps_done() > steps
+                                                                  and not set(before) & set(children(process.pid))))
+        output = "".join(process.communicate(timeout=120))
+        self.assertEqual(process.returncode, 0, output)
+        for lost in lost_ranks:
+            self.assertRegex(output, rf"plait train: rank {lost} was killed by signal 9 \(SIGKILL\).*; all ranks start again from step [1-9]\d*")
+        self.assertEqual(self.train("--set", "run.folder=runs/whole", "--steps", "150").returncode, 0)
+        models = [(self.folder / "runs" / name / "model/model.safetensors").read_bytes() for name in ("job", "whole")]
+        self.assertTrue(models[0] == models[1])
 
     def test_loss_that_is_not_finite(self) -> None:
         result = self.train("--set", "optimizer.lr=2e9", "--set", "optimizer.weight_decay=0.5", "--set", "optimizer.clip_norm=0.0", "--set",

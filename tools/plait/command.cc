@@ -26,6 +26,7 @@ int run_command(int argc, char** argv) {
   add_top(app, exit_code);
   add_profile(app, exit_code);
   add_sample(app, exit_code);
+  add_export(app, exit_code);
   add_completion(app, exit_code);
   try {
     app.parse(argc, argv);

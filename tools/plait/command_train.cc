@@ -16,9 +16,12 @@
 #include "plait/job/job_config.h"
 #include "plait/launch/launch.h"
 #include "plait/launch/local_ranks.h"
+#include "plait/launch/restart.h"
 #include "plait/launch/signals.h"
+#include "plait/record/loss_spikes.h"
 #include "plait/record/recorder.h"
 #include "plait/record/run_folder.h"
+#include "plait/saved/checkpoint_folder.h"
 #include "plait/torch/c10d_world.h"
 #include "plait/torch/device_cuda.h"
 #include "plait/torch/rendezvous.h"
@@ -160,6 +163,12 @@ class Reporter {
     hooks.on_step = [this](const StepOutcome& outcome) -> Expected<void> {
       recorder_->step(outcome);
       progress_->step(outcome.line, now() - begin_);
+      if (!outcome.skipped_for.empty()) {
+        progress_->note(
+            fmt::format("step {} was skipped: {}", outcome.line.step, outcome.skipped_for));
+      } else if (const std::string spike = spikes_.add(outcome.line.loss); !spike.empty()) {
+        progress_->note(fmt::format("step {}: {}", outcome.line.step, spike));
+      }
       return {};
     };
     hooks.on_validation = [this](const ValidationLine& line) { return validation(line); };
@@ -242,6 +251,7 @@ class Reporter {
   std::unique_ptr<std::FILE, Close> log_;  // where a screen shows the run
   std::optional<Progress> progress_;
   std::optional<RunRecorder> recorder_;
+  LossSpikes spikes_;
   Nanoseconds begin_ = 0;
 };
 
@@ -274,20 +284,53 @@ std::function<Expected<void>()> deferring_stops(std::function<Expected<void>()> 
   };
 }
 
-/// The process that a user started: starts the ranks and watches them.
-Expected<int> watch_local_ranks(const JobPlan& plan, const TrainOptions& options) {
+void print_report(const std::string& text) { fmt::print(stderr, "plait train: {}\n", text); }
+
+/// What flags and signals say beside the job.
+void use_options(const TrainOptions& options, TrainSettings& settings) {
+  settings.checks_segments = options.check_finite;
+  settings.report_wanted = ReportSignal::take;
+}
+
+/// Starts the ranks and waits until all have ended.
+Expected<LocalRanks::Outcome> run_local_ranks(const JobPlan& plan, const TrainOptions& options,
+                                              const std::vector<std::string>& arguments) {
   PLAIT_TRY(const StoreServer server, StoreServer::start(options.port));
+  const RunConfig& run = plan.job.run;
+  constexpr double kNothingToFinish = 3;  // of ranks that start again
   LocalRanks::Options local;
   local.ranks = plan.ranks();
-  local.arguments = options.arguments;
+  local.arguments = arguments;
   local.master_port = server.port();
-  local.grace_s = plan.job.run.timeout_s;
-  std::optional<RunScreen> screen;
-  if (options.watch) screen.emplace(run_folder_path(plan.job));
-  StopSignals::defer();  // from here on the ranks end first
+  local.grace_s = run.on_loss == "restart" ? kNothingToFinish : run.timeout_s;
+  local.on_report = print_report;
   PLAIT_TRY(LocalRanks ranks, LocalRanks::start(local));
+  return ranks.wait();
+}
+
+/// The process that a user started: starts the ranks, again if one is lost and the job says so.
+Expected<int> watch_local_ranks(const JobPlan& plan, const TrainOptions& options) {
+  const std::string folder = run_folder_path(plan.job);
+  std::optional<RunScreen> screen;
+  if (options.watch) screen.emplace(folder);
+  StopSignals::defer();  // from here on the ranks end first
   if (screen) screen->start();
-  const LocalRanks::Outcome outcome = ranks.wait();
+  std::vector<std::string> arguments = options.arguments;
+  RestartLimit limit;
+  LocalRanks::Outcome outcome;
+  while (true) {
+    PLAIT_TRY(outcome, run_local_ranks(plan, options, arguments));
+    if (!outcome.lost_a_rank || plan.job.run.on_loss != "restart") break;
+    const std::vector<int> steps = checkpoint_steps(folder);
+    const int step = steps.empty() ? 0 : steps.back();
+    if (!limit.allows(step)) {
+      outcome.message +=
+          fmt::format("; given up after {} restarts from step {}", RestartLimit::kFruitless, step);
+      break;
+    }
+    arguments = restarted_arguments(options.arguments, !steps.empty());
+    print_report(fmt::format("{}; all ranks start again from step {}", outcome.message, step));
+  }
   if (screen) screen->end();
   if (!outcome.message.empty()) {
     fmt::print(stderr, "plait train: {}{}\n", outcome.exit_code < 128 ? "error: " : "",
@@ -340,6 +383,10 @@ Expected<int> train_as_rank(const JobPlan& plan, const DataSplit& data, const Tr
   }
   JobModel model = job_model(plan, data);
   TrainSetup setup = job_setup(plan, model);
+  use_options(options, setup.settings);
+  setup.settings.on_report = [](const std::string& text) {
+    if (!tell_parent_report(text)) print_report(text);
+  };
   if (resume) setup.agreement += resume->agreement();
   const Expected<RunOutcome> outcome = run_as_process(setup, run_length(plan), c10d, hooks);
   if (place.rank == 0) reporter.end_progress();
@@ -375,7 +422,9 @@ Expected<int> train_here(const JobPlan& plan, const DataSplit& data, const Train
   std::optional<RunScreen> screen;
   if (options.watch) screen.emplace(run_folder_path(plan.job)).start();
   JobModel model = job_model(plan, data);
-  const TrainSetup setup = job_setup(plan, model);
+  TrainSetup setup = job_setup(plan, model);
+  use_options(options, setup.settings);
+  setup.settings.on_report = print_report;
   const RunLength length = run_length(plan);
   const Expected<RunOutcome> outcome = options.reference ? run_reference(setup, length, hooks)
                                                          : run_in_process(setup, length, hooks);
@@ -403,6 +452,7 @@ Expected<DataSplit> look_around(const JobPlan& plan, const TrainOptions& options
 Expected<int> train(const TrainOptions& given) {
   TrainOptions options = given;
   const StopSignals signals(leave_at_once);
+  const ReportSignal report_signal;
   on_lost_data(end_without_data);
   if (options.watch && !is_terminal()) {
     options.watch = false;

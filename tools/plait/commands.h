@@ -41,6 +41,7 @@ void add_train(CLI::App& app, int& exit_code);
 void add_top(CLI::App& app, int& exit_code);
 void add_profile(CLI::App& app, int& exit_code);
 void add_sample(CLI::App& app, int& exit_code);
+void add_export(CLI::App& app, int& exit_code);
 void add_completion(CLI::App& app, int& exit_code);
 
 /// Prints "plait COMMAND: error: …" to stderr and returns the error's exit code.

@@ -29,6 +29,9 @@ std::shared_ptr<TrainOptions> add_train_options(CLI::App& command) {
                    "also write the last step's gradients");
   command.add_flag("--watch", options->watch,
                    "show the run as plait top does, where stdout is a terminal");
+  command.add_flag("--check-finite", options->check_finite,
+                   "look at what every segment makes, and name the first whose numbers are not "
+                   "finite");
   command
       .add_option("--record", options->record_step,
                   "write timeline.json and timeline.svg of this step, from 1")
@@ -83,6 +86,21 @@ void add_profile(CLI::App& app, int& exit_code) {
     Expected<void> done = check_measures_alone(current_environment(), "profile");
     if (done) done = profile(*options);
     if (!done) exit_code = report("profile", done.error());
+  });
+}
+
+void add_export(CLI::App& app, int& exit_code) {
+  CLI::App* command = app.add_subcommand(
+      "export", "write the model of a checkpoint as a folder of Hugging Face's transformers");
+  auto options = std::make_shared<ExportOptions>();
+  command
+      ->add_option("checkpoint", options->checkpoint,
+                   "a checkpoint, or a run's folder for its newest, also while it runs")
+      ->required();
+  command->add_option("--out", options->out, "the folder, which is made")->required();
+  command->callback([options, &exit_code] {
+    if (const Expected<void> done = export_model(*options); !done)
+      exit_code = report("export", done.error());
   });
 }
 

@@ -24,6 +24,7 @@ struct TrainOptions {
   bool reference = false;
   bool save_gradients = false;
   bool watch = false;
+  bool check_finite = false;
   int record_step = 0;
   double link_latency_us = 0;
   double link_mb_per_s = 0;
@@ -46,12 +47,19 @@ struct SampleOptions {
   std::optional<std::uint64_t> seed{};  ///< none: 1
 };
 
-// command_train.cc, command_profile.cc and command_sample.cc in plait-torch; in plait they start
-// plait-torch in this process's place (torch_program.cc). `compare --measure` is the fourth:
+struct ExportOptions {
+  std::string checkpoint;
+  std::string out;
+};
+
+// command_train.cc, command_profile.cc, command_sample.cc and command_export.cc in plait-torch; in
+// plait they start plait-torch in this process's place (torch_program.cc). So does
+// `compare --measure`:
 // measured_comparison.h.
 Expected<int> train(const TrainOptions& options);
 Expected<void> profile(const ProfileOptions& options);
 Expected<void> sample(const SampleOptions& options);
+Expected<void> export_model(const ExportOptions& options);
 
 /// This process's arguments, without its name.
 std::vector<std::string> given_arguments();

@@ -56,6 +56,9 @@ Expected<void> profile(const ProfileOptions& /*options*/) {
 Expected<void> sample(const SampleOptions& /*options*/) {
   return tl::unexpected<Error>(become_torch_program());
 }
+Expected<void> export_model(const ExportOptions& /*options*/) {
+  return tl::unexpected<Error>(become_torch_program());
+}
 Expected<void> compare_with_measured(const MeasureArguments& /*arguments*/) {
   return tl::unexpected<Error>(become_torch_program());
 }

@@ -1,4 +1,4 @@
-#include "plait/checkpoint/manifest.h"
+#include "plait/saved/manifest.h"
 
 #include <fmt/core.h>
 
@@ -21,7 +21,8 @@ constexpr std::size_t kHashDigits = 32;
 
 /// A name that stands for a file of the folder itself.
 bool is_plain_name(const std::string& name) {
-  return !name.empty() && name.front() != '.' && name.find('/') == std::string::npos;
+  return !name.empty() && name.front() != '.' &&
+         name.find_first_of(std::string_view("/\0", 2)) == std::string::npos;
 }
 
 }  // namespace
@@ -43,6 +44,10 @@ std::string print_manifest(const Manifest& manifest) {
 Expected<Manifest> read_manifest(const std::string& folder) {
   const std::string path = fmt::format("{}/{}", folder, kManifestFile);
   PLAIT_TRY(const std::string text, read_file(path, "manifest"));
+  return parse_manifest(path, text);
+}
+
+Expected<Manifest> parse_manifest(const std::string& path, std::string_view text) {
   const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object())
     return fail(ErrorCode::kInvalidInput, "is no JSON object: it is torn or another file", path);
@@ -76,6 +81,7 @@ Expected<Manifest> read_manifest(const std::string& folder) {
     manifest.files[file] = std::move(seal);
   }
   PLAIT_TRY_VOID(error.result());
+  // A rank that is not named ends the loop: at most as many turns as there are files.
   for (int rank = 0; rank < manifest.ranks; ++rank) {
     if (manifest.files.contains(rank_file(rank))) continue;
     return fail(

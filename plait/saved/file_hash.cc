@@ -1,4 +1,4 @@
-#include "plait/checkpoint/file_hash.h"
+#include "plait/saved/file_hash.h"
 
 #define XXH_INLINE_ALL
 #include <fmt/core.h>

@@ -6,7 +6,7 @@
 #include <string_view>
 
 #include "plait/base/error.h"
-#include "plait/checkpoint/file_hash.h"
+#include "plait/saved/file_hash.h"
 
 namespace plait {
 
@@ -24,6 +24,8 @@ struct Manifest {
 
 std::string print_manifest(const Manifest& manifest);
 
+/// `path`: for messages. Errors (kInvalidInput): those of read_manifest() but for the first.
+Expected<Manifest> parse_manifest(const std::string& path, std::string_view text);
 /// Errors (kInvalidInput): the folder has none; it is torn, of another version, names a file
 /// outside of the folder, or lacks a rank's.
 Expected<Manifest> read_manifest(const std::string& folder);

@@ -1,4 +1,4 @@
-#include "plait/checkpoint/checkpoint_folder.h"
+#include "plait/saved/checkpoint_folder.h"
 
 #include <fcntl.h>
 #include <fmt/core.h>

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "plait/base/error.h"
-#include "plait/checkpoint/manifest.h"
+#include "plait/saved/manifest.h"
 
 namespace plait {
 
