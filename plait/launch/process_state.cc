@@ -29,8 +29,8 @@ ProcessState state_of_process(const std::string& process) {
   const std::string machine = this_machine();
   if (!process.starts_with(machine)) return ProcessState::kElsewhere;
   const std::string number = process.substr(machine.size());
-  if (number.empty() || !std::all_of(number.begin(), number.end(),
-                                     [](char one) { return one >= '0' && one <= '9'; }))
+  if (number.empty() ||
+      !std::all_of(number.begin(), number.end(), [](char one) { return one >= '0' && one <= '9'; }))
     return ProcessState::kElsewhere;
   return state_of_process(std::atoi(number.c_str()));
 }

@@ -12,8 +12,8 @@ namespace plait {
 /// and losses that are not finite do not count among the 32. One run's.
 class LossSpikes {
  public:
-  /// "loss 4.1000 is a spike: the last 32 were 2.3000 on average, with a deviation of 0.0400"; empty:
-  /// it is none.
+  /// "loss 4.1000 is a spike: the last 32 were 2.3000 on average, with a deviation of 0.0400";
+  /// empty: it is none.
   std::string add(double loss);
 
  private:

@@ -10,9 +10,10 @@ namespace {
 TEST(LossSpikes, OneFarAboveTheLastIsASpike) {
   LossSpikes spikes;
   for (int step = 0; step < 40; ++step) EXPECT_EQ(spikes.add(2.0 + 0.01 * (step % 2)), "");
-  EXPECT_EQ(spikes.add(4.0),
-            "loss 4.0000 is a spike: the last 32 were 2.0050 on average, with a deviation of 0.0050");
-  EXPECT_EQ(spikes.add(2.1), "");                         // above, by less than a tenth
+  EXPECT_EQ(
+      spikes.add(4.0),
+      "loss 4.0000 is a spike: the last 32 were 2.0050 on average, with a deviation of 0.0050");
+  EXPECT_EQ(spikes.add(2.1), "");                              // above, by less than a tenth
   EXPECT_NE(spikes.add(4.0).find("2.00"), std::string::npos);  // spikes do not count
 }
 

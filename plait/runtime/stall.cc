@@ -166,9 +166,8 @@ std::string describe_stall(const std::vector<RankDoing>& ranks) {
         std::find(cause.chain.begin(), cause.chain.end(), one->rank) != cause.chain.end();
     return std::pair(ranks.size() > kMostLines && !chained, one->rank);
   };
-  std::stable_sort(
-      shown.begin(), shown.end(),
-      [&](const RankDoing* a, const RankDoing* b) { return place(a) < place(b); });
+  std::stable_sort(shown.begin(), shown.end(),
+                   [&](const RankDoing* a, const RankDoing* b) { return place(a) < place(b); });
   const std::size_t left_out = shown.size() - std::min(shown.size(), kMostLines);
   shown.resize(shown.size() - left_out);
   std::string text = describe_cause(cause, ranks);

@@ -26,8 +26,8 @@ struct RankDoing {
   Nanoseconds since = 0;     ///< for so long it has completed nothing
 };
 
-/// Each rank of `chain` waits for the next. The last one is the cause; or, of a circle, waits for an
-/// earlier one.
+/// Each rank of `chain` waits for the next. The last one is the cause; or, of a circle, waits for
+/// an earlier one.
 struct StallCause {
   std::vector<int> chain;
   bool circle = false;

@@ -21,7 +21,7 @@ constexpr std::size_t kLastInstructions = 200;
 
 }  // namespace
 
-Watchdog::Watchdog(std::vector<Executor*> executors, Options options)
+Watchdog::Watchdog(const std::vector<Executor*>& executors, Options options)
     : options_(std::move(options)), timeout_(0) {
   for (Executor* executor : executors) watched_.push_back(std::make_unique<Watched>(executor));
   thread_ = std::thread([this] { watch(); });

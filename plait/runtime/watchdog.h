@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -32,7 +33,7 @@ class Watchdog {
   };
 
   /// `executors`: those of all ranks of this process, which outlive it.
-  Watchdog(std::vector<Executor*> executors, Options options);
+  Watchdog(const std::vector<Executor*>& executors, Options options);
   ~Watchdog();
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;

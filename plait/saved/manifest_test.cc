@@ -26,7 +26,8 @@ TEST(Manifest, ReadsWhatItPrints) {
 }
 
 TEST(Manifest, NamesNoFileOutsideOfItsFolder) {
-  for (const char* name : {"../secret", "/etc/passwd", "..", ".", ".hidden", "a/b", "", "a\\u0000b"})
+  for (const char* name :
+       {"../secret", "/etc/passwd", "..", ".", ".hidden", "a/b", "", "a\\u0000b"})
     EXPECT_NE(error_of(manifest_with(name)).find("is no file of a checkpoint"), std::string::npos)
         << name << ": " << error_of(manifest_with(name));
 }

@@ -32,10 +32,10 @@ struct FileDtype {
   std::int64_t bytes;
 };
 constexpr std::array kFileDtypes = {
-    FileDtype{"F64", 8},     FileDtype{"F32", 4}, FileDtype{"F16", 2}, FileDtype{"BF16", 2},
+    FileDtype{"F64", 8},     FileDtype{"F32", 4},     FileDtype{"F16", 2}, FileDtype{"BF16", 2},
     FileDtype{"F8_E4M3", 1}, FileDtype{"F8_E5M2", 1}, FileDtype{"I64", 8}, FileDtype{"I32", 4},
-    FileDtype{"I16", 2},     FileDtype{"I8", 1},  FileDtype{"U64", 8}, FileDtype{"U32", 4},
-    FileDtype{"U16", 2},     FileDtype{"U8", 1},  FileDtype{"BOOL", 1}};
+    FileDtype{"I16", 2},     FileDtype{"I8", 1},      FileDtype{"U64", 8}, FileDtype{"U32", 4},
+    FileDtype{"U16", 2},     FileDtype{"U8", 1},      FileDtype{"BOOL", 1}};
 
 /// What git leaves in place of a large file that was not fetched.
 constexpr std::string_view kLfsPointer = "version https://git-lfs";

@@ -31,9 +31,11 @@ TEST(SafetensorsHeader, ALengthIsHeldAgainstTheFileBeforeRoomIsTaken) {
 }
 
 TEST(SafetensorsHeader, SizesThatOverflowAreNoSizes) {
-  const std::string huge = R"({"w":{"dtype":"F32","shape":[4611686018427387904,8],"data_offsets":[0,0]}})";
+  const std::string huge =
+      R"({"w":{"dtype":"F32","shape":[4611686018427387904,8],"data_offsets":[0,0]}})";
   EXPECT_FALSE(parse_safetensors_header("f", huge, 0));
-  const std::string none = R"({"w":{"dtype":"F32","shape":[9223372036854775807,0],"data_offsets":[0,0]}})";
+  const std::string none =
+      R"({"w":{"dtype":"F32","shape":[9223372036854775807,0],"data_offsets":[0,0]}})";
   (void)parse_safetensors_header("f", none, 0);  // either way, without undefined behaviour
   EXPECT_EQ(tensor_bytes(4, {3, 5}), 60);
   EXPECT_EQ(tensor_bytes(4, {std::int64_t{1} << 62}), std::nullopt);

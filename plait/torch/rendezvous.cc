@@ -5,14 +5,19 @@
 
 #include <chrono>
 #include <cstdlib>
+#include <functional>
+#include <random>
 #include <string_view>
 #include <thread>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#include <utility>
 
 #include "plait/base/print.h"
 #include "plait/base/running_clock.h"
 #include "plait/launch/master_address.h"
+#include "plait/launch/secret.h"
+#include "plait/torch/keyed_hash.h"
 
 namespace plait {
 namespace {
@@ -93,7 +98,9 @@ Expected<c10::intrusive_ptr<c10d::Store>> open_store(const Attendee& attendee) {
 /// What the ranks write into the store while they meet.
 class Register {
  public:
-  Register(c10d::Store& store, const Attendee& attendee) : store_(store), attendee_(attendee) {}
+  /// `secret`: what the ranks prove to one another that they know; empty: nothing.
+  Register(c10d::Store& store, const Attendee& attendee, std::string secret = {})
+      : store_(store), attendee_(attendee), secret_(std::move(secret)) {}
 
   /// Throws what the store does.
   Expected<void> wait_for_all() {
@@ -102,19 +109,10 @@ class Register {
                   fmt::format("two processes say that they are rank {} of {}", attendee_.rank,
                               attendee_.ranks));
     }
-    store_.set(here(attendee_.rank), std::vector<std::uint8_t>{1});
-    RunningClock clock;
-    // Ranks come in any order; each is asked for until it is there.
-    for (int next = 0; next < attendee_.ranks;) {
-      if (store_.check({here(next)})) {
-        ++next;
-        continue;
-      }
-      if (store_.check({kFailure})) return fail(ErrorCode::kPeer, store_.get_to_str(kFailure));
-      if (static_cast<double>(clock.read()) > attendee_.timeout_s * 1e9) return did_not_come();
-      std::this_thread::sleep_for(std::chrono::milliseconds(20));
-    }
-    return {};
+    // What it has drawn makes proofs of another meeting worthless in this one.
+    write(here(attendee_.rank), secret_.empty() ? std::string(kNoSecret) : drawn());
+    PLAIT_TRY_VOID(wait_for_each(here));
+    return check_secrets();
   }
 
   /// Of a rank that cannot take part.
@@ -136,6 +134,60 @@ class Register {
   }
 
  private:
+  /// Ranks come in any order; each is asked for until its key is there.
+  Expected<void> wait_for_each(const std::function<std::string(int rank)>& key) {
+    RunningClock clock;
+    for (int next = 0; next < attendee_.ranks;) {
+      if (store_.check({key(next)})) {
+        ++next;
+        continue;
+      }
+      if (store_.check({kFailure})) return fail(ErrorCode::kPeer, store_.get_to_str(kFailure));
+      if (static_cast<double>(clock.read()) > attendee_.timeout_s * 1e9) return did_not_come();
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    return {};
+  }
+
+  /// Every rank's proof is a keyed hash of its number and of what all have drawn.
+  Expected<void> check_secrets() {
+    std::string drawn_by_all;
+    for (int rank = 0; rank < attendee_.ranks; ++rank) {
+      const std::string one = store_.get_to_str(here(rank));
+      if ((one == kNoSecret) != secret_.empty())
+        return refused(secret_.empty() ? attendee_.rank : rank, "none");
+      drawn_by_all += one + "\n";
+    }
+    if (secret_.empty()) return {};
+    const auto proof_of = [&](int rank) {
+      return keyed_hash(secret_, fmt::format("plait rank {}\n{}", rank, drawn_by_all));
+    };
+    write(proof(attendee_.rank), proof_of(attendee_.rank));
+    PLAIT_TRY_VOID(wait_for_each(proof));
+    for (int rank = 0; rank < attendee_.ranks; ++rank)
+      if (store_.get_to_str(proof(rank)) != proof_of(rank)) return refused(rank, "another one");
+    return {};
+  }
+
+  static tl::unexpected<Error> refused(int rank, std::string_view what) {
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("rank {} presents {}, needed the secret of the job's other ranks "
+                            "({} or {})",
+                            rank, what, kSecretVariable, kSecretFileVariable));
+  }
+
+  static std::string drawn() {
+    std::random_device device;
+    std::string text;
+    for (int word = 0; word < 4; ++word) text += fmt::format("{:08x}", device());
+    return text;
+  }
+
+  void write(const std::string& key, const std::string& value) {
+    store_.set(key, std::vector<std::uint8_t>(value.begin(), value.end()));
+  }
+
+  static std::string proof(int rank) { return fmt::format("proof/{}", rank); }
   static std::string here(int rank) { return fmt::format("here/{}", rank); }
   static std::string here_without_part(int rank) { return fmt::format("leaves/{}", rank); }
 
@@ -149,8 +201,11 @@ class Register {
                 fmt::format("rank {} did not come within {} s", missing, attendee_.timeout_s));
   }
 
+  static constexpr std::string_view kNoSecret = "no secret";
+
   c10d::Store& store_;
   const Attendee& attendee_;
+  std::string secret_;
 };
 
 }  // namespace
@@ -195,9 +250,10 @@ Expected<StoreServer> StoreServer::start(int port) {
 
 Expected<c10::intrusive_ptr<c10d::Store>> meet(const Attendee& attendee) {
   hide_c10d_lines();
+  PLAIT_TRY(std::string secret, job_secret(current_environment()));
   PLAIT_TRY(c10::intrusive_ptr<c10d::Store> store, open_store(attendee));
   try {
-    Register ranks(*store, attendee);
+    Register ranks(*store, attendee, std::move(secret));
     const Expected<void> all = ranks.wait_for_all();
     if (all) return store;
     tell_failure(*store, attendee, all.error());

@@ -52,9 +52,12 @@ struct Attendee {
 };
 
 /// Blocks until every rank has come to the store. An error of one is told to those who wait there.
-/// Errors: (kInvalidInput) the address does not resolve, the port is in use, two processes are the
-/// same rank; (kTimeout) the store cannot be reached, or ranks that did not come, by number;
-/// (kPeer) another rank failed here or the store has gone.
+/// With a secret in the environment (launch/secret.h) each rank proves to each that it knows it.
+/// That keeps out processes that are none of the job's; what the ranks send is not encrypted.
+/// Errors: (kInvalidInput) a rank that presents another secret, or none; the address does not
+/// resolve, the port is in use, two processes are the same rank; (kTimeout) the store cannot be
+/// reached, or ranks that did not come, by number; (kPeer) another rank failed here or the store
+/// has gone.
 Expected<c10::intrusive_ptr<c10d::Store>> meet(const Attendee& attendee);
 
 /// In a rank that fails before it could meet(): tells those who wait there, as far as that takes

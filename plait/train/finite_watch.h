@@ -11,8 +11,8 @@
 
 namespace plait {
 
-/// Keeps the earliest finding of a step: forwards before losses before backwards before gradients of
-/// parameters, then the lowest micro-batch, then the stage that comes first in that direction.
+/// Keeps the earliest finding of a step: forwards before losses before backwards before gradients
+/// of parameters, then the lowest micro-batch, then the stage that comes first in that direction.
 /// Tensors on a GPU are not looked at: that would make the host wait. Not thread-safe. Cost: reads
 /// each tensor once.
 class FiniteWatch {

@@ -25,14 +25,19 @@ def variables(launcher: str, rank: int, ranks: int, port: int) -> dict[str, str]
     }[launcher]
 
 
+SECRET = "correct horse battery staple"
+
+
 class LaunchedRanks(command.CommandTest):
     def launch(self, launcher: str, per_rank: list[list[str]], ranks: int = 2, folders: list[str] | None = None,
-               clocks: list[list[str]] | None = None, numbers: list[int] | None = None, **environment: str) -> list[tuple[int, str, str]]:
+               clocks: list[list[str]] | None = None, numbers: list[int] | None = None, secrets: list[str] | None = None,
+               **environment: str) -> list[tuple[int, str, str]]:
         port = free_port()
         processes = [
             subprocess.Popen([*(clocks[rank] if clocks else []), command.PLAIT, "train", "job.toml", "--comm", "gloo", *arguments], cwd=self.folder / (folders[rank] if folders else "."),
                              text=True,
-                             env=os.environ | variables(launcher, numbers[rank] if numbers else rank, ranks, port) | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                             env=os.environ | variables(launcher, numbers[rank] if numbers else rank, ranks, port) | environment
+                             | ({"PLAIT_SECRET": secrets[rank]} if secrets and secrets[rank] else {}), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             for rank, arguments in enumerate(per_rank)]
         results = []
         for process in processes:
@@ -48,9 +53,21 @@ class LaunchedRanks(command.CommandTest):
         for launcher in ("torchrun", "mpi", "mpich", "slurm"):
             with self.subTest(launcher):
                 folder = ["--set", f"run.folder=runs/{launcher}"]
-                for code, out, err in self.launch(launcher, [folder, folder]):
+                secrets = [SECRET, SECRET] if launcher == "mpi" else None
+                for code, out, err in self.launch(launcher, [folder, folder], secrets=secrets):
                     self.assertEqual(code, 0, out + err)
                 self.assertTrue(self.model(f"runs/{launcher}") == self.model("runs/reference"))
+
+    def test_a_rank_without_the_secret_is_refused(self) -> None:
+        for other, words in (("", "presents none"), ("another that is long enough", "presents another one")):
+            with self.subTest(words):
+                results = self.launch("torchrun", [[], []], secrets=[SECRET, other])
+                output = "".join(out + err for _, out, err in results)
+                self.assertTrue(all(code in (1, 2) for code, _, _ in results), output)
+                self.assertRegex(output, rf"rank [01] {words}, needed the secret of the job's other ranks \(PLAIT_SECRET or PLAIT_SECRET_FILE\)")
+                for secret in filter(None, (SECRET, other)):
+                    self.assertNotIn(secret, output)
+                self.assertFalse((self.folder / "runs").exists())
 
     def test_clocks_that_differ_are_put_on_one(self) -> None:
         ahead = 3600
