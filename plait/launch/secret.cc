@@ -34,17 +34,17 @@ Expected<std::string> job_secret(const Environment& environment) {
   std::string secret = value_of(environment, kSecretVariable);
   if (secret.empty() && file.empty()) return std::string();
   if (!secret.empty() && !file.empty()) {
-    return fail(ErrorCode::kInvalidInput, fmt::format("is set beside {}, needed one", kSecretVariable),
-                kSecretFileVariable);
+    return fail(ErrorCode::kInvalidInput,
+                fmt::format("is set beside {}, needed one", kSecretVariable), kSecretFileVariable);
   }
   if (!file.empty()) {
     PLAIT_TRY(secret, read_secret(file));
   }
   if (secret.size() >= kShortest) return secret;
-  return fail(ErrorCode::kInvalidInput,
-              fmt::format("has {} bytes, needed {} or more that nobody guesses", secret.size(),
-                          kShortest),
-              file.empty() ? kSecretVariable : kSecretFileVariable);
+  return fail(
+      ErrorCode::kInvalidInput,
+      fmt::format("has {} bytes, needed {} or more that nobody guesses", secret.size(), kShortest),
+      file.empty() ? kSecretVariable : kSecretFileVariable);
 }
 
 }  // namespace plait
