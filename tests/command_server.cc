@@ -2,9 +2,7 @@
 // second: each request is a child of this process, forked before anything of torch has run.
 //
 //   stdin   {"arguments": ["list"], "folder": "/tmp", "out": "/tmp/out", "err": "/tmp/err"}
-//   stdout  4711     its process
-//   stdin   {"wait": 4711}       or {"poll": 4711}, which does not block
-//   stdout  0        its exit code, -9 of a signal, or "runs"
+//   stdout  0        its exit code, or -9 of a signal
 #include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -22,13 +20,6 @@ namespace {
 bool redirect(const std::string& path, int flags, int descriptor) {
   const int file = open(path.c_str(), flags | O_CLOEXEC, 0600);
   return file >= 0 && dup2(file, descriptor) >= 0;
-}
-
-/// What has become of a child.
-std::string status_of(pid_t child, bool blocks) {
-  int status = 0;
-  if (waitpid(child, &status, blocks ? 0 : WNOHANG) != child) return "runs";
-  return std::to_string(WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status));
 }
 
 [[noreturn]] void run(const nlohmann::json& request) {
@@ -51,18 +42,12 @@ std::string status_of(pid_t child, bool blocks) {
 int main() {
   for (std::string line; std::getline(std::cin, line);) {
     const nlohmann::json request = nlohmann::json::parse(line);
-    if (request.contains("wait")) {
-      std::cout << status_of(request["wait"], true) << std::endl;
-      continue;
-    }
-    if (request.contains("poll")) {
-      std::cout << status_of(request["poll"], false) << std::endl;
-      continue;
-    }
     const pid_t child = fork();
     if (child < 0) return 1;
     if (child == 0) run(request);
-    std::cout << child << std::endl;
+    int status = 0;
+    if (waitpid(child, &status, 0) != child) return 1;
+    std::cout << (WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status)) << std::endl;
   }
   return 0;
 }

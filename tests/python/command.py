@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import select
-import signal
 import subprocess
 import tempfile
 import tomllib
@@ -87,55 +86,17 @@ class Server:
         self.process.stdin.close()
         self.process.wait()
 
-    def ask(self, request: dict, timeout: float) -> str:
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        if not select.select([self.process.stdout], [], [], timeout)[0]:
-            self.process.kill()
-            raise subprocess.TimeoutExpired(str(request), timeout)
-        return self.process.stdout.readline().strip()
-
     def run(self, arguments: list[str], folder: pathlib.Path, timeout: float) -> subprocess.CompletedProcess:
-        process = Served(self, arguments, folder)
-        out, err = process.communicate(timeout)
-        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
-
-
-class Served:
-    """A command that the server runs, as a Popen."""
-
-    def __init__(self, of: Server, arguments: list[str], folder: pathlib.Path) -> None:
-        self.server = of
-        self.holder = tempfile.TemporaryDirectory()
-        self.out, self.err = (pathlib.Path(self.holder.name) / name for name in ("out", "err"))
-        self.returncode: int | None = None
-        self.said = "", ""
-        self.pid = int(of.ask({"arguments": arguments, "folder": str(folder), "out": str(self.out), "err": str(self.err)}, 60))
-
-    def poll(self) -> int | None:
-        return self.take(self.server.ask({"poll": self.pid}, 60)) if self.returncode is None else self.returncode
-
-    def wait(self, timeout: float = 120) -> int | None:
-        return self.take(self.server.ask({"wait": self.pid}, timeout)) if self.returncode is None else self.returncode
-
-    def take(self, answer: str) -> int | None:
-        if answer != "runs":
-            self.returncode = int(answer)
-        return self.returncode
-
-    def send_signal(self, number: int) -> None:
-        if self.poll() is None:
-            os.kill(self.pid, number)
-
-    def kill(self) -> None:
-        self.send_signal(signal.SIGKILL)
-
-    def communicate(self, timeout: float = 120) -> tuple[str, str]:
-        self.wait(timeout)
-        if self.out.exists():
-            self.said = self.out.read_text(), self.err.read_text()
-            self.holder.cleanup()
-        return self.said
+        with tempfile.TemporaryDirectory() as holder:
+            out, err = pathlib.Path(holder) / "out", pathlib.Path(holder) / "err"
+            request = {"arguments": arguments, "folder": str(folder), "out": str(out), "err": str(err)}
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            if not select.select([self.process.stdout], [], [], timeout)[0]:
+                self.process.kill()
+                raise subprocess.TimeoutExpired(arguments, timeout)
+            code = int(self.process.stdout.readline())
+            return subprocess.CompletedProcess(arguments, code, out.read_text(), err.read_text())
 
 
 @functools.cache
@@ -150,16 +111,9 @@ def plait(*arguments: str, folder: pathlib.Path, timeout: float = 120) -> subpro
     return subprocess.run([PLAIT, *arguments], cwd=folder, capture_output=True, text=True, timeout=timeout, check=False)
 
 
-def start(*arguments: str, folder: pathlib.Path) -> "subprocess.Popen | Served":
-    """The command on its own, by the server if it is one process that needs torch. What it prints comes by communicate()."""
-    if SERVER and is_one_process(folder / "job.toml", *arguments):
-        return Served(server(), list(arguments), folder)
-    return subprocess.Popen([PLAIT, *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
-
-
 def is_one_process(job: pathlib.Path, *arguments: str) -> bool:
     """True of a command that needs torch and starts no ranks that are processes."""
-    if arguments[0] not in ("train", "profile", "sample", "export") and "--measure" not in arguments:
+    if arguments[0] not in ("train", "profile", "sample") and "--measure" not in arguments:
         return False
     return "gloo" not in " ".join(arguments) and not (job.is_file() and "gloo" in job.read_text(errors="replace"))
 

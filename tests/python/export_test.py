@@ -10,6 +10,7 @@ import time
 import unittest
 
 import command
+import running
 import torch
 import torch.distributed.checkpoint as dcp
 from safetensors.torch import load_file
@@ -54,7 +55,7 @@ class Export(command.CommandTest):
         self.assertTrue(0 < loss.item() < 10)
 
     def test_a_run_that_is_alive_is_exported(self) -> None:
-        process = command.start("train", "job.toml", "--steps", "1000000", "--set", "checkpoint.every=1", "--set", "checkpoint.keep_last=1",
+        process = running.start("train", "job.toml", "--steps", "1000000", "--set", "checkpoint.every=1", "--set", "checkpoint.keep_last=1",
                                 folder=self.folder)
         self.addCleanup(process.communicate)
         self.addCleanup(process.kill)

@@ -12,6 +12,7 @@ import unittest
 from collections.abc import Callable
 
 import command
+import running
 
 
 def children(pid: int) -> list[int]:
@@ -39,7 +40,7 @@ class InterruptedRun(command.CommandTest):
         """Starts a run that lasts long enough."""
         line = ["train", "job.toml", "--steps", steps, *arguments]
         if environment is None and before is None:
-            process = command.start(*line, folder=self.folder)
+            process = running.start(*line, folder=self.folder)
         else:
             process = subprocess.Popen([command.PLAIT, *line], cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                        start_new_session=True, env={**os.environ, **(environment or {})}, preexec_fn=before)
