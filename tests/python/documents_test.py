@@ -36,7 +36,7 @@ class Documents(unittest.TestCase):
     def test_prices_are_those_printed(self) -> None:
         blocks = (command.ROOT / "docs/simulate.md").read_text().split("```")[1::2]
         shown = re.findall(r"^\$ plait (?!compare --measure)([^\n]*)\n((?:(?!\$ ).*\n)*)", "".join(blocks), re.M)  # what is measured differs
-        self.assertEqual(len(shown), 8)
+        self.assertEqual(len(shown), 9)
         for arguments, output in shown:
             self.assertTrue(plait(*arguments.split()).startswith(output.rstrip("\n")), arguments)
 

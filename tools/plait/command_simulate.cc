@@ -9,6 +9,9 @@
 #include "plait/draw/lanes.h"
 #include "plait/draw/svg.h"
 #include "plait/ir/action_text.h"
+#include "plait/passes/lowering.h"
+#include "plait/sim/sensitivity.h"
+#include "plait/verify/prove.h"
 #include "tools/plait/commands.h"
 #include "tools/plait/cost_arguments.h"
 #include "tools/plait/output.h"
@@ -21,6 +24,8 @@ struct SimulateArguments {
   std::string timeline;
   std::string svg;
   bool lanes = false;
+  bool sensitivity = false;
+  double slower = 10;  // per cent
   bool json = false;
 };
 
@@ -56,6 +61,44 @@ void print_ranks(const Price& price, const TimeUnit& unit) {
           unit.print(rank.steady_ns), unit.print(rank.drain_ns), unit.print(rank.exposed_comm_ns),
           peak.amount, place_of(peak, unit));
   }
+}
+
+void print_sensitivity(const std::vector<RankSensitivity>& ranks, Nanoseconds makespan,
+                       double slower) {
+  const TimeUnit unit = TimeUnit::for_times_of(makespan);
+  const std::string changed = fmt::format("{:g} % slower", slower);
+  print("\n{:>5} {:>18} {:>9} {:>10}\n", "rank", changed + ", " + unit.name, "longer", "slack");
+  for (std::size_t rank = 0; rank < ranks.size(); ++rank) {
+    const RankSensitivity& one = ranks[rank];
+    const auto longer = static_cast<double>(one.makespan_ns - makespan);
+    const char* const least = one.slack >= RankSensitivity::kMostSlack ? ">= " : "";
+    print("{:>5} {:>18} {:>9} {:>10}\n", rank, unit.print(one.makespan_ns),
+          percent(makespan > 0 ? longer / static_cast<double>(makespan) : 0),
+          least + percent(one.slack));
+  }
+}
+
+/// Of the schedule as price() simulates it.
+Expected<std::vector<RankSensitivity>> sensitivity_of(Schedule schedule, const CostModel& costs,
+                                                      double slower) {
+  if (costs.network && !is_lowered(schedule)) {
+    PLAIT_TRY(schedule, insert_messages(std::move(schedule)));
+  }
+  PLAIT_TRY(const VerifiedSchedule verified, prove(std::move(schedule)));
+  constexpr double kPerCent = 0.01;
+  return rank_sensitivity(verified, costs, slower * kPerCent);
+}
+
+nlohmann::ordered_json print_json(const Price& price, const std::vector<RankSensitivity>& ranks) {
+  nlohmann::ordered_json json = print_price_json(price);
+  if (ranks.empty()) return json;
+  auto& slower = json["slower_makespan_ns"] = nlohmann::ordered_json::array();
+  auto& slack = json["slack"] = nlohmann::ordered_json::array();
+  for (const RankSensitivity& rank : ranks) {
+    slower.push_back(rank.makespan_ns);
+    slack.push_back(rank.slack);
+  }
+  return json;
 }
 
 void print_lanes(const Timeline& timeline) {
@@ -110,6 +153,10 @@ Expected<void> run(const ScheduleArguments& schedule_arguments, const CostArgume
   SimulateOptions options;
   options.critical_path = !arguments.json;
   options.keep_timeline = arguments.lanes || !arguments.timeline.empty() || !arguments.svg.empty();
+  std::vector<RankSensitivity> sensitivity;
+  if (arguments.sensitivity) {
+    PLAIT_TRY(sensitivity, sensitivity_of(schedule, costs, arguments.slower));
+  }
   PLAIT_TRY(const Price priced, price(std::move(schedule), costs, options));
   if (!arguments.timeline.empty()) {
     PLAIT_TRY_VOID(
@@ -122,9 +169,11 @@ Expected<void> run(const ScheduleArguments& schedule_arguments, const CostArgume
         write_file_atomically(arguments.svg, draw_svg(*priced.prediction.timeline, {title})));
   }
   if (arguments.json) {
-    print("{}\n", print_price_json(priced).dump(1));
+    print("{}\n", print_json(priced, sensitivity).dump(1));
   } else {
     print_price(priced, costs);
+    if (arguments.sensitivity)
+      print_sensitivity(sensitivity, priced.prediction.makespan_ns, arguments.slower);
     if (arguments.lanes) print_lanes(*priced.prediction.timeline);
   }
   return {};
@@ -144,6 +193,14 @@ void add_simulate(CLI::App& app, int& exit_code) {
   command->add_option("--svg", arguments->svg, "draw what ran when into this file");
   CLI::Option* lanes = command->add_flag("--lanes", arguments->lanes,
                                          "also draw what ran when, in letters or colours");
+  CLI::Option* sensitivity = command->add_flag(
+      "--sensitivity", arguments->sensitivity,
+      "also what if one rank is slower, and how much slower each may be before the step is longer");
+  command
+      ->add_option("--slower", arguments->slower,
+                   "per cent by which that rank is slower, 10 unless given")
+      ->check(CLI::Range(0.0, 1000.0))
+      ->needs(sensitivity);
   command->add_flag("--json", arguments->json, "for machines")->excludes(lanes);
   command->callback([schedule, costs, lowering, arguments, &exit_code] {
     const Expected<void> done = run(*schedule, *costs, *lowering, *arguments);
