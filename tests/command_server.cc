@@ -1,12 +1,18 @@
 // Runs the command many times for the price of loading libtorch once, which takes a quarter of a
-// second: each request is a child of this process, forked before anything of torch has run.
+// second: each request is a child of this process, forked before anything of torch has run. With
+// "ranks" it is as many children, started as torchrun starts its own; what they print is appended.
 //
-//   stdin   {"arguments": ["list"], "folder": "/tmp", "out": "/tmp/out", "err": "/tmp/err"}
-//   stdout  0        its exit code, or -9 of a signal
+//   stdin   {"arguments": ["list"], "folder": "/tmp", "out": "/tmp/out", "err": "/tmp/err",
+//   "ranks": 0} stdout  0        its exit code, or -9 of a signal; of ranks that of the first that
+//   failed
+#include <arpa/inet.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -23,7 +29,7 @@ bool redirect(const std::string& path, int flags, int descriptor) {
 }
 
 [[noreturn]] void run(const nlohmann::json& request) {
-  constexpr int kWrite = O_WRONLY | O_CREAT | O_TRUNC;
+  constexpr int kWrite = O_WRONLY | O_CREAT | O_APPEND;
   std::vector<std::string> arguments = request.at("arguments");
   arguments.insert(arguments.begin(), "plait");
   std::vector<char*> pointers;
@@ -37,17 +43,56 @@ bool redirect(const std::string& path, int flags, int descriptor) {
   std::exit(plait::tools::run_command(static_cast<int>(arguments.size()), pointers.data()));
 }
 
+/// A port that nobody has now.
+int free_port() {
+  const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  auto* const any = reinterpret_cast<sockaddr*>(&address);
+  if (bind(listener, any, size) != 0 || getsockname(listener, any, &size) != 0) std::exit(1);
+  close(listener);
+  return ntohs(address.sin_port);
+}
+
+/// In a child: what torchrun tells a rank.
+void become_rank(int rank, int ranks, int port) {
+  setenv("RANK", std::to_string(rank).c_str(), 1);
+  setenv("LOCAL_RANK", std::to_string(rank).c_str(), 1);
+  setenv("WORLD_SIZE", std::to_string(ranks).c_str(), 1);
+  setenv("MASTER_ADDR", "127.0.0.1", 1);
+  setenv("MASTER_PORT", std::to_string(port).c_str(), 1);
+}
+
+/// The exit code of all.
+int run_children(const nlohmann::json& request) {
+  const int ranks = request.value("ranks", 0), port = ranks > 0 ? free_port() : 0;
+  std::vector<pid_t> children;
+  for (int rank = 0; rank < std::max(1, ranks); ++rank) {
+    const pid_t child = fork();
+    if (child < 0) std::exit(1);
+    if (child == 0) {
+      if (ranks > 0) become_rank(rank, ranks, port);
+      run(request);
+    }
+    children.push_back(child);
+  }
+  int code = 0;
+  for (const pid_t child : children) {
+    int status = 0;
+    if (waitpid(child, &status, 0) != child) std::exit(1);
+    if (code == 0) code = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  }
+  return code;
+}
+
 }  // namespace
 
-int main() {
+int main(int argc, char** /*argv*/) {
+  if (argc > 1) return 125;  // a run of the server's starts its ranks as this program anew
   for (std::string line; std::getline(std::cin, line);) {
-    const nlohmann::json request = nlohmann::json::parse(line);
-    const pid_t child = fork();
-    if (child < 0) return 1;
-    if (child == 0) run(request);
-    int status = 0;
-    if (waitpid(child, &status, 0) != child) return 1;
-    std::cout << (WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status)) << std::endl;
+    std::cout << run_children(nlohmann::json::parse(line)) << std::endl;
   }
   return 0;
 }

@@ -86,10 +86,11 @@ class Server:
         self.process.stdin.close()
         self.process.wait()
 
-    def run(self, arguments: list[str], folder: pathlib.Path, timeout: float) -> subprocess.CompletedProcess:
+    def run(self, arguments: list[str], folder: pathlib.Path, timeout: float, ranks: int = 0) -> subprocess.CompletedProcess:
+        """`ranks`: as many processes, as torchrun starts them; 0: one that no launcher started."""
         with tempfile.TemporaryDirectory() as holder:
             out, err = pathlib.Path(holder) / "out", pathlib.Path(holder) / "err"
-            request = {"arguments": arguments, "folder": str(folder), "out": str(out), "err": str(err)}
+            request = {"arguments": arguments, "folder": str(folder), "out": str(out), "err": str(err), "ranks": ranks}
             self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
             if not select.select([self.process.stdout], [], [], timeout)[0]:
@@ -137,11 +138,26 @@ class CommandTest(unittest.TestCase):
     def train(self, *arguments: str, **options) -> subprocess.CompletedProcess:
         return self.plait("train", "job.toml", *arguments, **options)
 
+    def train_by_ranks(self, *arguments: str) -> subprocess.CompletedProcess:
+        """As train(); a run over Gloo has its ranks forked by the server, if there is one, instead of started anew."""
+        if not SERVER or "gloo" not in arguments:
+            return self.train(*arguments)
+        parallel = tomllib.loads((self.folder / "job.toml").read_text())["parallel"]
+        for flag, value in itertools.pairwise(arguments):
+            if flag == "--ranks":
+                parallel["pipeline"] = int(value)
+            elif flag == "--set" and value.partition("=")[0] in ("parallel.data", "parallel.expert"):
+                parallel[value.partition("=")[0].removeprefix("parallel.")] = int(value.partition("=")[2])
+        ranks = parallel["pipeline"] * parallel.get("data", 1) * parallel.get("expert", 1)
+        if ranks == 1:
+            return self.train(*arguments)
+        return server().run(["train", "job.toml", *arguments], self.folder, 120, ranks)
+
     def train_for_parity(self, name: str, *arguments: str) -> tuple[list, bytes, bytes, list]:
         """Three steps in runs/<name>: losses, norms and the validation's loss; gradients; parameters; pairs by step."""
         folder = f"runs/{name}"
-        result = self.train("--save-gradients", "--set", "optimizer.warmup_steps=0", *arguments, "--set",
-                            f"run.folder={folder}", "--overwrite")
+        result = self.train_by_ranks("--save-gradients", "--set", "optimizer.warmup_steps=0", *arguments, "--set",
+                                     f"run.folder={folder}", "--overwrite")
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
         lines = [json.loads(line) for line in (self.folder / folder / "metrics.jsonl").read_text().splitlines()[1:]]
         trained = [line for line in lines if "loss" in line]
