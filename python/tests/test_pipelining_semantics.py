@@ -390,6 +390,11 @@ def installed(rank: int, ranks: int) -> dict[str, tuple[Any, Any]]:
              issubclass(single, torchs.schedules.PipelineScheduleSingle)),
             (pipelining.ScheduleZBVZeroBubble, "v-half", True, True),
         ),
+        "torchtitan's question whether a schedule is on a V": (
+            [kind in (torchs.ScheduleZBVZeroBubble, torchs.ScheduleDualPipeV)
+             for kind in (half, single, pipelining.get_schedule_class("hanayo"), pipelining.ScheduleLoopedBFS)],
+            [True, False, True, False],
+        ),
         "a lowered order on demand": (
             [str(action) for action in made.pipeline_order_with_comms[0]][:3], ["0UNSHARD", "1UNSHARD", "0F0"],
         ),

@@ -6,6 +6,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "plait/base/print.h"
+
 namespace plait::python {
 namespace {
 
@@ -52,7 +54,14 @@ std::string Program::where() const {
 bool Program::wait_for(std::int32_t message) {
   if (awaited_ != message) wait_began_ = now();
   awaited_ = message;
-  if (!messages_.wait(message, place_)) {
+  bool over = false;
+  try {
+    over = messages_.wait(message, place_);
+  } catch (const std::exception& exception) {
+    throw std::runtime_error(fmt::format("rank {} waited {}: {}", program_.rank, where().substr(6),
+                                         first_line(exception.what())));
+  }
+  if (!over) {
     if (now() - wait_began_ < timeout_) return false;
     throw std::runtime_error(fmt::format("rank {} waited {} s {}", program_.rank,
                                          timeout_ / 1'000'000'000, where().substr(6)));

@@ -449,12 +449,27 @@ def get_schedule_class(schedule_name: str) -> Any:
         raise ValueError(f"Unknown schedule name '{schedule_name}'. The valid options are {known}")
     if wanted not in _MADE:
         base: Any = PipelineScheduleSingle if info.chunks == 1 else _PipelineScheduleRuntime
+        on_a_v = plait.schedule.Schedule(wanted, ranks=2, microbatches=12).placement == "v"
+        meta: Any = _OnAV if on_a_v else type(base)
         title = "Schedule" + "".join(word.capitalize() for word in wanted.split("-"))
-        _MADE[wanted] = type(title, (base,), {"_name": wanted, "__module__": __name__, "__doc__": info.summary})
+        _MADE[wanted] = meta(title, (base,), {"_name": wanted, "__module__": __name__, "__doc__": info.summary})
     return _MADE[wanted]
 
 
 _MADE: dict[str, Any] = {}
+
+
+class _OnAV(type(_PipelineScheduleRuntime)):  # type: ignore[misc]
+    """Of the classes that get_schedule_class() makes for schedules on a V.
+
+    torchtitan places the stages on a V if the class is "in (ScheduleZBVZeroBubble, ScheduleDualPipeV)".
+    """
+
+    def __eq__(cls, other: object) -> bool:
+        return cls is other or other is ScheduleZBVZeroBubble
+
+    def __hash__(cls) -> int:
+        return id(cls)
 
 
 def _named(name: str, ranks: int, microbatches: int, chunks: int) -> plait.schedule.Schedule:
