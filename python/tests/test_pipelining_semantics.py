@@ -361,6 +361,7 @@ def installed(rank: int, ranks: int) -> dict[str, tuple[Any, Any]]:
     import torch.distributed.pipelining as torchs
     from torch import nn
 
+    import plait
     from plait import pipelining
 
     theirs = torchs.ScheduleDualPipeV
@@ -378,7 +379,22 @@ def installed(rank: int, ranks: int) -> dict[str, tuple[Any, Any]]:
             return type(error).__name__, str(error)
         return "", "nothing"
 
+    def argument_of(make: Any) -> str:
+        try:
+            make()
+        except plait.Error as error:
+            return error.argument
+        return ""
+
     return {
+        "wrong arguments are named": (
+            [argument_of(make) for make in (
+                lambda: pipelining.Schedule([["0F0", "1F0", "1B0", "0B0"]], stages[:1], 1),
+                lambda: pipelining.Schedule(plait.Schedule("zbv", ranks=1, microbatches=4), stages, 8),
+                lambda: pipelining.PipelineStage(mlp(0), 0, 2, torch.device("cpu"), dw_builder=lambda: None),
+            )],
+            ["stages", "n_microbatches", "dw_builder"],
+        ),
         "torch's names": (
             (torchs.ScheduleDualPipeV, torchs.schedules.ScheduleDualPipeV, torchs.stage.PipelineStage),
             (pipelining.ScheduleDualPipeV, pipelining.ScheduleDualPipeV, pipelining.PipelineStage),

@@ -412,7 +412,9 @@ class Schedule(_PipelineScheduleRuntime):
                 source, ranks=self.pp_group_size, stages=self._num_stages, microbatches=n_microbatches
             )
         if schedule.microbatches != n_microbatches:
-            raise InvalidInput(f"found {n_microbatches}, needed {schedule.microbatches} for {schedule.name}", "n_microbatches")
+            raise InvalidInput(
+                f"found {n_microbatches}, needed {schedule.microbatches} for {schedule.name}", argument="n_microbatches"
+            )
         self._take(schedule)
         _check_stages(schedule, self.rank, own)
 
@@ -495,7 +497,7 @@ def _check_stages(schedule: plait.schedule.Schedule, rank: int, stages: Sequence
     needed = [stage for stage, holder in enumerate(schedule.rank_of_stage.tolist()) if holder == rank]
     found = sorted(stage.stage_index for stage in stages)
     if found != needed:
-        raise InvalidInput(f"found stages {found} on rank {rank}, needed {needed} for {schedule.name}", "stages")
+        raise InvalidInput(f"found stages {found} on rank {rank}, needed {needed} for {schedule.name}", argument="stages")
 
 
 def _dialect() -> str:

@@ -30,7 +30,7 @@ class PipelineStage(torch_stage.PipelineStage):
 def refuse_what_is_not_run(stage: Any) -> None:
     """Of a stage of torch's own, too."""
     if getattr(stage, "dw_builder", None) is not None:
-        raise NotBuilt("is not supported, plait splits the backward of a stage itself", "dw_builder")
+        raise NotBuilt("is not supported, plait splits the backward of a stage itself", argument="dw_builder")
     device = torch.device(stage.device)
     if device.type != "cpu":
-        raise NotBuilt(f"found {device}, needed cpu: plait.pipelining runs over Gloo", "device")
+        raise NotBuilt(f"found {device}, needed cpu: plait.pipelining runs over Gloo", argument="device")
