@@ -1,7 +1,6 @@
 """Runs that are killed, stopped or moved, and go on from a checkpoint with the same bits."""
 
 import json
-import os
 import pathlib
 import random
 import re
