@@ -5,6 +5,11 @@
 //   stdin   {"arguments": ["list"], "folder": "/tmp", "out": "/tmp/out", "err": "/tmp/err",
 //   "ranks": 0} stdout  0        its exit code, or -9 of a signal; of ranks that of the first that
 //   failed
+//
+//   stdin   the same with "start": true
+//   stdout  4711     its process, which a test may signal
+//   stdin   {"wait": 4711}, or {"poll": 4711}, which does not block
+//   stdout  0        its exit code, or -9 of a signal, or "runs"
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -65,6 +70,20 @@ void become_rank(int rank, int ranks, int port) {
   setenv("MASTER_PORT", std::to_string(port).c_str(), 1);
 }
 
+int code_of(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status); }
+
+std::string start(const nlohmann::json& request) {
+  const pid_t child = fork();
+  if (child < 0) std::exit(1);
+  if (child == 0) run(request);
+  return std::to_string(child);
+}
+
+std::string state_of(pid_t child, int options) {
+  int status = 0;
+  return waitpid(child, &status, options) == child ? std::to_string(code_of(status)) : "runs";
+}
+
 /// The exit code of all.
 int run_children(const nlohmann::json& request) {
   const int ranks = request.value("ranks", 0), port = ranks > 0 ? free_port() : 0;
@@ -82,7 +101,7 @@ int run_children(const nlohmann::json& request) {
   for (const pid_t child : children) {
     int status = 0;
     if (waitpid(child, &status, 0) != child) std::exit(1);
-    if (code == 0) code = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+    if (code == 0) code = code_of(status);
   }
   return code;
 }
@@ -92,7 +111,16 @@ int run_children(const nlohmann::json& request) {
 int main(int argc, char** /*argv*/) {
   if (argc > 1) return 125;  // a run of the server's starts its ranks as this program anew
   for (std::string line; std::getline(std::cin, line);) {
-    std::cout << run_children(nlohmann::json::parse(line)) << std::endl;
+    const nlohmann::json request = nlohmann::json::parse(line);
+    if (request.contains("start")) {
+      std::cout << start(request) << std::endl;
+    } else if (request.contains("poll")) {
+      std::cout << state_of(request["poll"], WNOHANG) << std::endl;
+    } else if (request.contains("wait")) {
+      std::cout << state_of(request["wait"], 0) << std::endl;
+    } else {
+      std::cout << run_children(request) << std::endl;
+    }
   }
   return 0;
 }

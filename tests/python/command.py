@@ -91,13 +91,16 @@ class Server:
         with tempfile.TemporaryDirectory() as holder:
             out, err = pathlib.Path(holder) / "out", pathlib.Path(holder) / "err"
             request = {"arguments": arguments, "folder": str(folder), "out": str(out), "err": str(err), "ranks": ranks}
-            self.process.stdin.write(json.dumps(request) + "\n")
-            self.process.stdin.flush()
-            if not select.select([self.process.stdout], [], [], timeout)[0]:
-                self.process.kill()
-                raise subprocess.TimeoutExpired(arguments, timeout)
-            code = int(self.process.stdout.readline())
+            code = int(self.ask(request, timeout))
             return subprocess.CompletedProcess(arguments, code, out.read_text(), err.read_text())
+
+    def ask(self, request: dict, timeout: float) -> str:
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        if not select.select([self.process.stdout], [], [], timeout)[0]:
+            self.process.kill()
+            raise subprocess.TimeoutExpired(str(request), timeout)
+        return self.process.stdout.readline().strip()
 
 
 @functools.cache
@@ -114,7 +117,7 @@ def plait(*arguments: str, folder: pathlib.Path, timeout: float = 120) -> subpro
 
 def is_one_process(job: pathlib.Path, *arguments: str) -> bool:
     """True of a command that needs torch and starts no ranks that are processes."""
-    if arguments[0] not in ("train", "profile", "sample") and "--measure" not in arguments:
+    if arguments[0] not in ("train", "profile", "sample", "export") and "--measure" not in arguments:
         return False
     return "gloo" not in " ".join(arguments) and not (job.is_file() and "gloo" in job.read_text(errors="replace"))
 
