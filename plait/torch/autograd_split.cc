@@ -22,16 +22,15 @@ using torch::autograd::Engine;
 using torch::autograd::Node;
 using Gradients = std::vector<at::Tensor>;
 
-/// An input as the segment saw it. Only its accumulator lies in the graph.
-struct Leaf {
-  at::Tensor tensor;
-  std::uint32_t version = 0;
-};
-
 }  // namespace
 
 // Outputs are kept as edges, not as tensors: what no node saved is freed with the message.
 struct SavedSegment::State {
+  /// An input as the segment saw it. Only its accumulator lies in the graph.
+  struct Leaf {
+    at::Tensor tensor;
+    std::uint32_t version = 0;
+  };
   std::vector<Leaf> inputs;
   edge_list roots;  ///< one per output; not valid where the output has no graph
 };
@@ -59,6 +58,8 @@ Bytes SavedWeight::bytes() const {
 }
 
 namespace {
+
+using Leaf = SavedSegment::State::Leaf;
 
 bool has_gradient(const at::Tensor& tensor) {
   return tensor.is_floating_point() || tensor.is_complex();
