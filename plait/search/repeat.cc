@@ -1,6 +1,7 @@
 #include "plait/search/repeat.h"
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <limits>
 #include <utility>
@@ -12,7 +13,8 @@
 namespace plait {
 namespace {
 
-constexpr int kMostTried = 200;
+constexpr std::array kPeriods{1, 2, 3, 4, 6, 12};
+constexpr int kTriedOfPeriod = 40;
 
 /// Positions of one rank's list between which there are k micro-batches of every kind and stage.
 struct Part {
@@ -86,7 +88,7 @@ class Repeater {
   }
 
   std::optional<Schedule> best() {
-    for (const int period : {1, 2, 3, 4}) {
+    for (const int period : kPeriods) {
       if (more_ % period == 0) try_period(period);
     }
     return std::move(best_);
@@ -100,10 +102,9 @@ class Repeater {
           parts_of(schedule_.ranks[rank], begins_[rank], schedule_.placement.stages(), period));
       if (parts.back().empty()) return;
     }
-    const int tries = kMostTried / 4;
     std::vector<std::size_t> last;
-    for (int i = 0; i < tries; ++i) {
-      const Nanoseconds time = makespan_ * (i + 1) / (tries + 1);
+    for (int i = 0; i < kTriedOfPeriod; ++i) {
+      const Nanoseconds time = makespan_ * (i + 1) / (kTriedOfPeriod + 1);
       std::vector<Part> chosen;
       std::vector<std::size_t> begins;
       for (const std::vector<Part>& of_rank : parts) {

@@ -15,7 +15,7 @@ namespace plait {
 ///
 /// So it leaves what the rank holds as it was, and no cap is exceeded. Parts of all ranks begin at
 /// about the same time, of many times in the middle of the step. `schedule` has F, I and W alone,
-/// one copy, and can finish. None if no part can be repeated. Cost: O(A) for each of at most 200
+/// one copy, and can finish. None if no part can be repeated. Cost: O(A) for each of at most 240
 /// tried.
 std::optional<Schedule> repeat_steady(const Schedule& schedule, int microbatches,
                                       const OrderCosts& costs);

@@ -17,6 +17,7 @@ namespace plait {
 namespace {
 
 constexpr std::size_t kMostStarts = 4;
+constexpr std::int64_t kManyActions = 5'000;  // so many have one start: rounds are long
 constexpr std::int64_t kFirstMoves = 20'000;
 constexpr std::int64_t kFirstMovesPerAction = 16;
 
@@ -91,10 +92,11 @@ class Search {
 
   void run(std::vector<Start> starts) {
     best_ = starts.front();
-    if (starts.size() > kMostStarts) starts.resize(kMostStarts);
     std::int64_t actions = 0;
     for (const std::vector<Action>& list : best_.schedule.ranks)
       actions += static_cast<std::int64_t>(list.size());
+    const std::size_t most = actions > kManyActions ? 1 : kMostStarts;
+    if (starts.size() > most) starts.resize(most);
     const std::int64_t each = kFirstMoves + kFirstMovesPerAction * actions;
     for (const Start& start : starts) walk(start, each);
     while (!over()) walk(Start(best_), question_.moves - moves_);
