@@ -327,7 +327,7 @@ class InterruptedRun(command.CommandTest):
                     os.kill(ranks[1], signal.SIGSTOP)
                     time.sleep(0.2)
                     process.send_signal(signal.SIGUSR1)
-                    time.sleep(0.5)
+                    time.sleep(1.0)
                     os.kill(ranks[1], signal.SIGCONT)
                     steps = self.steps_done()
                     self.wait_until(lambda: self.steps_done() > steps + 2 or process.poll() is not None)
