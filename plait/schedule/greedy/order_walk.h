@@ -37,11 +37,12 @@ struct WalkResult {
 /// A move takes an action of a longest path that waits for its rank to another place among the
 /// actions before or behind it there which follow each other without a pause (the neighbourhood N6
 /// of Balas and Vazacopoulos, 1998); one in fifty is of any action, since a cap can forbid all the
-/// others. Micro-batches of a stage stay ascending and every rank keeps its cap. A move that makes
-/// the step longer by d is kept with probability exp(-d / T). T falls from about a third of an
-/// action's length to a thirtieth, in rounds of growing length that start at the best order so far,
-/// every second one three times as warm. The same start, limits and seed give the same order,
-/// unless go_on() ends it.
+/// others. One in eight lets two actions of a type and of two stages change places. Where only the
+/// cap forbids a move, an F takes a W that it passed along, a W an F. Micro-batches of a stage stay
+/// ascending and every rank keeps its cap. A move that makes the step longer by d is kept with
+/// probability exp(-d / T). T falls from about a third of an action's length to a thirtieth, in
+/// rounds of growing length that start at the best order so far, every second one three times as
+/// warm. The same start, limits and seed give the same order, unless go_on() ends it.
 ///
 /// `start` has compute actions alone, no pairs, can finish and keeps the caps.
 /// Cost: O(A) once and for each round; a move as OrderGraph::move().
