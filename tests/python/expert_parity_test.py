@@ -4,8 +4,8 @@ gradients and parameters after three steps, braided or in sequence, recomputed o
 A reference without expert groups computes the same up to the order in which rows add up.
 
 Of the product of schedules (all with pairs: where those are off, as they are made), pairs, recomputation, members of an expert
-group and comm a covering set runs here: every pair of two values occurs, but for groups of four over Gloo, eight processes. The
-nightly (PLAIT_NIGHTLY=1) runs all, also from the schedules without pairs, and says how many agree.
+group and comm a covering set runs here: every value occurs, in CI (PLAIT_CI=1) every pair of two, but for groups of four over
+Gloo, eight processes. The nightly (PLAIT_NIGHTLY=1) runs all, also from the schedules without pairs, and says how many agree.
 """
 
 import itertools

@@ -1,7 +1,7 @@
 """Pipelined training is bit-equal to the one-process reference: losses, gradients, parameters, after three steps.
 
 A covering set of {gpipe, 1f1b, dualpipe-v} x ranks 1..4 x {in-process, Gloo} x {layers even, uneven} x {M a multiple of P, or not}:
-every pair of two values occurs, and the rest is left to the nightly, which runs all. One reference serves all of an M. Tied
+every value occurs, in CI every pair of two, and the rest is left to the nightly, which runs all. One reference serves all of an M. Tied
 embeddings where they are legal, at equal intra-op threads.
 """
 

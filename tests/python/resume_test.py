@@ -1,6 +1,7 @@
 """Runs that are killed, stopped or moved, and go on from a checkpoint with the same bits."""
 
 import json
+import os
 import pathlib
 import random
 import re
@@ -13,7 +14,7 @@ import command
 import running
 from safetensors import safe_open
 
-STEPS = 120
+STEPS = 60
 CHECKPOINTS = ["--set", "checkpoint.every=5", "--steps", str(STEPS)]
 
 
@@ -61,7 +62,7 @@ class Checkpoints(command.CommandTest):
     def test_a_killed_run_goes_on_as_if_nothing_had_happened(self) -> None:
         validates = ["--set", "run.validate_every=20"]
         self.trained("whole", *CHECKPOINTS, *validates)
-        for comm, other in (("inproc", "gloo"), ("gloo", "gloo"), ("gloo", "inproc")):
+        for comm, other in (("inproc", "gloo"), ("gloo", "inproc")):
             with self.subTest(first=comm, then=other):
                 folder = f"{comm}-{other}"
                 self.kill(folder, *CHECKPOINTS, *validates, "--comm", comm)
@@ -74,7 +75,8 @@ class Checkpoints(command.CommandTest):
 
     def test_killed_at_any_moment_nothing_is_lost(self) -> None:
         draw = random.Random(15)
-        steps, kills = ("4000", 200) if command.NIGHTLY else ("400", 20)
+        kills = 200 if command.NIGHTLY else int(os.environ.get("PLAIT_KILLS", "4"))  # CI: 20
+        steps = str(20 * kills)
         # One checkpoint after the other: most kills come while one is written.
         chosen = ["--set", "checkpoint.every=1", "--steps", steps]
         self.trained("whole", *chosen)
