@@ -111,6 +111,12 @@ def over_gloo(rounds: int) -> None:
                 )
 
 
+def meet_at_a_free_port() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free.getsockname()[1]), GLOO_SOCKET_IFNAME="lo")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few rounds, to see that it runs")
@@ -124,12 +130,11 @@ def main() -> None:
         dist.barrier()
         dist.destroy_process_group()
         return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free.getsockname()[1]), GLOO_SOCKET_IFNAME="lo")
+    meet_at_a_free_port()
     dist.init_process_group("gloo", rank=0, world_size=1)
     alone(rounds)
     dist.destroy_process_group()
+    meet_at_a_free_port()  # this process still listens at the first
     command = [sys.executable, __file__, *(["--quick"] if arguments.quick else []), "--rank"]
     processes = [subprocess.Popen([*command, str(rank)]) for rank in range(2)]
     if any([process.wait() for process in processes]):
