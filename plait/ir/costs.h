@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "plait/base/units.h"
+#include "plait/ir/action.h"
 
 namespace plait {
 
@@ -19,6 +20,20 @@ struct ActionCosts {
   /// none.
   std::vector<Nanoseconds> recompute{};
 
+  /// Of a compute action alone, without what it recomputes.
+  Nanoseconds length_of(const Action& action) const {
+    const auto stage = static_cast<std::size_t>(action.stage);
+    switch (action.type) {
+      case ActionType::kForward:
+        return forward[stage];
+      case ActionType::kBackwardInput:
+        return backward_input[stage];
+      case ActionType::kBackwardWeight:
+        return backward_weight[stage];
+      default:
+        return backward[stage];
+    }
+  }
   Nanoseconds recompute_of(std::size_t stage) const {
     return recompute.empty() ? 0 : recompute[stage];
   }

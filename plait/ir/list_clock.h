@@ -72,7 +72,7 @@ class ListClock {
       if (passes_gradient(action.type))
         free_[rank] += costs_.recompute_of(static_cast<std::size_t>(action.stage));
       const Nanoseconds begin = std::max(free_[rank], ready);
-      free_[rank] = begin + length(action);
+      free_[rank] = begin + costs_.length_of(action);
       visit(rank, next_[rank], begin, free_[rank]);
       if (passes_value(action.type)) finish(rank, action);
     }
@@ -110,20 +110,6 @@ class ListClock {
     const Nanoseconds made = end(direction, stage, mb);
     const bool here = static_cast<std::size_t>(schedule_.rank_of(stage, mb)) == rank;
     return made == kNotRun || here ? made : made + costs_.hop;
-  }
-
-  Nanoseconds length(const Action& action) const {
-    const auto stage = static_cast<std::size_t>(action.stage);
-    switch (action.type) {
-      case ActionType::kForward:
-        return costs_.forward[stage];
-      case ActionType::kBackwardInput:
-        return costs_.backward_input[stage];
-      case ActionType::kBackwardWeight:
-        return costs_.backward_weight[stage];
-      default:
-        return costs_.backward[stage];
-    }
   }
 
   /// When the value that a stage makes in a direction was made.

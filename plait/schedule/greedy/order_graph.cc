@@ -6,24 +6,6 @@
 #include "plait/base/check.h"
 
 namespace plait {
-namespace {
-
-Nanoseconds length_of(const Action& action, const ActionCosts& costs) {
-  const auto stage = static_cast<std::size_t>(action.stage);
-  switch (action.type) {
-    case ActionType::kForward:
-      return costs.forward[stage];
-    case ActionType::kBackwardInput:
-      return costs.backward_input[stage];
-    case ActionType::kBackwardWeight:
-      return costs.backward_weight[stage];
-    default:
-      return costs.backward[stage];
-  }
-}
-
-}  // namespace
-
 OrderCosts::Hold OrderCosts::hold(const Action& action) const {
   const std::vector<Hold>& given = holds[compute_index(action.type)];
   if (!given.empty()) return given[static_cast<std::size_t>(action.stage)];
@@ -55,7 +37,7 @@ OrderGraph::OrderGraph(const Schedule& schedule, const OrderCosts& costs)
       state.action = action;
       state.rank = static_cast<std::uint32_t>(rank);
       state.position = static_cast<std::uint32_t>(orders_[rank].size());
-      state.length = length_of(action, costs.actions);
+      state.length = costs.actions.length_of(action);
       if (passes_gradient(action.type))
         state.recompute = costs.actions.recompute_of(static_cast<std::size_t>(action.stage));
       state.hold = costs.hold(action);
