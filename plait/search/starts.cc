@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "plait/passes/passes.h"
 #include "plait/schedule/generators.h"
 #include "plait/schedule/greedy/best_order.h"
 #include "plait/schedule/greedy/makespan.h"
@@ -12,23 +13,11 @@
 namespace plait {
 namespace {
 
-/// Compute actions alone, B as I and W.
-Schedule split(Schedule schedule) {
-  for (std::vector<Action>& list : schedule.ranks) {
-    std::vector<Action> apart;
-    apart.reserve(list.size());
-    for (Action action : list) {
-      if (!is_compute(action.type)) continue;
-      const bool whole = action.type == ActionType::kBackward;
-      if (whole) action.type = ActionType::kBackwardInput;
-      apart.push_back(action);
-      if (!whole) continue;
-      action.type = ActionType::kBackwardWeight;
-      apart.push_back(action);
-    }
-    list = std::move(apart);
-  }
-  return schedule;
+/// What generators make, without idle slots and pairs, and B as I and W.
+Expected<Schedule> split(Schedule schedule) {
+  PLAIT_TRY(schedule, unpair(std::move(schedule), {}));
+  PLAIT_TRY(schedule, drop_idle(std::move(schedule), {}));
+  return split_backward(std::move(schedule), {});
 }
 
 class Starts {
@@ -36,11 +25,13 @@ class Starts {
   Starts(const Placement& placement, int microbatches, const OrderCosts& costs)
       : empty_(empty_schedule("search", placement, microbatches)), costs_(costs) {}
 
-  void offer(std::string_view how, Schedule schedule) {
-    if (schedule.forward_only || schedule.placement != empty_.placement ||
-        schedule.microbatches != empty_.microbatches)
+  void offer(std::string_view how, Schedule given) {
+    if (given.forward_only || given.placement != empty_.placement ||
+        given.microbatches != empty_.microbatches)
       return;
-    schedule = split(std::move(schedule));
+    Expected<Schedule> apart = split(std::move(given));
+    if (!apart) return;
+    Schedule& schedule = *apart;
     schedule.name = empty_.name;
     if (first_over_cap(schedule, costs_) >= 0 || !price_order(schedule, costs_.actions)) return;
     const Nanoseconds makespan = OrderGraph(schedule, costs_).makespan();

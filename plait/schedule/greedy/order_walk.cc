@@ -38,7 +38,7 @@ class Walk {
     std::int64_t length =
         kFirstRound + kFirstRoundPerAction * static_cast<std::int64_t>(graph_->size());
     for (bool warmer = false; !over_ && !done(); warmer = !warmer, length += length / 2) {
-      graph_.emplace(best_, costs_);
+      if (graph_->visits() > 0) graph_.emplace(best_, costs_);  // else it is as it was made
       anneal(std::min(length, limits_.moves - progress_.moves),
              mean_length_ * (warmer ? kWarmer : 1));
       visits_ += graph_->visits();
