@@ -9,7 +9,6 @@
 #include "plait/draw/lanes.h"
 #include "plait/draw/svg.h"
 #include "plait/ir/action_text.h"
-#include "plait/passes/lowering.h"
 #include "plait/sim/sensitivity.h"
 #include "plait/verify/prove.h"
 #include "tools/plait/commands.h"
@@ -78,12 +77,9 @@ void print_sensitivity(const std::vector<RankSensitivity>& ranks, Nanoseconds ma
   }
 }
 
-/// Of the schedule as price() simulates it.
 Expected<std::vector<RankSensitivity>> sensitivity_of(Schedule schedule, const CostModel& costs,
                                                       double slower) {
-  if (costs.network && !is_lowered(schedule)) {
-    PLAIT_TRY(schedule, insert_messages(std::move(schedule)));
-  }
+  PLAIT_TRY(schedule, as_priced(std::move(schedule), costs));
   PLAIT_TRY(const VerifiedSchedule verified, prove(std::move(schedule)));
   constexpr double kPerCent = 0.01;
   return rank_sensitivity(verified, costs, slower * kPerCent);

@@ -48,10 +48,13 @@ std::vector<int> activation_slots(const Schedule& schedule) {
   return slots;
 }
 
+Expected<Schedule> as_priced(Schedule schedule, const CostModel& costs) {
+  if (!costs.network || is_lowered(schedule)) return schedule;
+  return insert_messages(std::move(schedule));
+}
+
 Expected<Price> price(Schedule schedule, const CostModel& costs, const SimulateOptions& options) {
-  if (costs.network && !is_lowered(schedule)) {
-    PLAIT_TRY(schedule, insert_messages(std::move(schedule)));
-  }
+  PLAIT_TRY(schedule, as_priced(std::move(schedule), costs));
   Price price;
   PLAIT_TRY(price.bound, best_bound(bound_input(schedule, costs)));
   price.schedule = schedule.name;

@@ -42,6 +42,10 @@ struct Price {
 /// Source: torch.distributed.pipelining, analyze_pipeline_activation_liveness.
 std::vector<int> activation_slots(const Schedule& schedule);
 
+/// What price() simulates: with its communication if links are priced, and as it is otherwise.
+/// Errors and cost: those of insert_comm().
+Expected<Schedule> as_priced(Schedule schedule, const CostModel& costs);
+
 /// Proves the schedule, with its communication if links are priced, and simulates it.
 /// Errors: also a schedule that breaks a rule (the first finding). Cost: those of insert_comm(),
 /// verify(), simulate() and best_bound(). Thread-safe.
