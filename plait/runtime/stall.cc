@@ -12,6 +12,8 @@ namespace {
 
 using Json = nlohmann::json;
 
+constexpr const char* kSaysNothing = "says nothing: it is stopped, dead or gone from the network";
+
 /// A report has a line for so many ranks.
 constexpr std::size_t kMostLines = 40;
 
@@ -119,14 +121,13 @@ std::string predicate(const RankDoing& doing) {
     case RankState::kSilent:
       break;
   }
-  return "says nothing: it is stopped, dead or gone from the network; was " +
+  return std::string(kSaysNothing) + "; was " +
          (between ? "between two steps" : "in " + doing.instruction);
 }
 
 /// Behind "the cause is rank 1, which ".
 std::string fault(const RankDoing* doing) {
-  if (doing == nullptr || doing->state == RankState::kSilent)
-    return "says nothing: it is stopped, dead or gone from the network";
+  if (doing == nullptr || doing->state == RankState::kSilent) return kSaysNothing;
   if (doing->state == RankState::kStopped) return "is stopped (SIGSTOP)";
   if (doing->state == RankState::kDead) return "is dead";
   return predicate(*doing);

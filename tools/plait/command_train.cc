@@ -290,6 +290,9 @@ void print_report(const std::string& text) { fmt::print(stderr, "plait train: {}
 void use_options(const TrainOptions& options, TrainSettings& settings) {
   settings.checks_segments = options.check_finite;
   settings.report_wanted = ReportSignal::take;
+  settings.on_report = [](const std::string& text) {
+    if (!tell_parent_report(text)) print_report(text);
+  };
 }
 
 /// Starts the ranks and waits until all have ended.
@@ -384,9 +387,6 @@ Expected<int> train_as_rank(const JobPlan& plan, const DataSplit& data, const Tr
   JobModel model = job_model(plan, data);
   TrainSetup setup = job_setup(plan, model);
   use_options(options, setup.settings);
-  setup.settings.on_report = [](const std::string& text) {
-    if (!tell_parent_report(text)) print_report(text);
-  };
   if (resume) setup.agreement += resume->agreement();
   const Expected<RunOutcome> outcome = run_as_process(setup, run_length(plan), c10d, hooks);
   if (place.rank == 0) reporter.end_progress();
@@ -424,7 +424,6 @@ Expected<int> train_here(const JobPlan& plan, const DataSplit& data, const Train
   JobModel model = job_model(plan, data);
   TrainSetup setup = job_setup(plan, model);
   use_options(options, setup.settings);
-  setup.settings.on_report = print_report;
   const RunLength length = run_length(plan);
   const Expected<RunOutcome> outcome = options.reference ? run_reference(setup, length, hooks)
                                                          : run_in_process(setup, length, hooks);
