@@ -2,28 +2,24 @@
 // second: each request is a child of this process, forked before anything of torch has run. With
 // "ranks" it is as many children, started as torchrun starts its own; what they print is appended.
 //
-//   stdin   {"arguments": ["list"], "folder": "/tmp", "out": "/tmp/out", "err": "/tmp/err",
-//   "ranks": 0} stdout  0        its exit code, or -9 of a signal; of ranks that of the first that
-//   failed
+//   stdin   {"arguments": ["list"], "folder": "/tmp", "out": "/tmp/o", "err": "/tmp/e", "ranks": 0}
+//   stdout  0        its exit code, or -9 of a signal; of ranks that of the first that failed
 //
 //   stdin   the same with "start": true
 //   stdout  4711     its process, which a test may signal
 //   stdin   {"wait": 4711}, or {"poll": 4711}, which does not block
 //   stdout  0        its exit code, or -9 of a signal, or "runs"
-#include <arpa/inet.h>
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstdlib>
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "plait/launch/master_address.h"
 #include "tools/plait/commands.h"
 
 namespace {
@@ -50,15 +46,10 @@ bool redirect(const std::string& path, int flags, int descriptor) {
 
 /// A port that nobody has now.
 int free_port() {
-  const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  auto* const any = reinterpret_cast<sockaddr*>(&address);
-  if (bind(listener, any, size) != 0 || getsockname(listener, any, &size) != 0) std::exit(1);
-  close(listener);
-  return ntohs(address.sin_port);
+  const auto bound = plait::bind_to_loopback(0);
+  if (!bound) std::exit(1);
+  close(bound->socket);
+  return bound->port;
 }
 
 /// In a child: what torchrun tells a rank.
@@ -72,11 +63,14 @@ void become_rank(int rank, int ranks, int port) {
 
 int code_of(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status); }
 
-std::string start(const nlohmann::json& request) {
+/// `prepare` runs in the child before the command does.
+template <typename Prepare>
+pid_t start(const nlohmann::json& request, Prepare prepare) {
   const pid_t child = fork();
   if (child < 0) std::exit(1);
-  if (child == 0) run(request);
-  return std::to_string(child);
+  if (child != 0) return child;
+  prepare();
+  run(request);
 }
 
 std::string state_of(pid_t child, int options) {
@@ -85,23 +79,17 @@ std::string state_of(pid_t child, int options) {
 }
 
 /// The exit code of all.
-int run_children(const nlohmann::json& request) {
-  const int ranks = request.value("ranks", 0), port = ranks > 0 ? free_port() : 0;
+std::string run_to_end(const nlohmann::json& request) {
+  const int ranks = request.value("ranks", 0);
   std::vector<pid_t> children;
-  for (int rank = 0; rank < std::max(1, ranks); ++rank) {
-    const pid_t child = fork();
-    if (child < 0) std::exit(1);
-    if (child == 0) {
-      if (ranks > 0) become_rank(rank, ranks, port);
-      run(request);
-    }
-    children.push_back(child);
-  }
-  int code = 0;
+  if (ranks == 0) children.push_back(start(request, [] {}));
+  const int port = ranks > 0 ? free_port() : 0;
+  for (int rank = 0; rank < ranks; ++rank)
+    children.push_back(start(request, [&] { become_rank(rank, ranks, port); }));
+  std::string code = "0";
   for (const pid_t child : children) {
-    int status = 0;
-    if (waitpid(child, &status, 0) != child) std::exit(1);
-    if (code == 0) code = code_of(status);
+    const std::string one = state_of(child, 0);
+    if (code == "0") code = one;
   }
   return code;
 }
@@ -113,13 +101,13 @@ int main(int argc, char** /*argv*/) {
   for (std::string line; std::getline(std::cin, line);) {
     const nlohmann::json request = nlohmann::json::parse(line);
     if (request.contains("start")) {
-      std::cout << start(request) << std::endl;
+      std::cout << start(request, [] {}) << std::endl;
     } else if (request.contains("poll")) {
       std::cout << state_of(request["poll"], WNOHANG) << std::endl;
     } else if (request.contains("wait")) {
       std::cout << state_of(request["wait"], 0) << std::endl;
     } else {
-      std::cout << run_children(request) << std::endl;
+      std::cout << run_to_end(request) << std::endl;
     }
   }
   return 0;

@@ -142,6 +142,10 @@ class CommandTest(unittest.TestCase):
     def train(self, *arguments: str, **options) -> subprocess.CompletedProcess:
         return self.plait("train", "job.toml", *arguments, **options)
 
+    def metrics_of(self, run: str) -> list[dict]:
+        """The lines of steps and validations of a run in runs/."""
+        return [json.loads(line) for line in (self.folder / "runs" / run / "metrics.jsonl").read_text().splitlines()[1:]]
+
     def train_by_ranks(self, *arguments: str) -> subprocess.CompletedProcess:
         """As train(); a run over Gloo has its ranks forked by the server, if there is one, instead of started anew."""
         if not SERVER or "gloo" not in arguments:
@@ -163,7 +167,7 @@ class CommandTest(unittest.TestCase):
         result = self.train_by_ranks("--save-gradients", "--set", "optimizer.warmup_steps=0", *arguments, "--set",
                                      f"run.folder={folder}", "--overwrite")
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
-        lines = [json.loads(line) for line in (self.folder / folder / "metrics.jsonl").read_text().splitlines()[1:]]
+        lines = self.metrics_of(name)
         trained = [line for line in lines if "loss" in line]
         steps = [(line["loss"], line["grad_norm"]) for line in trained]
         steps += [line["validation_loss"] for line in lines if "validation_loss" in line]

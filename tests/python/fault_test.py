@@ -64,9 +64,8 @@ class Faults(command.CommandTest):
         return done
 
     def result(self, folder: str) -> tuple[bytes, list[tuple]]:
-        lines = [json.loads(line) for line in (self.folder / "runs" / folder / "metrics.jsonl").read_text().splitlines()[1:]]
         return ((self.folder / "runs" / folder / "model/model.safetensors").read_bytes(),
-                [tuple(line.get(key) for key in ("step", "loss", "grad_norm", "validation_loss")) for line in lines])
+                [tuple(line.get(key) for key in ("step", "loss", "grad_norm", "validation_loss")) for line in self.metrics_of(folder)])
 
     def steps(self, folder: str) -> list[str]:
         return sorted(path.name for path in (self.folder / "runs" / folder / "checkpoints").iterdir())

@@ -1,6 +1,5 @@
 """Steps in which a number is not finite: named, and skipped on all ranks alike."""
 
-import json
 import unittest
 
 import command
@@ -36,8 +35,7 @@ class NotFinite(command.CommandTest):
         return done.stdout + done.stderr
 
     def steps(self, name: str) -> list[tuple]:
-        lines = [json.loads(line) for line in (self.folder / "runs" / name / "metrics.jsonl").read_text().splitlines()[1:]]
-        return [(line["step"], line["loss"], line["grad_norm"], line["skipped"]) for line in lines]
+        return [(line["step"], line["loss"], line["grad_norm"], line["skipped"]) for line in self.metrics_of(name)]
 
     def model(self, name: str) -> bytes:
         return (self.folder / "runs" / name / "model/model.safetensors").read_bytes()

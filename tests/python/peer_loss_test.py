@@ -31,7 +31,7 @@ class PeerLoss(command.CommandTest):
         for arguments in (["--reference"], ["--schedule", "dualpipe-v", "--ranks", "2"], ["--schedule", "1f1b", "--ranks", "4"]):
             result = self.train(*OPTIMIZER, *arguments, "--overwrite")
             self.assertEqual(result.returncode, 0, result.stderr)
-            lines = [json.loads(line) for line in (self.folder / "runs/job/metrics.jsonl").read_text().splitlines()[1:]]
+            lines = self.metrics_of("job")
             for ours, theirs in zip(lines[:3], torch_lines, strict=True):
                 self.assertAlmostEqual(ours["loss"], theirs["loss"], delta=1e-5)
                 self.assertAlmostEqual(ours["grad_norm"], theirs["grad_norm"], delta=1e-5)

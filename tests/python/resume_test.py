@@ -24,8 +24,7 @@ class Checkpoints(command.CommandTest):
 
     def metrics(self, folder: str) -> list[tuple]:
         """What of each line does not depend on time, ranks or schedule, in order."""
-        lines = [json.loads(line) for line in (self.run_of(folder) / "metrics.jsonl").read_text().splitlines()[1:]]
-        return [tuple(line.get(key) for key in ("step", "loss", "grad_norm", "learning_rate", "validation_loss")) for line in lines]
+        return [tuple(line.get(key) for key in ("step", "loss", "grad_norm", "learning_rate", "validation_loss")) for line in self.metrics_of(folder)]
 
     def model(self, folder: str) -> bytes:
         return (self.run_of(folder) / "model/model.safetensors").read_bytes()
