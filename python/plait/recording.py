@@ -112,6 +112,7 @@ class Recording:
         self._pairs = _pairs_of(schedule, self._dist.get_rank(self._group))
         self._labels: dict[int, _Event] = {}
         self._undo: list[tuple[Any, str]] = []
+        self._one_clock: bool | None = None  # of all ranks; known from the first step on
         for stage in stages:
             self._wrap_stage(stage)
         self._wrap(schedule, "_maybe_compute_loss", self._with_loss)
@@ -226,9 +227,11 @@ class Recording:
     def _clocks(self) -> list[Clock]:
         """By rank. No rank leaves an exchange before all have entered it, which bounds every difference."""
         ranks = self._dist.get_world_size(self._group)
-        names: list[str] = [""] * ranks
-        self._dist.all_gather_object(names, _clock_name(), group=self._group)
-        if names[0] and len(set(names)) == 1:
+        if self._one_clock is None:
+            names: list[str] = [""] * ranks
+            self._dist.all_gather_object(names, _clock_name(), group=self._group)
+            self._one_clock = bool(names[0]) and len(set(names)) == 1
+        if self._one_clock:
             return []
         passages: list[list[tuple[int, int]]] = []
         before = (0, 0)

@@ -15,6 +15,12 @@ from typing import Any
 TIMEOUT_S = 400
 
 
+def own_stages(rank: int, ranks: int, chunks: int, on_a_v: bool) -> list[int]:
+    """This rank's, in a loop over the ranks or down and up a V of two stages a rank."""
+    count = ranks * chunks
+    return [rank, count - 1 - rank] if on_a_v else list(range(rank, count, ranks))
+
+
 def on_ranks(function: Any, ranks: int, *args: Any, timeout_s: int = 60) -> list[Any]:
     """What `function(rank, ranks, *args)`, of a test's module, returned on each rank.
 

@@ -12,7 +12,7 @@ import unittest
 from typing import Any
 
 import plait_torch
-from processes import on_ranks
+from processes import on_ranks, own_stages
 
 MICROBATCHES, SEQUENCES, WIDTH = 8, 2, 16
 V_SCHEDULES = ("ZBVZeroBubble", "DualPipeV")
@@ -88,7 +88,7 @@ def train(rank: int, ranks: int, library: str, name: str, model: str, scale_grad
     pipelining = importlib.import_module(library)
     chunks, on_a_v = CHUNKS[name], name in V_SCHEDULES
     count = ranks * chunks
-    own = [rank, count - 1 - rank] if on_a_v else list(range(rank, count, ranks))
+    own = own_stages(rank, ranks, chunks, on_a_v)
     torch.manual_seed(0)
     modules, shape = modules_of(model, count, on_a_v)
     stages = [pipelining.PipelineStage(modules[i], i, count, torch.device("cpu")) for i in own]

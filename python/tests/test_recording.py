@@ -10,7 +10,7 @@ from typing import Any
 
 import plait
 from plait.recording import _Event, assemble, clocks_of
-from processes import on_ranks
+from processes import on_ranks, own_stages
 
 MICROBATCHES, WIDTH = 4, 8
 # By torch's name: stages a rank.
@@ -33,7 +33,7 @@ def record_steps(rank: int, ranks: int, name: str, folder: str) -> Any:
     chunks = CHUNKS[name]
     count = ranks * chunks
     on_a_v = name in ("ScheduleZBVZeroBubble", "ScheduleDualPipeV")
-    own = [rank, count - 1 - rank] if on_a_v else list(range(rank, count, ranks))
+    own = own_stages(rank, ranks, chunks, on_a_v)
     torch.manual_seed(0)
     modules = [nn.Linear(WIDTH, WIDTH) for _ in range(count)]
     x, y = torch.randn(2 * MICROBATCHES, WIDTH), torch.randn(2 * MICROBATCHES, WIDTH)

@@ -23,40 +23,12 @@ import torch.distributed.pipelining.microbatch as _torch_microbatch  # noqa: E40
 import torch.distributed.pipelining.schedules as _torch_schedules  # noqa: E402
 import torch.distributed.pipelining.stage as _torch_stage  # noqa: E402
 
-from plait.pipelining.schedules import (  # noqa: E402
-    PipelineScheduleMulti,
-    PipelineScheduleSingle,
-    Schedule,
-    Schedule1F1B,
-    ScheduleDualPipeV,
-    ScheduleGPipe,
-    ScheduleInterleaved1F1B,
-    ScheduleInterleavedZeroBubble,
-    ScheduleLoopedBFS,
-    ScheduleZBVZeroBubble,
-    _PipelineScheduleRuntime,
-    _ScheduleForwardOnly,
-    get_schedule_class,
-)
+from plait.pipelining import schedules as _schedules  # noqa: E402
+from plait.pipelining.schedules import *  # noqa: E402, F403
 from plait.pipelining.stage import PipelineStage  # noqa: E402
 
-__all__ = [
-    "PipelineScheduleMulti",
-    "PipelineScheduleSingle",
-    "PipelineStage",
-    "Schedule",
-    "Schedule1F1B",
-    "ScheduleDualPipeV",
-    "ScheduleGPipe",
-    "ScheduleInterleaved1F1B",
-    "ScheduleInterleavedZeroBubble",
-    "ScheduleLoopedBFS",
-    "ScheduleZBVZeroBubble",
-    "_PipelineScheduleRuntime",
-    "_ScheduleForwardOnly",
-    "get_schedule_class",
-    "install",
-]
+__all__ = ["PipelineStage", "install"]
+__all__ += _schedules.__all__
 
 
 def install() -> None:

@@ -226,10 +226,12 @@ class _Mirror:
         }
 
     def _say_whole(self, program: Program) -> None:
-        if "_said_whole" in self.__dict__ or program.counts()[1] == 0:
+        if "_said_whole" in self.__dict__:
+            return
+        whole = {stage: count for stage, count in enumerate(program.whole_backwards()) if count > 0}
+        if not whole:
             return
         self.__dict__["_said_whole"] = True
-        whole = {stage: count for stage, count in enumerate(program.whole_backwards()) if count > 0}
         counts = ", ".join(f"{count} a step of stage {stage}" for stage, count in whole.items())
         _logger.warning(
             "backwards that are not split, but run whole at their I: %s (compiled, checkpointed or custom functions, "
